@@ -1,0 +1,40 @@
+"""What an estimate of the gradient is: seeds and numbers."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ProjectedGradient:
+    """The gradient estimate ``mean_q values[q] * z(keys[q])``, without its directions.
+
+    A direction is a pure function of its key, so a few bytes a query stand for a vector as
+    long as the model.
+
+    Attributes:
+        keys: ``[Q]`` int64, the 64-bit key of each direction (`zolit.noise.fold`).
+        values: ``[Q]`` float32, the derivative of the loss along each direction, in loss per
+            unit of the perturbed coordinate. Queries whose loss was not finite are left out,
+            so ``Q`` counts the valid ones.
+        rounding_key: key of the stochastic rounding of this step's update.
+    """
+
+    keys: Tensor
+    values: Tensor
+    rounding_key: int
+
+    def __post_init__(self) -> None:
+        if self.keys.dtype != torch.int64 or self.values.dtype != torch.float32:
+            raise TypeError(
+                f"keys must be int64 and values float32, got {self.keys.dtype} and {self.values.dtype}"
+            )
+        if self.keys.shape != self.values.shape or self.keys.dim() != 1:
+            raise ValueError(
+                "keys and values must be one-dimensional and of equal length, got "
+                f"{tuple(self.keys.shape)} and {tuple(self.values.shape)}"
+            )
+
+    def __len__(self) -> int:
+        return self.keys.numel()

@@ -1,0 +1,49 @@
+"""The batch that prompt data modules make and objectives read."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """Prompts with their candidate answers.
+
+    Two layouts, told apart by ``options_per_prompt``:
+
+    - every answer is one token: a row is a prompt, ``options_per_prompt`` is 1 and
+      ``answer_ids`` is ``[C, 1]``, shared by all rows;
+    - otherwise: a row is a prompt followed by one answer, rows of one example stand together
+      (``example 0 answer 0, example 0 answer 1, ...``) and ``options_per_prompt`` is C.
+
+    Attributes:
+        input_ids: ``[R, T]`` int64; left-padded for a causal model, right-padded for a masked one.
+        attention_mask: ``[R, T]`` int64, 1 on real tokens.
+        answer_positions: ``[R, L]`` int64: the positions whose logits predict the answer's
+            tokens. For a causal model position p predicts token p + 1. Unused slots hold -1.
+        answer_ids: ``[C, L]`` int64 token ids of each answer, -1 in unused slots.
+        labels: ``[B]`` int64, index of the right answer; ``R = B * options_per_prompt``.
+        options_per_prompt: rows that stand for one example.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    answer_positions: Tensor
+    answer_ids: Tensor
+    labels: Tensor
+    options_per_prompt: int = 1
+
+    def to(self, device: torch.device | str) -> "PromptBatch":
+        """The same batch on ``device``."""
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device),
+            attention_mask=self.attention_mask.to(device),
+            answer_positions=self.answer_positions.to(device),
+            answer_ids=self.answer_ids.to(device),
+            labels=self.labels.to(device),
+        )
+
+    def __len__(self) -> int:
+        return self.labels.numel()
