@@ -1,0 +1,80 @@
+"""The one door to what zolit uses of transformers and torchao beyond their stable top level.
+
+A release that moves a name is mended here and nowhere else. Importing torchao through this
+module also keeps two messages away from the user that ask nothing of them; every other
+message of both libraries passes.
+"""
+
+import logging
+
+
+class _DropMessages(logging.Filter):
+    """Drops the records whose unformatted message starts with, and also contains, given text."""
+
+    def __init__(self, start: str, contains: str) -> None:
+        super().__init__()
+        self._start = start
+        self._contains = contains
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = str(record.msg)
+        return not (message.startswith(self._start) and self._contains in message)
+
+
+# torchao tries every binary library in its wheel, those for CUDA and for other Python versions
+# included. zolit brings its own kernels and calls none of them.
+logging.getLogger("torchao").addFilter(_DropMessages("Failed to load ", "torchao/_C"))
+# torchao registers an Enum in a way torch has deprecated: theirs to settle.
+logging.getLogger("torch.utils._pytree").addFilter(
+    _DropMessages("%s is an Enum subclass", "register_constant()")
+)
+
+from torchao.quantization import (  # noqa: E402  (the filters come first)
+    Granularity,
+    MappingType,
+    PerAxis,
+    PerGroup,
+    PerRow,
+    PerTensor,
+    PerToken,
+)
+from torchao.quantization.quant_primitives import (  # noqa: E402
+    choose_qparams_affine,
+    dequantize_affine,
+    quantize_affine,
+)
+from torchao.quantization.quantize_.common import (  # noqa: E402
+    KernelPreference,
+    QuantizeTensorKwargs,
+)
+from torchao.quantization.quantize_.workflows import (  # noqa: E402
+    Float8Tensor,
+    Int4Tensor,
+    Int8Tensor,
+    QuantizeTensorToFloat8Kwargs,
+    QuantizeTensorToInt8Kwargs,
+)
+from torchao.utils import TorchAOBaseTensor  # noqa: E402
+from transformers.pytorch_utils import Conv1D  # noqa: E402
+
+__all__ = [
+    "Conv1D",
+    "Float8Tensor",
+    "Granularity",
+    "Int4Tensor",
+    "Int8Tensor",
+    "KernelPreference",
+    "MappingType",
+    "PerAxis",
+    "PerGroup",
+    "PerRow",
+    "PerTensor",
+    "PerToken",
+    "QuantizeTensorKwargs",
+    "QuantizeTensorToFloat8Kwargs",
+    "QuantizeTensorToInt8Kwargs",
+    "TorchAOBaseTensor",
+    "choose_qparams_affine",
+    "dequantize_affine",
+    "quantize_affine",
+]
