@@ -1,0 +1,122 @@
+"""Classification by the likelihood of candidate answers."""
+
+import inspect
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zolit.objectives.base import Objective
+from zolit.objectives.prompt_batch import PromptBatch
+
+# Heads that map hidden states to the vocabulary by themselves, in RoBERTa's and BERT's families.
+MASKED_HEADS = ("lm_head", "cls")
+
+
+class OptionScoring(Objective):
+    """Cross-entropy over candidate answers, MeZO's loss for classification.
+
+    The score of an answer is the mean log-probability of its tokens; the loss is the
+    cross-entropy of the softmax over the scores of an example's answers (Malladi et al. 2023,
+    arXiv 2305.17333, appendix on prompts; ``forward_wrap_with_option_len`` in its code). The
+    mean is over the answer's tokens; sums in float32.
+
+    Vocabulary logits are made at the answer positions only.
+    """
+
+    def losses(self, model: nn.Module, batch: PromptBatch, copies: int = 1) -> Tensor:
+        scores = self._scores(model, batch, copies)
+        loss = F.cross_entropy(scores, batch.labels.repeat(copies), reduction="none")
+        return loss.view(copies, -1).mean(dim=1)
+
+    def scores(self, model: nn.Module, batch: PromptBatch) -> Tensor:
+        return self._scores(model, batch, 1)
+
+    def targets(self, batch: PromptBatch) -> Tensor:
+        return batch.labels
+
+    def _scores(self, model: nn.Module, batch: PromptBatch, copies: int) -> Tensor:
+        """``[copies * B, C]`` float32."""
+        positions = batch.answer_positions.repeat(copies, 1)
+        logits = answer_logits(
+            model,
+            batch.input_ids.repeat(copies, 1),
+            batch.attention_mask.repeat(copies, 1),
+            positions,
+        ).float()
+        normalizer = logits.logsumexp(dim=-1)  # [R, L]
+        if batch.options_per_prompt == 1:
+            return logits[:, 0, batch.answer_ids[:, 0]] - normalizer
+        examples = copies * len(batch)
+        answers = batch.answer_ids.repeat(examples, 1)  # [R, L]
+        chosen = logits.gather(-1, answers.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+        used = answers >= 0
+        total = (chosen - normalizer).masked_fill(~used, 0.0).sum(dim=1)
+        return (total / used.sum(dim=1)).view(examples, batch.options_per_prompt)
+
+
+def answer_logits(
+    model: nn.Module, input_ids: Tensor, attention_mask: Tensor, positions: Tensor
+) -> Tensor:
+    """Vocabulary logits at chosen positions of each row.
+
+    Three ways, the first that the model offers: ``logits_to_keep`` (causal models of
+    transformers), hidden states at the positions through the model's own head (RoBERTa, BERT and
+    kin), all logits. The model's own forward is called wherever it can be, so that what it does
+    after the head, such as Gemma's soft cap, stays.
+
+    Args:
+        model: a transformers language model.
+        input_ids: ``[R, T]`` int64.
+        attention_mask: ``[R, T]`` int64.
+        positions: ``[R, L]`` int64; -1 in unused slots, whose logits mean nothing.
+
+    Returns:
+        ``[R, L, V]`` in the model's dtype.
+    """
+    network: Any = model
+    accepted = _parameters(type(network))
+    inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
+    used = positions[positions >= 0]
+    positions = positions.clamp(min=0)
+    if _is_masked_model(type(network)):
+        head = next((name for name in MASKED_HEADS if hasattr(model, name)), None)
+        if head is None:
+            return _at(network(**inputs).logits, positions)
+        hidden = network.base_model(**inputs).last_hidden_state
+        logits: Tensor = getattr(network, head)(_at(hidden, positions))
+        return logits
+    if "position_ids" in accepted:
+        # Counted over real tokens, so that a score does not depend on the row's padding.
+        inputs["position_ids"] = (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
+    if "use_cache" in accepted:
+        inputs["use_cache"] = False
+    if "logits_to_keep" not in accepted:
+        return _at(network(**inputs).logits, positions)
+    first = int(used.min())
+    keep = torch.arange(first, int(used.max()) + 1, device=input_ids.device)
+    logits = network(**inputs, logits_to_keep=keep).logits
+    return _at(logits, (positions - first).clamp(min=0))
+
+
+def _at(values: Tensor, positions: Tensor) -> Tensor:
+    """``values [R, T, N]`` at ``positions [R, L]``: ``[R, L, N]``."""
+    rows = torch.arange(len(positions), device=positions.device).unsqueeze(1)
+    return values[rows, positions]
+
+
+def _parameters(model_class: type[nn.Module]) -> frozenset[str]:
+    return frozenset(inspect.signature(model_class.forward).parameters)
+
+
+def _is_masked_model(model_class: type[nn.Module]) -> bool:
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL,
+    )
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED,
+    )
+
+    names = {one.__name__ for one in model_class.__mro__}
+    return bool(names & set(MASKED.values())) and not names & set(CAUSAL.values())
