@@ -1,0 +1,209 @@
+"""Prompts and answers as token ids."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from zolit.datamodules.tasks import Task
+from zolit.errors import UserError
+from zolit.models.source import Kind
+
+# Model types whose position numbers start after the padding index, which shortens their context.
+OFFSET_POSITIONS = (
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "camembert",
+    "data2vec-text",
+    "longformer",
+    "xmod",
+)
+PROBES = 16
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt in tokens.
+
+    Attributes:
+        ids: token ids, with the special tokens that the tokenizer adds; for a causal model
+            nothing stands after the prompt.
+        label: index of the right answer.
+        mask: position of the mask token, or None for a causal model.
+    """
+
+    ids: list[int]
+    label: int
+    mask: int | None = None
+
+
+def context_length(config: Any) -> int | None:
+    """Tokens that fit in the model, or None where its configuration sets no limit."""
+    config = config.get_text_config()
+    length = getattr(config, "max_position_embeddings", None)
+    if length is None or length <= 0:
+        return None
+    if config.model_type in OFFSET_POSITIONS:
+        return int(length) - int(config.pad_token_id) - 1
+    return int(length)
+
+
+class Encoder:
+    """Turns rows of a task into examples.
+
+    Args:
+        task: template and words.
+        tokenizer: of transformers.
+        kind: ``causal`` or ``masked``.
+        limit: most tokens of a prompt with its longest answer; None for no limit.
+        truncate: cut longer prompts instead of refusing them: tokens are dropped from the end
+            that is farther from the answer's place (from the left for causal models), special
+            tokens are kept.
+    """
+
+    def __init__(
+        self, task: Task, tokenizer: Any, kind: Kind, limit: int | None, truncate: bool = False
+    ) -> None:
+        self.task = task
+        self.tokenizer = tokenizer
+        self.limit = limit
+        self.truncate = truncate
+        self.mask_token: str | None = None
+        if kind == "masked":
+            if tokenizer.mask_token_id is None:
+                raise UserError(
+                    "model.source.kind: the model is masked but its tokenizer has no mask token; "
+                    "use kind: causal or another model."
+                )
+            self.mask_token = tokenizer.mask_token
+        self.before, self.after = _special_tokens(tokenizer)
+        if kind == "causal":
+            self.after = []
+
+    def examples(
+        self, rows: Sequence[dict[str, Any]], numbers: Sequence[int], answer_length: int
+    ) -> list[Example]:
+        """Encode rows.
+
+        Args:
+            rows: value of each column.
+            numbers: the rows' numbers in their file, for messages.
+            answer_length: tokens of the longest answer.
+
+        Raises:
+            UserError: a prompt is too long or empty, a label has no word, or the mask is lost.
+        """
+        if not rows:
+            return []
+        prompts = [self.task.prompt(row, self.mask_token) for row in rows]
+        encoded = self._tokenize(prompts)
+        return [
+            self._example(ids, self.task.class_of(row[self.task.label]), number, answer_length)
+            for ids, row, number in zip(encoded, rows, numbers, strict=True)
+        ]
+
+    def answers(self, rows: Sequence[dict[str, Any]]) -> list[list[int]]:
+        """Token ids of each answer as they follow the prompts of ``rows`` (the first few are
+        tried), or, for a masked model, as they fill the mask.
+
+        Raises:
+            UserError: two answers read alike, the tokens depend on the prompt, or a masked model
+                needs more than one token.
+        """
+        if self.mask_token is not None:
+            answers = self._tokenize([f" {word}" for word in self.task.answers])
+            for word, ids in zip(self.task.answers, answers, strict=True):
+                if len(ids) != 1:
+                    raise UserError(
+                        f"task.words: {word!r} is {len(ids)} tokens, a masked model fills one mask "
+                        "with one token; choose a word of one token."
+                    )
+        else:
+            prompts = dict.fromkeys(self.task.prompt(row) for row in rows[:PROBES])
+            found = [self._continuations(prompt) for prompt in prompts]
+            answers = found[0]
+            if any(one != answers for one in found):
+                raise UserError(
+                    "task.template: the tokens of the answers depend on the row, because the "
+                    "template ends in a column; end it in fixed text, such as a line end."
+                )
+        for index, ids in enumerate(answers):
+            if ids in answers[:index]:
+                same = self.task.answers[answers.index(ids)]
+                raise UserError(
+                    f"task.words: {same!r} and {self.task.answers[index]!r} are the same token ids "
+                    f"{ids}; choose words that this tokenizer tells apart."
+                )
+        return answers
+
+    def _continuations(self, prompt: str) -> list[list[int]]:
+        # A blank joins the word unless the prompt ends in white space already (a line end).
+        joint = "" if prompt[-1:].isspace() else " "
+        start, *full = self._tokenize([prompt, *(prompt + joint + w for w in self.task.answers)])
+        answers = []
+        for word, ids in zip(self.task.answers, full, strict=True):
+            if ids[: len(start)] != start or len(ids) == len(start):
+                raise UserError(
+                    f"task.template: the tokenizer merges the end of the prompt {prompt[-20:]!r} "
+                    f"with the answer {word!r}; end the template with a colon or a line end."
+                )
+            answers.append(ids[len(start) :])
+        return answers
+
+    def _tokenize(self, texts: list[str]) -> list[list[int]]:
+        # verbose=False: lengths are checked here, against the model and not the tokenizer.
+        found: list[list[int]] = self.tokenizer(texts, add_special_tokens=False, verbose=False)[
+            "input_ids"
+        ]
+        return found
+
+    def _example(self, ids: list[int], label: int, number: int, answer_length: int) -> Example:
+        if not ids:
+            raise UserError(
+                f"rows: the prompt of row {number} has no tokens; check column(s) "
+                f"{', '.join(self.task.columns)} and the template."
+            )
+        extra = len(self.before) + len(self.after)
+        extra += answer_length if self.mask_token is None else 0
+        if self.limit is not None and len(ids) + extra > self.limit:
+            if not self.truncate:
+                raise UserError(
+                    f"max_length: row {number} is {len(ids) + extra} tokens long with its answer, "
+                    f"{self.limit} fit; set truncate: true, or drop the row."
+                )
+            ids = self._cut(ids, self.limit - extra)
+        ids = self.before + ids + self.after
+        if self.mask_token is None:
+            return Example(ids, label)
+        return Example(ids, label, self._mask_place(ids, f"row {number}"))
+
+    def _cut(self, ids: list[int], room: int) -> list[int]:
+        if room < 1:
+            raise UserError(
+                f"max_length: {self.limit} tokens leave no room for a prompt; make it larger."
+            )
+        if self.mask_token is not None:
+            place = self._mask_place(ids, "a prompt")
+            if place < len(ids) - 1 - place:
+                return ids[:room]
+        return ids[len(ids) - room :]
+
+    def _mask_place(self, ids: list[int], where: str) -> int:
+        mask = self.tokenizer.mask_token_id
+        if ids.count(mask) != 1:
+            raise UserError(
+                f"task.template: {where} holds {ids.count(mask)} mask tokens, one is expected; "
+                f"check the template and that no text contains {self.mask_token!r}."
+            )
+        return ids.index(mask)
+
+
+def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """What the tokenizer adds in front of a text and after it."""
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    full = tokenizer("a")["input_ids"]
+    start = (len(full) - len(bare)) if full[len(full) - len(bare) :] == bare else 0
+    while full[start : start + len(bare)] != bare:
+        start += 1
+    return full[:start], full[start + len(bare) :]

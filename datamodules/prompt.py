@@ -1,0 +1,195 @@
+"""The data module of prompt tasks."""
+
+from typing import Any
+
+import lightning as L
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader
+
+from zolit.datamodules.collate import Collate
+from zolit.datamodules.encode import Encoder, Example, context_length
+from zolit.datamodules.epochs import EpochSampler, ResumableLoader
+from zolit.datamodules.names import nearest
+from zolit.datamodules.prompts import task_named
+from zolit.datamodules.rows import RowSource
+from zolit.datamodules.splits import SPLITS, split_rows
+from zolit.datamodules.tasks import Task
+from zolit.errors import UserError
+from zolit.models.source import ModelSource
+from zolit.objectives.prompt_batch import PromptBatch
+
+
+class PromptDataModule(L.LightningDataModule):
+    """Classification rows as prompts with candidate answers.
+
+    The default sizes are MeZO's protocol: 1000 rows to train, 500 to validate, 1000 to test, all
+    disjoint. Batches are ``PromptBatch``.
+
+    Args:
+        task: name of a ready task (``sst2``, ``sst2_review``, ``sst5``, ``rotten_tomatoes``,
+            ``trec``, ``rte``, ``cb``, ``snli``, ``boolq``, ``wic``, ``wsc``, ``trec_masked``,
+            ``rte_masked``, ``snli_masked``), or a template with words.
+        rows: where the training rows come from; validation and test rows are set aside from them
+            unless given separately.
+        source: the model whose tokenizer, context length and kind are used.
+        validation_rows: separate validation rows; at most validation_size of them are used.
+        test_rows: separate test rows; at most test_size of them are used.
+        train_size: number of training rows; null for all that are left.
+        validation_size: number of validation rows; null for all of validation_rows; 0 for none.
+        test_size: number of test rows; null for all of test_rows; 0 for none.
+        batch_size: prompts in a training batch.
+        eval_batch_size: prompts in a validation or test batch.
+        max_length: most tokens of a prompt with its answer; null for the model's context.
+        truncate: cut prompts that are too long, at the end farther from the answer's place,
+            instead of refusing them.
+        seed: of the splits and of the order of training rows.
+        num_workers: processes that collate batches; rows are tokenized once, at the start.
+
+    Raises:
+        UserError: unknown task, missing column, too few rows, label without a word, words that
+            read alike, prompt too long.
+    """
+
+    def __init__(
+        self,
+        task: Task | str,
+        rows: RowSource,
+        source: ModelSource,
+        validation_rows: RowSource | None = None,
+        test_rows: RowSource | None = None,
+        train_size: int | None = 1000,
+        validation_size: int | None = 500,
+        test_size: int | None = 1000,
+        batch_size: int = 16,
+        eval_batch_size: int = 32,
+        max_length: int | None = None,
+        truncate: bool = False,
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        self.task = task_named(task) if isinstance(task, str) else task
+        given = {"train": rows, "validation": validation_rows, "test": test_rows}
+        self.row_sources = {split: one for split, one in given.items() if one is not None}
+        self.source = source
+        self.sizes = {"train": train_size, "validation": validation_size, "test": test_size}
+        self.batch_size = _at_least("batch_size", batch_size, 1)
+        self.eval_batch_size = _at_least("eval_batch_size", eval_batch_size, 1)
+        self.max_length = max_length
+        self.truncate = truncate
+        self.seed = _at_least("seed", seed, 0)
+        self.num_workers = _at_least("num_workers", num_workers, 0)
+        for split, size in self.sizes.items():
+            if size is not None:
+                _at_least(f"{split}_size", size, 1 if split == "train" else 0)
+        self.tokenizer: Any = None
+        self.examples: dict[str, list[Example]] = {}
+        self.collate: Collate | None = None
+
+    @property
+    def answers(self) -> list[str]:
+        """Answer words; a batch's labels and an objective's scores index into them."""
+        return self.task.answers
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read, split and tokenize all rows, once."""
+        if self.collate is not None:
+            return
+        tables = {split: self._table(split) for split in self.row_sources}
+        chosen = split_rows(tables, self.sizes, self.task.columns, self.seed)
+        config = self.source.load_config()
+        self.tokenizer = self.source.load_tokenizer()
+        encoder = Encoder(
+            self.task,
+            self.tokenizer,
+            self.source.resolved_kind(config),
+            self._limit(context_length(config)),
+            self.truncate,
+        )
+        rows = {split: _records(table) for split, table in chosen.items()}
+        collate = Collate(encoder.answers(rows["train"]), self.tokenizer.pad_token_id)
+        for split in SPLITS:
+            numbers = [int(number) for number in chosen[split].index]
+            self.examples[split] = encoder.examples(rows[split], numbers, collate.answer_length)
+        self.collate = collate
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Shuffled anew each epoch; see ``epochs`` for the order and for resuming."""
+        examples: Any = self.examples["train"]
+        return ResumableLoader(
+            examples,
+            batch_size=self.batch_size,
+            sampler=EpochSampler(len(examples), self.seed),
+            **self._loader_options(),
+        )
+
+    def val_dataloader(self) -> DataLoader[PromptBatch] | list[Any]:
+        """In fixed order; no loader where validation_size is 0."""
+        return self._eval_loader("validation")
+
+    def test_dataloader(self) -> DataLoader[PromptBatch] | list[Any]:
+        """In fixed order; no loader where test_size is 0."""
+        return self._eval_loader("test")
+
+    def predict_dataloader(self) -> DataLoader[PromptBatch] | list[Any]:
+        """The test rows."""
+        return self._eval_loader("test")
+
+    def _eval_loader(self, split: str) -> DataLoader[PromptBatch] | list[Any]:
+        examples: Any = self.examples[split]
+        if not examples:
+            return []
+        return DataLoader(examples, batch_size=self.eval_batch_size, **self._loader_options())
+
+    def _loader_options(self) -> dict[str, Any]:
+        return {
+            "collate_fn": self.collate,
+            "num_workers": self.num_workers,
+            # Without its own generator a loader draws from the global one at every epoch.
+            "generator": torch.Generator().manual_seed(self.seed),
+        }
+
+    def _table(self, split: str) -> pd.DataFrame:
+        argument = "rows" if split == "train" else f"{split}_rows"
+        table = self.row_sources[split].read()
+        for column in (*self.task.columns, self.task.label):
+            if column not in table.columns:
+                raise UserError(
+                    f"{argument}: there is no column {column!r}, which the task reads; nearest "
+                    f"names: {nearest(column, table.columns)}; use rename, or change the task."
+                )
+            if table[column].isna().any():
+                number = int(table[column].isna().to_numpy().argmax())
+                raise UserError(
+                    f"{argument}: row {number} has no value in column {column!r}; fill it in or "
+                    "drop the row."
+                )
+        ignored = [self.task.is_ignored(label) for label in table[self.task.label]]
+        kept = table.loc[[not one for one in ignored]]
+        if kept.empty:
+            raise UserError(
+                f"{argument}: no rows are left of {len(table)} after dropping the labels "
+                f"{self.task.ignore}; check the file and task.ignore."
+            )
+        return kept
+
+    def _limit(self, context: int | None) -> int | None:
+        if self.max_length is None or context is None:
+            return context if self.max_length is None else self.max_length
+        if self.max_length > context:
+            raise UserError(
+                f"max_length: got {self.max_length}, the model reads at most {context} tokens; "
+                "make it smaller or leave it out."
+            )
+        return self.max_length
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [dict(zip(table.columns, row, strict=True)) for row in table.itertuples(index=False)]
+
+
+def _at_least(name: str, value: int, least: int) -> int:
+    if value < least:
+        raise UserError(f"{name}: got {value}, at least {least} is expected; change the number.")
+    return value

