@@ -1,0 +1,45 @@
+"""Move floating-point weights; bfloat16 is rounded stochastically."""
+
+import torch
+from torch import Tensor
+
+from zolit.kernels.apply_int8 import lane_counters
+from zolit.kernels.dispatch import kernel
+from zolit.noise import hash_words
+
+
+@kernel
+def apply_dense(
+    weight: Tensor,
+    step: Tensor,
+    unit: Tensor,
+    rows: Tensor,
+    rounding: Tensor,
+    residual: Tensor | None = None,
+    decay: Tensor | None = None,
+) -> None:
+    """``weight += step * unit[1] + decay * residual``, in place.
+
+    A step of a zeroth-order method is often far smaller than the spacing of bfloat16 numbers;
+    rounded to nearest it would be lost. A random 16-bit integer added below bfloat16's last bit
+    makes the rounded weight right on average.
+
+    Args:
+        weight: ``[R, 1, W, 32]`` float32 or bfloat16.
+        step: ``[R, 1, W, 32]`` float32, in units of the coordinate.
+        unit: ``[2]`` float32; ``unit[1]`` is the length of the unit in weights.
+        rows: ``[R]`` int32 row indices.
+        rounding: ``[2]`` int32 key words of this update's rounding.
+        residual: ``[R, 1, W, 32]`` floats of the error feedback, changed in place, or None.
+        decay: float32 scalar tensor, factor of the residual.
+    """
+    target = weight.float() + step * unit[1]
+    if residual is not None and decay is not None:
+        target = target + decay * residual.float()
+    moved = target
+    if weight.dtype == torch.bfloat16:
+        draw = hash_words(lane_counters(rows, weight), rounding[0], rounding[1]) & 0xFFFF
+        moved = ((target.view(torch.int32) + draw) & -0x10000).view(torch.float32)
+    if residual is not None:
+        residual.copy_((target - moved).to(residual.dtype))
+    weight.copy_(moved.to(weight.dtype))

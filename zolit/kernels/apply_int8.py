@@ -1,0 +1,71 @@
+"""Move int8 codes, rounded stochastically and kept in range."""
+
+import torch
+from torch import Tensor
+
+from zolit.kernels.dispatch import kernel
+from zolit.noise import uniform, word_counters
+
+
+def round_codes(
+    codes: Tensor, move: Tensor, draw: Tensor, low: int, high: int
+) -> tuple[Tensor, Tensor]:
+    """Integer codes after a real-valued move, and the part of the move that was not made.
+
+    ``floor(move + draw)`` rounds stochastically: its expectation is the move. A code that the
+    jump would take out of ``[low, high]`` stays (range gating).
+
+    Args:
+        codes: int32 codes.
+        move: float32 of the same shape, in code units.
+        draw: uniform in [0, 1), same shape.
+        low: smallest code.
+        high: largest code.
+
+    Returns:
+        int32 codes and float32 remainder ``move - jump``.
+    """
+    jump = torch.floor(move + draw).clamp(-512, 512).to(torch.int32)
+    moved = codes + jump
+    inside = (moved >= low) & (moved <= high)
+    return torch.where(inside, moved, codes), move - torch.where(inside, jump, 0).float()
+
+
+def lane_counters(rows: Tensor, like: Tensor, first: int = 0, stride: int = 1) -> Tensor:
+    """Counters of the coordinates of a ``[R, G, W, 32 // stride]`` tensor, int32 of its shape."""
+    lane = torch.arange(first, 32, stride, dtype=torch.int32, device=rows.device)
+    return word_counters(rows, like.shape[1], like.shape[2]).unsqueeze(-1) * 32 + lane
+
+
+@kernel
+def apply_int8(
+    codes: Tensor,
+    scale: Tensor,
+    step: Tensor,
+    unit: Tensor,
+    rows: Tensor,
+    rounding: Tensor,
+    residual: Tensor | None = None,
+    decay: Tensor | None = None,
+) -> None:
+    """``codes += SR(step * (unit[0] + unit[1] / scale) + decay * residual)``, in place.
+
+    Args:
+        codes: ``[R, G, W, 32]`` int8.
+        scale: ``[R, G, 1, 1]`` float32.
+        step: ``[R, G, W, 32]`` float32, in units of the coordinate.
+        unit: ``[2]`` float32, length of the unit in codes and in weights.
+        rows: ``[R]`` int32 row indices.
+        rounding: ``[2]`` int32 key words of this update's rounding.
+        residual: ``[R, G, W, 32]`` floats carried between steps (error feedback, QES
+            arXiv 2602.03120), updated in place; None without.
+        decay: float32 scalar tensor, factor of the residual.
+    """
+    move = step * (unit[0] + unit[1] / scale)
+    if residual is not None and decay is not None:
+        move = move + decay * residual.float()
+    draw = uniform(lane_counters(rows, codes), rounding[0], rounding[1])
+    moved, rest = round_codes(codes.to(torch.int32), move, draw, -128, 127)
+    codes.copy_(moved.to(torch.int8))
+    if residual is not None:
+        residual.copy_(rest.to(residual.dtype))

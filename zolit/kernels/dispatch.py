@@ -1,0 +1,65 @@
+"""One rule for every kernel: compiled by inductor where that works, else the reference."""
+
+import functools
+import shutil
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+
+Preference = Literal["auto", "compiled", "reference"]
+
+
+@functools.cache
+def compiler_found() -> bool:
+    """Whether inductor has a C++ compiler (or, on CUDA, Triton) to work with."""
+    from torch._inductor import config
+
+    candidates = config.cpp.cxx if isinstance(config.cpp.cxx, list | tuple) else (config.cpp.cxx,)
+    return torch.cuda.is_available() or any(c and shutil.which(c) for c in candidates)
+
+
+@functools.cache
+def _warn_once(reason: str) -> None:
+    warnings.warn(
+        f"kernels=auto runs the plain torch reference, several times slower: {reason}. "
+        "Install a C++ compiler (g++ or clang) to compile the kernels.",
+        stacklevel=3,
+    )
+
+
+class Kernel:
+    """A function of tensors with two executions: itself, and itself compiled.
+
+    The function is its own reference. Shapes are dynamic, so the many layer shapes of a model
+    share one compilation. Static arguments (a `Direction`, an output dtype) make one each.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.reference = function
+
+    @functools.cached_property
+    def compiled(self) -> Callable[..., Any]:
+        """The inductor build of the reference; compiles on first call."""
+        return torch.compile(self.reference, dynamic=True, fullgraph=True)
+
+    def __call__(self, *args: Any, preference: Preference = "auto", **kwargs: Any) -> Any:
+        """Run the kernel.
+
+        Args:
+            args: arguments of the function.
+            preference: ``compiled``, ``reference``, or ``auto``: compiled if a compiler is found.
+            kwargs: keyword arguments of the function.
+        """
+        if preference == "auto":
+            preference = "compiled" if compiler_found() else "reference"
+            if preference == "reference":
+                _warn_once("no C++ compiler was found")
+        return (self.compiled if preference == "compiled" else self.reference)(*args, **kwargs)
+
+
+def kernel(function: Callable[..., Any]) -> Kernel:
+    """Decorator that makes a plain torch function a `Kernel`."""
+    return Kernel(function)

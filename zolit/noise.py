@@ -1,0 +1,187 @@
+"""Counter-based random directions: ``z = f(key, coordinate)``, no state, no order.
+
+A word of noise is a keyed 32-bit hash of its counter, in the spirit of Salmon et al. 2011
+("Parallel random numbers: as easy as 1, 2, 3"): any row, chunk or shard is made alone, on any
+device, in any order. Host-side keys are 64 bits wide and are derived with SplitMix64; the
+device-side hash is two rounds of a 32-bit finalizer with one half of the key entering before
+each (`hash_words`). `benchmarks/noise_battery.py` tests the streams along the counter and along
+the key.
+
+Coordinates. A weight is read as ``[rows, columns]``. Columns are cut into words of 32, so
+coordinate ``(r, c)`` has the counter ``(r * words + c // 32) * 32 + c % 32`` where
+``words = ceil(columns / 32)``. Rademacher directions take one hash for the 32 signs of a word,
+Gaussian directions two hashes for each coordinate (Box and Muller 1958).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+WORD = 32
+"""Coordinates that share one word of noise."""
+
+_U64 = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+
+# Streams of one direction. The two rounding draws of QuZO are distinct streams; so are the
+# rounding of an update and the random mask.
+RADIUS, ANGLE, READ_ROUNDING, UPDATE_ROUNDING, STEP_ROUNDING, MASK = range(6)
+
+DIRECTION_RANGE = 5.0
+"""Largest ``|u|`` on the grid of a rounded Gaussian direction. A normal number exceeds it
+with probability 5.7e-7."""
+
+
+def fold(key: int, *data: int) -> int:
+    """A new 64-bit key from ``key`` and integers, by SplitMix64 (Steele et al. 2014)."""
+    for value in data:
+        key = (key ^ (value * _GOLDEN)) & _U64
+        key = (key + _GOLDEN) & _U64
+        key = ((key ^ (key >> 30)) * 0xBF58476D1CE4E5B9) & _U64
+        key = ((key ^ (key >> 27)) * 0x94D049BB133111EB) & _U64
+        key ^= key >> 31
+    return key
+
+
+def signed(key: int) -> int:
+    """``key`` as a signed 64-bit integer, the form that fits an int64 tensor."""
+    return key - (1 << 64) if key >= 1 << 63 else key
+
+
+@dataclass(frozen=True)
+class Direction:
+    """The distribution of a direction's coordinates; zero mean, unit variance.
+
+    Attributes:
+        distribution: ``gaussian`` or ``rademacher`` (-1 or 1 with equal odds).
+        bits: Gaussian only: each coordinate is rounded stochastically onto the symmetric grid of
+            ``2**bits - 1`` points in ``[-DIRECTION_RANGE, DIRECTION_RANGE]`` (QuZO Eq. 5). None
+            keeps float32.
+        density: fraction of coordinates that move; the others are zero. Which ones is decided
+            by ``mask_key`` alone, so they are the same for every direction.
+        mask_key: key of the random mask.
+    """
+
+    distribution: Literal["gaussian", "rademacher"] = "gaussian"
+    bits: int | None = None
+    density: float = 1.0
+    mask_key: int = 0
+
+    @property
+    def levels(self) -> int:
+        """Grid points on each side of zero: coordinates are ``k * grid_step``, ``|k| <= levels``."""
+        return 1 if self.bits is None else 2 ** (self.bits - 1) - 1
+
+    @property
+    def grid_step(self) -> float | None:
+        """Distance between neighbouring values of a coordinate, None if they are continuous."""
+        if self.distribution == "rademacher":
+            return 1.0
+        return None if self.bits is None else DIRECTION_RANGE / self.levels
+
+
+def control_words(direction: Direction, key: int, site: int, *, update: bool = False) -> list[int]:
+    """The eight int32 key words that a kernel needs for one weight's share of a direction.
+
+    Args:
+        direction: its distribution.
+        key: 64-bit key of the query's direction.
+        site: index of the weight among the perturbed weights of the model.
+        update: take the rounding draw of the update (QuZO's u_2) instead of the read's (u_1).
+
+    Returns:
+        ``[radius, radius', angle, angle', rounding, rounding', mask, mask']``.
+    """
+    site_key = fold(key, site)
+    rounding = UPDATE_ROUNDING if update else READ_ROUNDING
+    keys = [fold(site_key, stream) for stream in (RADIUS, ANGLE, rounding)]
+    keys.append(fold(direction.mask_key, site, MASK))
+    return [word for k in keys for word in split_key(k)]
+
+
+def split_key(key: int) -> tuple[int, int]:
+    """A 64-bit key as two signed 32-bit words, high first."""
+    high, low = key >> 32, key & 0xFFFFFFFF
+    return (
+        high - (1 << 32) if high >= 1 << 31 else high,
+        low - (1 << 32) if low >= 1 << 31 else low,
+    )
+
+
+def _mix(x: Tensor) -> Tensor:
+    """A bijection of 32-bit integers with full avalanche ("lowbias32", C. Wellons 2018-2023).
+
+    int32 multiplication wraps and ``>>`` is arithmetic in torch, hence the masks.
+    """
+    x = (x ^ ((x >> 16) & 0xFFFF)) * 0x21F0AAAD
+    x = (x ^ ((x >> 15) & 0x1FFFF)) * (0xD35A2D97 - (1 << 32))
+    return x ^ ((x >> 15) & 0x1FFFF)
+
+
+def hash_words(counter: Tensor, key_high: Tensor, key_low: Tensor) -> Tensor:
+    """32 pseudo-random bits for each int32 ``counter``; shape and dtype of ``counter``."""
+    return _mix(_mix(counter + key_high) ^ key_low)
+
+
+def uniform(counter: Tensor, key_high: Tensor, key_low: Tensor) -> Tensor:
+    """Uniform float32 in ``[0, 1)`` on a grid of 2**-24."""
+    return ((hash_words(counter, key_high, key_low) >> 8) & 0xFFFFFF).float() * 2.0**-24
+
+
+def word_counters(rows: Tensor, groups: int, words: int) -> Tensor:
+    """Counters of the noise words of some rows: ``[R, groups, words]`` int32.
+
+    Args:
+        rows: ``[R]`` int32 row indices.
+        groups: groups of columns in a row.
+        words: words in a group.
+    """
+    column = torch.arange(groups, dtype=torch.int32, device=rows.device) * words
+    column = column.unsqueeze(1) + torch.arange(words, dtype=torch.int32, device=rows.device)
+    return (rows * (groups * words)).view(-1, 1, 1) + column
+
+
+def coordinates(
+    direction: Direction,
+    control: Tensor,
+    rows: Tensor,
+    groups: int,
+    words: int,
+    first: int = 0,
+    stride: int = 1,
+) -> Tensor:
+    """Coordinates of a direction for some rows of a weight.
+
+    Args:
+        direction: distribution, static under compilation.
+        control: ``[8]`` int32 from `control_words`.
+        rows: ``[R]`` int32 row indices.
+        groups: groups of columns in a row.
+        words: noise words in a group.
+        first: first lane of a word, for layouts that keep even and odd columns apart.
+        stride: distance between lanes.
+
+    Returns:
+        ``[R, groups, words, 32 // stride]`` float32.
+    """
+    word = word_counters(rows, groups, words).unsqueeze(-1)
+    lane = torch.arange(first, WORD, stride, dtype=torch.int32, device=rows.device)
+    counter = word * WORD + lane
+    if direction.distribution == "rademacher":
+        signs = (hash_words(word, control[0], control[1]) >> lane) & 1
+        z = (signs * 2 - 1).float()
+    else:
+        # 1 - uniform lies in (0, 1], so the logarithm is finite and |u| at most 5.77.
+        radius = torch.sqrt(-2.0 * torch.log(1.0 - uniform(counter, control[0], control[1])))
+        z = radius * torch.cos(uniform(counter, control[2], control[3]) * (2.0 * math.pi))
+        step = direction.grid_step
+        if step is not None:
+            levels = direction.levels
+            code = torch.floor(z * (1.0 / step) + uniform(counter, control[4], control[5]))
+            z = code.clamp(-levels, levels) * step
+    if direction.density < 1.0:
+        z = torch.where(uniform(counter, control[6], control[7]) < direction.density, z, 0.0)
+    return z
