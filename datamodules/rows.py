@@ -9,6 +9,7 @@ import csv
 import gzip
 import json
 import lzma
+import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from pathlib import Path
@@ -89,8 +90,8 @@ class FileRows(RowSource):
         format = _format_of(file) if self.format == "auto" else self.format
         try:
             table = self._parse(file, format)
-        # Covers pandas' ParserError, JSON and Unicode errors, all of them ValueErrors.
-        except (ValueError, OSError) as error:
+        # ValueError covers pandas' ParserError, JSON and Unicode errors.
+        except (ValueError, OSError, pd.errors.ParserWarning) as error:
             raise UserError(
                 f"rows.path: {str(file)!r} cannot be read as {format} in {self.encoding} "
                 f"({str(error).splitlines()[0]}); check rows.format and rows.encoding."
@@ -101,16 +102,21 @@ class FileRows(RowSource):
         if format == "parquet":
             return pd.read_parquet(file)
         if format in ("csv", "tsv"):
-            return pd.read_csv(
-                file,
-                sep="," if format == "csv" else "\t",
-                encoding=self.encoding,
-                header="infer" if self.names is None else None,
-                names=self.names,
-                quoting=csv.QUOTE_MINIMAL if self.quotes else csv.QUOTE_NONE,
-                # A review that says "None" or "NA" is text, not a missing value.
-                keep_default_na=False,
-            )
+            with warnings.catch_warnings():
+                # Rows with more fields than the header names would lose the surplus, or, without
+                # index_col, shift every column: neither is what the file means.
+                warnings.simplefilter("error", pd.errors.ParserWarning)
+                return pd.read_csv(
+                    file,
+                    sep="," if format == "csv" else "\t",
+                    encoding=self.encoding,
+                    header="infer" if self.names is None else None,
+                    names=self.names,
+                    index_col=False,
+                    quoting=csv.QUOTE_MINIMAL if self.quotes else csv.QUOTE_NONE,
+                    # A review that says "None" or "NA" is text, not a missing value.
+                    keep_default_na=False,
+                )
         opener = OPENERS.get(file.suffix, open)
         with opener(file, "rt", encoding=self.encoding) as stream:
             if format == "lines":
