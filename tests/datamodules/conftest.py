@@ -42,7 +42,8 @@ def causal_source(tmp_path_factory: pytest.TempPathFactory) -> ModelSource:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
     )
-    fast = hf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+    names = {"bos_token": "<s>", "eos_token": "</s>"}
+    fast = hf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
     fast.save_pretrained(folder)
     config = hf.LlamaConfig(
         vocab_size=len(fast),
@@ -64,13 +65,13 @@ def masked_source(tmp_path_factory: pytest.TempPathFactory) -> ModelSource:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
-    fast = hf.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="<pad>",
-        mask_token="<mask>",
-    )
+    names = {
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "pad_token": "<pad>",
+        "mask_token": "<mask>",
+    }
+    fast = hf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
     fast.save_pretrained(folder)
     config = hf.RobertaConfig(
         vocab_size=len(fast),

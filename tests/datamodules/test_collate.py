@@ -15,7 +15,12 @@ def test_answers_of_one_token_share_a_row() -> None:
 
 def test_longer_answers_get_a_row_each() -> None:
     batch = Collate([[7], [8, 9]], PAD)([Example([1, 2], 1), Example([3], 0)])
-    assert batch.input_ids.tolist() == [[PAD, 1, 2, 7], [1, 2, 8, 9], [PAD, PAD, 3, 7], [PAD, 3, 8, 9]]
+    assert batch.input_ids.tolist() == [
+        [PAD, 1, 2, 7],
+        [1, 2, 8, 9],
+        [PAD, PAD, 3, 7],
+        [PAD, 3, 8, 9],
+    ]
     # Position p predicts token p + 1.
     assert batch.answer_positions.tolist() == [[2, -1], [1, 2], [2, -1], [1, 2]]
     assert batch.answer_ids.tolist() == [[7, -1], [8, 9]]

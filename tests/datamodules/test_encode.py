@@ -96,17 +96,33 @@ def test_context_length() -> None:
 
 
 def test_messages(causal: Any, masked: Any) -> None:
+    alike = Task("{text} was", {"0": "terrible", "1": "great"})
+    encoder = Encoder(alike, word_level(["was"]), "causal", None)
     with pytest.raises(UserError, match=r"'terrible' and 'great' are the same token ids \[0\]"):
-        task = Task("{text} was", {"0": "terrible", "1": "great"})
-        Encoder(task, word_level(["was"]), "causal", None).answers([ROW])
-    with pytest.raises(UserError, match="'zebra-like' is .* tokens"):
-        task = Task("{text}", {"0": "great", "1": "zebra-like"})
-        Encoder(task, masked, "masked", None).answers([ROW])
+        encoder.answers([ROW])
+    encoder = Encoder(Task("{text}", {"0": "great", "1": "zebra-like"}), masked, "masked", None)
+    with pytest.raises(UserError, match=r"'zebra-like' is \d+ tokens"):
+        encoder.answers([ROW])
     with pytest.raises(UserError, match="no mask token"):
         Encoder(REVIEW, causal, "masked", None)
+    encoder = Encoder(REVIEW, masked, "masked", None)
     with pytest.raises(UserError, match="row 5 holds 2 mask tokens"):
-        encoder = Encoder(REVIEW, masked, "masked", None)
         encoder.examples([{"text": "a <mask>", "label": 0}], [5], 1)
+    encoder = Encoder(dataclasses.replace(REVIEW, template="{text}"), causal, "causal", None)
     with pytest.raises(UserError, match="row 5 has no tokens"):
-        encoder = Encoder(dataclasses.replace(REVIEW, template="{text}"), causal, "causal", None)
         encoder.examples([{"text": "", "label": 0}], [5], 1)
+
+
+class MergingTokenizer:
+    """Writes a colon and the blank after it as one token."""
+
+    def __call__(self, texts: Any, **options: Any) -> dict[str, list]:
+        if isinstance(texts, str):
+            return {"input_ids": [ord(one) for one in texts]}
+        return {"input_ids": [[ord(one) for one in text.replace(": ", "#")] for text in texts]}
+
+
+def test_prompt_that_merges_with_the_answer_is_refused() -> None:
+    encoder = Encoder(REVIEW, MergingTokenizer(), "causal", None)
+    with pytest.raises(UserError, match="merges the end of the prompt"):
+        encoder.answers([ROW])

@@ -68,9 +68,7 @@ def test_tsv_without_header_and_quotes(tmp_path: Path) -> None:
     assert table["text"].tolist() == ['"an open quote', "b"]
 
 
-def test_hub_reader_on_a_local_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hub_reader_on_a_local_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     folder = tmp_path / "data"
     folder.mkdir()
@@ -101,16 +99,20 @@ def test_hub_label_names(monkeypatch: pytest.MonkeyPatch) -> None:
         (lambda d: FileRows(str(d / "latin.csv")), ["latin.csv", "utf-8", "rows.encoding"]),
         (lambda d: FileRows(str(d / "rows.csv"), format="lines"), ["line 1", "rows.format"]),
         (lambda d: FileRows(str(d / "rows.csv"), rename={"tex": "a"}), ["'tex'", "text"]),
+        (lambda d: FileRows(str(d / "ragged.csv")), ["ragged.csv", "length of data"]),
+        (lambda d: FileRows(str(d / "longer.csv")), ["longer.csv", "line 3"]),
         (lambda d: FileRows("a.csv", package="no-such-pkg"), ["no-such-pkg", "pip install"]),
         (lambda d: FileRows("pytest/no.csv", package="pytest"), ["no.csv", "pytest"]),
         (lambda d: HubRows(str(d / "empty")), ["rows.name", "empty"]),
     ],
 )
-def test_messages(tmp_path: Path, make, words: list[str]) -> None:  # noqa: ANN001
+def test_messages(tmp_path: Path, make, words: list[str]) -> None:
     (tmp_path / "rows.csv").write_text("text,label\na,0\n")
     (tmp_path / "rows.txt").write_text("text")
     (tmp_path / "bad.jsonl").write_text("{not json\n")
     (tmp_path / "latin.csv").write_bytes(b"text\ncaf\xe9\n")
+    (tmp_path / "ragged.csv").write_text("text,label\na,0,1\nb,1\n")
+    (tmp_path / "longer.csv").write_text("text,label\na,0\nb,1,1\n")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError) as caught:
         make(tmp_path).read()

@@ -23,7 +23,7 @@ MEZO = {
     "boolq": "Rain. Is it wet?",
     "wic": 'Does the word "place" have the same meaning in these two sentences? Yes, No?\n'
     "One.\nTwo.\n",
-    "wsc": "a film\nIn the previous sentence, does the pronoun \"he\" refer to Mark? Yes or No?\n",
+    "wsc": 'a film\nIn the previous sentence, does the pronoun "he" refer to Mark? Yes or No?\n',
     "rotten_tomatoes": "Review: a film\nSentiment:",
 }
 
@@ -76,7 +76,7 @@ def test_label_keys() -> None:
         (lambda: TASKS["rte_masked"].prompt(ROW), ["{mask}", "causal"]),
     ],
 )
-def test_messages(make, words: list[str]) -> None:  # noqa: ANN001
+def test_messages(make, words: list[str]) -> None:
     with pytest.raises(UserError) as caught:
         make()
     for word in words:

