@@ -1,0 +1,27 @@
+"""The swappable parts. Importing this package makes every short class name known."""
+
+from zolit.strategies.estimator import Estimate, Estimator, TwoPoint
+from zolit.strategies.mask import Mask, NoMask, RandomMask
+from zolit.strategies.perturber import CodePerturber, DensePerturber, Perturber, ScalePerturber
+from zolit.strategies.quantizer import Float8, Int4, Int8, NoQuantizer, Quantizer
+from zolit.strategies.query_scheduler import ConstantQueries, QueryScheduler
+
+__all__ = [
+    "CodePerturber",
+    "ConstantQueries",
+    "DensePerturber",
+    "Estimate",
+    "Estimator",
+    "Float8",
+    "Int4",
+    "Int8",
+    "Mask",
+    "NoMask",
+    "NoQuantizer",
+    "Perturber",
+    "Quantizer",
+    "QueryScheduler",
+    "RandomMask",
+    "ScalePerturber",
+    "TwoPoint",
+]

@@ -1,0 +1,8 @@
+"""Which stored coordinates move and along which direction."""
+
+from zolit.strategies.perturber.base import Perturber
+from zolit.strategies.perturber.code import CodePerturber
+from zolit.strategies.perturber.dense import DensePerturber
+from zolit.strategies.perturber.scale import ScalePerturber
+
+__all__ = ["CodePerturber", "DensePerturber", "Perturber", "ScalePerturber"]

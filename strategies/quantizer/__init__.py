@@ -1,0 +1,9 @@
+"""How a weight is stored."""
+
+from zolit.strategies.quantizer.base import Quantizer
+from zolit.strategies.quantizer.float8 import Float8
+from zolit.strategies.quantizer.int4 import Int4
+from zolit.strategies.quantizer.int8 import Int8
+from zolit.strategies.quantizer.none import NoQuantizer
+
+__all__ = ["Float8", "Int4", "Int8", "NoQuantizer", "Quantizer"]

@@ -1,0 +1,36 @@
+"""Central difference along each direction."""
+
+import torch
+from zolit.strategies.estimator.base import Estimate, Estimator, Losses
+
+from zolit.tensors.reading import Reading
+
+
+class TwoPoint(Estimator):
+    """``(L(theta + eps z) - L(theta - eps z)) / (2 eps)`` (SPSA, Spall 1992; MeZO Definition 1).
+
+    Args:
+        paired: read both signs in one pass over a doubled batch, so that each weight is decoded
+            once and its noise made once. Models whose tuned weights cannot (norms, position
+            embeddings) take two passes; false always takes two, which halves the activations.
+    """
+
+    def __init__(self, paired: bool = True) -> None:
+        self.paired = paired
+
+    def estimate(
+        self, losses: Losses, reading: Reading, keys: list[int], eps: float, pairable: bool
+    ) -> Estimate:
+        pairs = []
+        for key in keys:
+            if self.paired and pairable:
+                with reading.perturbed(key, eps, copies=2):
+                    pairs.append(losses(2))
+                continue
+            both = []
+            for sign in (1.0, -1.0):
+                with reading.perturbed(key, sign * eps, copies=1):
+                    both.append(losses(1))
+            pairs.append(torch.cat(both))
+        found = torch.stack(pairs).float()
+        return Estimate((found[:, 0] - found[:, 1]) / (2.0 * eps), found.mean())

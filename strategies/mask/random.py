@@ -1,0 +1,31 @@
+"""A fixed random subset of the coordinates moves."""
+
+from dataclasses import replace
+
+from zolit.strategies.mask.base import Mask
+
+from zolit.errors import UserError
+from zolit.noise import Direction, fold
+
+
+class RandomMask(Mask):
+    """Moves a random subset, fixed for the run and stored nowhere: membership is a hash.
+
+    The control experiment for masks that choose (SensZOQ arXiv 2406.02913 compares with it).
+
+    Args:
+        density: fraction of coordinates that move, in (0, 1].
+        seed: chooses the subset.
+
+    Raises:
+        UserError: if ``density`` is out of range.
+    """
+
+    def __init__(self, density: float, seed: int = 0) -> None:
+        if not 0 < density <= 1:
+            raise UserError(f"density must be in (0, 1], got {density}; try 0.01")
+        self.density = density
+        self.seed = seed
+
+    def restrict(self, direction: Direction) -> Direction:
+        return replace(direction, density=self.density, mask_key=fold(self.seed, 0))

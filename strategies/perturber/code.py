@@ -1,0 +1,79 @@
+"""QuZO: the codes of quantized weights move."""
+
+from typing import Literal
+
+from zolit.strategies.perturber.base import Perturber
+from zolit.strategies.quantizer.base import Quantizer
+
+from zolit.errors import UserError
+from zolit.noise import Direction
+from zolit.tensors.reading import Site
+
+
+class CodePerturber(Perturber):
+    """Low-bit directions on the codes of quantized weights (QuZO, arXiv 2502.12346).
+
+    A Gaussian direction u is rounded stochastically onto a ``perturb_bits`` grid, once for the
+    perturbed reads (u_1) and once, by a distinct stream, for the update (u_2). Given u the two
+    draws are independent, so ``E[u_1 u_2^T] = I`` and the estimate has no rounding bias. The
+    released code takes one draw for both.
+
+    Args:
+        eps: step of a perturbed read, in ``unit``.
+        unit: ``code``: one step of the integer grid (of the scale, for float8), so that eps means
+            the same in every layer; ``weight``: as in the paper, weight units.
+        distribution: ``gaussian`` as in the paper, or ``rademacher``, whose directions lie on
+            the grid and need no rounding.
+        perturb_bits: bits of the grid of a Gaussian direction, 2 to 8; null leaves it unrounded.
+        float_unit: unit of tuned weights that stay floating point.
+
+    Raises:
+        UserError: if ``eps`` or ``perturb_bits`` is out of range.
+    """
+
+    def __init__(
+        self,
+        eps: float = 1.0,
+        unit: Literal["code", "weight"] = "code",
+        distribution: Literal["gaussian", "rademacher"] = "gaussian",
+        perturb_bits: int | None = 4,
+        float_unit: float = 1e-3,
+    ) -> None:
+        super().__init__(eps, float_unit)
+        if perturb_bits is not None and not 2 <= perturb_bits <= 8:
+            raise UserError(
+                f"perturb_bits must be from 2 to 8 or null, got {perturb_bits}; for one bit use "
+                "distribution: rademacher"
+            )
+        self.unit = unit
+        self.distribution = distribution
+        self.perturb_bits = perturb_bits if distribution == "gaussian" else None
+
+    def direction(self) -> Direction:
+        return Direction(self.distribution, self.perturb_bits)
+
+    def check(self, quantizer: Quantizer) -> None:
+        name = type(quantizer).__name__
+        if not quantizer.quantized:
+            raise UserError(
+                f"perturber CodePerturber moves integer or float8 codes, got quantizer {name}; "
+                "use DensePerturber with it, or quantizer Int8, Int4 or Float8"
+            )
+        if not quantizer.integer_products:
+            return
+        step = self.direction().grid_step
+        if self.unit != "code" or step is None:
+            raise UserError(
+                f"perturber CodePerturber must keep codes integer for {name} with "
+                f"activations=int8, got unit={self.unit} and perturb_bits={self.perturb_bits}; "
+                "use unit: code with perturb_bits 2 to 8 or distribution: rademacher"
+            )
+        jump = self.eps * step
+        if jump < 0.5 or abs(jump - round(jump)) > 1e-3 * jump:
+            raise UserError(
+                f"eps must be a whole multiple of {1 / step:.6g} for {name} with activations=int8 "
+                f"(codes stay integer), got {self.eps}; try {max(1, round(jump)) / step:.6g}"
+            )
+
+    def quantized_site(self, index: int) -> Site:
+        return Site(index, "elements", (1.0, 0.0) if self.unit == "code" else (0.0, 1.0))

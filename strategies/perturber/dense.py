@@ -1,0 +1,40 @@
+"""MeZO: every floating-point weight moves."""
+
+from typing import Literal
+
+from zolit.strategies.perturber.base import Perturber
+from zolit.strategies.quantizer.base import Quantizer
+
+from zolit.errors import UserError
+from zolit.noise import Direction
+from zolit.tensors.reading import Site
+
+
+class DensePerturber(Perturber):
+    """Directions on floating-point weights (MeZO, arXiv 2305.17333, Algorithm 1).
+
+    Args:
+        eps: step of a perturbed read, in weight units.
+        distribution: ``gaussian`` as in the paper, or ``rademacher``: a thirtieth of the hashes
+            and the same variance for the estimate.
+    """
+
+    def __init__(
+        self, eps: float = 1e-3, distribution: Literal["gaussian", "rademacher"] = "gaussian"
+    ) -> None:
+        super().__init__(eps)
+        self.distribution = distribution
+
+    def direction(self) -> Direction:
+        return Direction(self.distribution)
+
+    def check(self, quantizer: Quantizer) -> None:
+        if quantizer.quantized:
+            raise UserError(
+                f"perturber DensePerturber moves floating-point weights, got quantizer "
+                f"{type(quantizer).__name__}; use CodePerturber or ScalePerturber with it, or "
+                "quantizer NoQuantizer"
+            )
+
+    def quantized_site(self, index: int) -> Site:
+        raise UserError("DensePerturber cannot move quantized weights; use CodePerturber")

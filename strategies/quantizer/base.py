@@ -1,0 +1,35 @@
+"""How weights are stored."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from torch import Tensor
+
+from zolit.tensors.store import StoredWeight
+
+
+class Quantizer(ABC):
+    """Decides the storage format of the linear layers.
+
+    Attributes:
+        quantized: whether weights become codes with scales.
+        integer_codes: whether codes lie on a uniform integer grid.
+        integer_products: whether layers multiply integer codes with quantized activations, so
+            that a perturbation must keep codes integer.
+    """
+
+    quantized: ClassVar[bool] = True
+    integer_codes: ClassVar[bool] = True
+    integer_products: bool = False
+
+    @abstractmethod
+    def store(self, weight: Tensor, path: str) -> StoredWeight:
+        """A weight in this format.
+
+        Args:
+            weight: ``[rows, columns]`` float, output channels first.
+            path: parameter name, for messages.
+
+        Raises:
+            UserError: if the format cannot hold a matrix of this shape.
+        """

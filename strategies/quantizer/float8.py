@@ -1,0 +1,27 @@
+"""Float8 weights, optionally with float8 activations."""
+
+from typing import ClassVar, Literal
+
+from torch import Tensor
+from zolit.strategies.quantizer.base import Quantizer
+
+from zolit.tensors.float8 import Float8Weight
+from zolit.tensors.integer import EmulatedFloat8Weight
+
+
+class Float8(Quantizer):
+    """e4m3 codes with a scale per row, rounded to nearest.
+
+    Args:
+        activations: ``float`` decodes weights to the activations' dtype; ``float8`` also rounds
+            activations to e4m3 per token (emulated: the product itself is in the wider dtype).
+    """
+
+    integer_codes: ClassVar[bool] = False
+
+    def __init__(self, activations: Literal["float", "float8"] = "float") -> None:
+        self.activations = activations
+
+    def store(self, weight: Tensor, path: str) -> Float8Weight:
+        kind = EmulatedFloat8Weight if self.activations == "float8" else Float8Weight
+        return kind.quantize(weight)

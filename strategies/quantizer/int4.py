@@ -1,0 +1,24 @@
+"""Int4 weights, two codes a byte."""
+
+from torch import Tensor
+from zolit.strategies.quantizer.base import Quantizer
+
+from zolit.tensors.affine import check_group_size
+from zolit.tensors.int4 import Int4Weight
+
+
+class Int4(Quantizer):
+    """Groupwise int4 codes, rounded to nearest.
+
+    Args:
+        group_size: input channels that share a scale: 32, 64 or 128, or another multiple of 32.
+        symmetric: one scale a group around zero; otherwise a group spans its minimum to maximum.
+    """
+
+    def __init__(self, group_size: int = 64, symmetric: bool = False) -> None:
+        self.group_size = group_size
+        self.symmetric = symmetric
+
+    def store(self, weight: Tensor, path: str) -> Int4Weight:
+        check_group_size(self.group_size, weight.shape[1], path)
+        return Int4Weight.quantize(weight, self.group_size, self.symmetric)

@@ -1,0 +1,41 @@
+"""Int8 weights, optionally with int8 activations."""
+
+from typing import Literal
+
+from torch import Tensor
+from zolit.strategies.quantizer.base import Quantizer
+
+from zolit.errors import UserError
+from zolit.tensors.affine import check_group_size
+from zolit.tensors.int8 import Int8Weight
+from zolit.tensors.integer import IntegerWeight
+
+
+class Int8(Quantizer):
+    """Symmetric int8 codes, rounded to nearest.
+
+    Args:
+        group_size: input channels that share a scale, a multiple of 32; None: one scale a row.
+        activations: ``float`` decodes weights to the activations' dtype; ``int8`` quantizes the
+            activations per token and multiplies integers (W8A8), which needs a scale per row.
+
+    Raises:
+        UserError: if ``activations`` is int8 and a group size is given.
+    """
+
+    def __init__(
+        self, group_size: int | None = None, activations: Literal["float", "int8"] = "float"
+    ) -> None:
+        if activations == "int8" and group_size is not None:
+            raise UserError(
+                f"group_size must be null with activations=int8, got {group_size}; an integer "
+                "product has one scale a row"
+            )
+        self.group_size = group_size
+        self.integer_products = activations == "int8"
+
+    def store(self, weight: Tensor, path: str) -> Int8Weight:
+        if self.group_size is not None:
+            check_group_size(self.group_size, weight.shape[1], path)
+        kind = IntegerWeight if self.integer_products else Int8Weight
+        return kind.quantize(weight, self.group_size)

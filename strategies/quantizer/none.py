@@ -1,0 +1,18 @@
+"""Weights as they are."""
+
+from typing import ClassVar
+
+from torch import Tensor
+from zolit.strategies.quantizer.base import Quantizer
+
+from zolit.tensors.dense import DenseWeight
+
+
+class NoQuantizer(Quantizer):
+    """Keeps floating-point weights, shared with the loaded model."""
+
+    quantized: ClassVar[bool] = False
+    integer_codes: ClassVar[bool] = False
+
+    def store(self, weight: Tensor, path: str) -> DenseWeight:
+        return DenseWeight(weight)

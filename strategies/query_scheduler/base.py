@@ -1,0 +1,11 @@
+"""How many directions a step takes."""
+
+from abc import ABC, abstractmethod
+
+
+class QueryScheduler(ABC):
+    """Number of directions that the estimate of a step averages over."""
+
+    @abstractmethod
+    def queries(self, step: int, epoch: int) -> int:
+        """Directions at optimizer step ``step`` of epoch ``epoch``, both from 0; at least 1."""

@@ -1,0 +1,24 @@
+"""The same number of directions at every step."""
+
+from zolit.strategies.query_scheduler.base import QueryScheduler
+
+from zolit.errors import UserError
+
+
+class ConstantQueries(QueryScheduler):
+    """Averages over ``n`` directions at every step.
+
+    Args:
+        n: directions a step.
+
+    Raises:
+        UserError: if ``n`` is less than 1.
+    """
+
+    def __init__(self, n: int = 1) -> None:
+        if n < 1:
+            raise UserError(f"n must be at least 1, got {n}; use n: 1 for one direction a step")
+        self.n = n
+
+    def queries(self, step: int, epoch: int) -> int:
+        return self.n

@@ -1,0 +1,97 @@
+"""Optimizers that step on a `ProjectedGradient`."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from zolit.errors import UserError
+from zolit.gradient import ProjectedGradient
+from zolit.tensors.update import Feedback, move
+from zolit.tensors.weight import PerturbedWeight
+
+
+class ZOSGD(Optimizer):
+    """Stochastic gradient descent along the directions of an estimate.
+
+    ``theta <- SR(theta - lr / Q * sum_q values[q] * z_q)`` in units of the perturbed
+    coordinate, ``SR`` stochastic rounding onto the grid of the stored format
+    (MeZO arXiv 2305.17333 Alg. 1; QuZO arXiv 2502.12346). The 1/Q is the average over queries
+    that the released QuZO code leaves out.
+
+    Args:
+        params: perturbed weights.
+        lr: learning rate, in squared coordinate units per unit of loss.
+        error_feedback: carry what rounding left undone to the next step, as QES
+            (arXiv 2602.03120) does. Costs two bytes for each code.
+        feedback_decay: factor of the carried residual each step.
+
+    Raises:
+        UserError: if ``lr`` or ``feedback_decay`` is out of range.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float,
+        error_feedback: bool = False,
+        feedback_decay: float = 0.9,
+    ) -> None:
+        if not (math.isfinite(lr) and lr > 0):
+            raise UserError(f"lr must be a positive number, got {lr}; try 1e-6")
+        if not 0 < feedback_decay <= 1:
+            raise UserError(f"feedback_decay must be in (0, 1], got {feedback_decay}; try 0.9")
+        defaults = {"lr": lr, "error_feedback": error_feedback, "feedback_decay": feedback_decay}
+        super().__init__(params, defaults)
+
+    def weights(self, values: Tensor) -> Tensor:
+        """What multiplies each direction, before the learning rate: ``[Q]`` for ``[Q]`` values."""
+        return values / values.numel()
+
+    @torch.no_grad()
+    def step(  # type: ignore[override]
+        self,
+        closure: Callable[[], Any] | None = None,
+        gradient: ProjectedGradient | None = None,
+    ) -> Any:
+        """Move every weight along the regenerated directions.
+
+        Args:
+            closure: evaluated first if given; its result is returned.
+            gradient: the estimate. An empty one moves nothing.
+        """
+        result = None if closure is None else closure()
+        if gradient is None or len(gradient) == 0:
+            return result
+        keys = [key & ((1 << 64) - 1) for key in gradient.keys.tolist()]
+        factors = self.weights(gradient.values)
+        for group in self.param_groups:
+            coefficients = (-float(group["lr"]) * factors).tolist()
+            for weight in group["params"]:
+                feedback = self._feedback(weight, group)
+                move(weight, keys, coefficients, gradient.rounding_key, feedback)
+        return result
+
+    def _feedback(self, weight: PerturbedWeight, group: dict[str, Any]) -> Feedback | None:
+        site, store = weight.site, weight.store
+        if not group["error_feedback"] or site is None or site.coordinates != "elements":
+            return None
+        state = self.state[weight]
+        if "residual" not in state:
+            shape = (store.rows, store.padded_columns)
+            state["residual"] = torch.zeros(shape, dtype=torch.float16, device=store.device)
+        return Feedback(state["residual"], group["feedback_decay"])
+
+
+class ZOSignSGD(ZOSGD):
+    """`ZOSGD` on the sign of each projected gradient (ZO-SGD-Sign of ZO-Bench, arXiv 2402.11592).
+
+    Every step has the same length whatever the loss, which makes ``lr`` easy to choose and
+    outliers harmless.
+    """
+
+    def weights(self, values: Tensor) -> Tensor:
+        return torch.sign(values) / values.numel()

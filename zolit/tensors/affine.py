@@ -1,0 +1,113 @@
+"""What int8 and float8 weights share: one code a byte, scales by row or by group of columns."""
+
+import torch
+from torch import Tensor
+
+from zolit.errors import UserError
+from zolit.kernels.dispatch import Kernel, Preference
+from zolit.kernels.read import Perturbation
+from zolit.noise import WORD
+from zolit.tensors.store import Rows, StoredWeight, is_padded, row_indices, to_blocks
+
+
+def check_group_size(group_size: int, columns: int, name: str) -> None:
+    """Refuse a group size that the layout of the kernels cannot hold.
+
+    Raises:
+        UserError: if the size is not a multiple of 32 or does not divide the columns.
+    """
+    if group_size < WORD or group_size % WORD:
+        raise UserError(
+            f"group_size must be a multiple of {WORD}, got {group_size}; use 32, 64 or 128"
+        )
+    if columns % group_size:
+        fitting = [g for g in (32, 64, 128, 256) if columns % g == 0]
+        hint = f"use one of {fitting}" if fitting else "use a format with a scale per row"
+        raise UserError(
+            f"group_size must divide the {columns} input channels of {name}, got {group_size}; {hint}"
+        )
+
+
+class ByteWeight(StoredWeight):
+    """Codes ``[rows, columns]`` of one byte with scales ``[rows, groups]`` in float32.
+
+    Attributes:
+        codes: ``[rows, columns]`` one-byte tensor, the storage of a torchao tensor.
+        scale: ``[rows, groups]`` float32.
+    """
+
+    read_kernel: Kernel
+    apply_kernel: Kernel
+
+    def __init__(self, codes: Tensor, scale: Tensor) -> None:
+        self.codes, self.scale = codes, scale
+        self.rows, self.columns = codes.shape
+
+    @property
+    def device(self) -> torch.device:
+        return self.codes.device
+
+    @property
+    def groups(self) -> int:
+        """Groups of columns that have a scale of their own."""
+        return self.scale.shape[1]
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"codes": self.codes, "scale": self.scale}
+
+    def replace(self, tensors: dict[str, Tensor]) -> "ByteWeight":
+        return type(self)(tensors["codes"], tensors["scale"])
+
+    def bytes(self, rows: Rows) -> Tensor:
+        """Codes of some rows as int8 bit patterns."""
+        return self.codes[rows].view(torch.int8)
+
+    def read(
+        self,
+        rows: Rows,
+        outs: list[Tensor],
+        perturbation: Perturbation | None,
+        preference: Preference,
+    ) -> None:
+        noise = (
+            ()
+            if perturbation is None
+            else (perturbation.direction, perturbation.control, perturbation.amplitude)
+        )
+        self.read_kernel(
+            to_blocks(self.bytes(rows), self.groups),
+            self.scale[rows].view(-1, self.groups, 1, 1),
+            row_indices(rows, self.device),
+            [to_blocks(out, self.groups) for out in outs],
+            *noise,
+            preference=preference,
+        )
+
+    def apply(
+        self,
+        rows: slice,
+        step: Tensor,
+        unit: Tensor,
+        rounding: Tensor,
+        preference: Preference,
+        residual: Tensor | None = None,
+        decay: Tensor | None = None,
+    ) -> None:
+        part = self.bytes(rows)
+        blocks = to_blocks(part, self.groups)
+        self.apply_kernel(
+            blocks,
+            self.scale[rows].view(-1, self.groups, 1, 1),
+            to_blocks(step, self.groups),
+            unit,
+            row_indices(rows, self.device),
+            rounding,
+            None if residual is None else to_blocks(residual, self.groups),
+            decay,
+            preference=preference,
+        )
+        if is_padded(part):
+            part.copy_(blocks.flatten(1)[:, : self.columns])
+
+    def scale_rows(self, factor: Tensor, floor: float) -> None:
+        self.scale.mul_(factor.unsqueeze(1)).clamp_(min=floor)

@@ -1,0 +1,148 @@
+"""Packed int4 weights over torchao's Int4Tensor.
+
+torchao's own product and quantizer need the `mslk` package; zolit does both itself and
+uses torchao only for the format.
+"""
+
+import torch
+from torch import Tensor
+
+from zolit.compat import Int4Tensor
+from zolit.kernels.apply_int4 import apply_int4
+from zolit.kernels.dispatch import Preference
+from zolit.kernels.read import Perturbation
+from zolit.kernels.read_int4 import read_int4, unpack
+from zolit.tensors.store import Rows, StoredWeight, row_indices, to_blocks
+
+
+def pack(codes: Tensor) -> Tensor:
+    """``[R, K]`` codes in [-8, 7] as ``[R, K / 2]`` int8 bytes, even columns in the low nibble."""
+    code = codes.to(torch.int32)
+    return ((code[:, 1::2] << 4) | (code[:, 0::2] & 0xF)).to(torch.int8)
+
+
+class Int4Weight(StoredWeight):
+    """Two codes in [-8, 7] a byte; ``w = code * scale + zero`` with scale and zero per group.
+
+    Attributes:
+        packed: ``[rows, columns / 2]`` int8.
+        scale: ``[rows, groups]`` float32.
+        zero: ``[rows, groups]`` float32, the value of code 0.
+    """
+
+    def __init__(self, packed: Tensor, scale: Tensor, zero: Tensor) -> None:
+        self.packed, self.scale, self.zero = packed, scale, zero
+        self.rows, self.columns = packed.shape[0], 2 * packed.shape[1]
+
+    @classmethod
+    def from_torchao(cls, tensor: Int4Tensor) -> "Int4Weight":
+        """Share the bytes of a torchao tensor; scales and zeros become float32, rows first."""
+        scale, zero = (t.float().t().contiguous() for t in (tensor.scale, tensor.zero_point))
+        return cls(tensor.qdata, scale, zero)
+
+    def to_torchao(self, dtype: torch.dtype) -> Int4Tensor:
+        """A torchao tensor of logical ``dtype`` that shares the bytes."""
+        scale, zero = (t.to(dtype).t().contiguous() for t in (self.scale, self.zero))
+        block = [1, self.columns // self.groups]
+        return Int4Tensor(self.packed, scale, zero, block, torch.Size((self.rows, self.columns)))
+
+    @classmethod
+    def quantize(cls, weight: Tensor, group_size: int, symmetric: bool) -> "Int4Weight":
+        """Round to nearest by group.
+
+        Args:
+            weight: ``[R, K]`` float.
+            group_size: columns that share a scale.
+            symmetric: ``scale = max |w| / 7`` and zero 0; else the scale spans min to max.
+        """
+        groups = weight.float().view(weight.shape[0], -1, group_size)
+        if symmetric:
+            scale = (groups.abs().amax(dim=2) / 7.0).clamp(min=1e-12)
+            zero = torch.zeros_like(scale)
+        else:
+            low, high = groups.amin(dim=2), groups.amax(dim=2)
+            scale = ((high - low) / 15.0).clamp(min=1e-12)
+            zero = low + 8.0 * scale
+        codes = torch.round((groups - zero.unsqueeze(2)) / scale.unsqueeze(2)).clamp(-8, 7)
+        return cls(pack(codes.view_as(weight)), scale, zero)
+
+    @property
+    def device(self) -> torch.device:
+        return self.packed.device
+
+    @property
+    def groups(self) -> int:
+        """Groups of columns in a row."""
+        return self.scale.shape[1]
+
+    def codes(self) -> Tensor:
+        """Unpacked codes, ``[rows, columns]`` int8."""
+        return torch.stack(unpack(self.packed), dim=2).flatten(1).to(torch.int8)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"packed": self.packed, "scale": self.scale, "zero": self.zero}
+
+    def replace(self, tensors: dict[str, Tensor]) -> "Int4Weight":
+        return Int4Weight(tensors["packed"], tensors["scale"], tensors["zero"])
+
+    def lanes(self) -> list[tuple[int, int]]:
+        return [(0, 2), (1, 2)]
+
+    def planes(self, buffer: Tensor, groups: int = 1) -> list[Tensor]:
+        halves = buffer.view(buffer.shape[0], 2, -1)
+        return [to_blocks(halves[:, plane], groups, 16) for plane in (0, 1)]
+
+    def activations(self, x: Tensor) -> Tensor:
+        return torch.cat((x[..., 0::2], x[..., 1::2]), dim=-1)
+
+    def natural(self, buffer: Tensor) -> Tensor:
+        even, odd = buffer.view(buffer.shape[0], 2, -1).unbind(1)
+        return torch.stack((even, odd), dim=2).flatten(1)
+
+    def read(
+        self,
+        rows: Rows,
+        outs: list[Tensor],
+        perturbation: Perturbation | None,
+        preference: Preference,
+    ) -> None:
+        noise = (
+            ()
+            if perturbation is None
+            else (perturbation.direction, perturbation.control, perturbation.amplitude)
+        )
+        read_int4(
+            to_blocks(self.packed[rows], self.groups, 16),
+            self.scale[rows].view(-1, self.groups, 1, 1),
+            self.zero[rows].view(-1, self.groups, 1, 1),
+            row_indices(rows, self.device),
+            [plane for out in outs for plane in self.planes(out, self.groups)],
+            *noise,
+            preference=preference,
+        )
+
+    def apply(
+        self,
+        rows: slice,
+        step: Tensor,
+        unit: Tensor,
+        rounding: Tensor,
+        preference: Preference,
+        residual: Tensor | None = None,
+        decay: Tensor | None = None,
+    ) -> None:
+        apply_int4(
+            to_blocks(self.packed[rows], self.groups, 16),
+            self.scale[rows].view(-1, self.groups, 1, 1),
+            self.planes(step, self.groups),
+            unit,
+            row_indices(rows, self.device),
+            rounding,
+            None if residual is None else self.planes(residual, self.groups),
+            decay,
+            preference=preference,
+        )
+
+    def scale_rows(self, factor: Tensor, floor: float) -> None:
+        self.scale.mul_(factor.unsqueeze(1)).clamp_(min=floor)
+        self.zero.mul_(factor.unsqueeze(1))

@@ -1,0 +1,163 @@
+"""Products with weights that are decoded and perturbed in chunks of rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from zolit.errors import UserError
+from zolit.noise import coordinates
+from zolit.tensors.dense import DenseWeight
+from zolit.tensors.integer import IntegerWeight, integer_matmul
+from zolit.tensors.store import Rows
+
+if TYPE_CHECKING:
+    from zolit.tensors.weight import PerturbedWeight
+
+
+def matmul(x: Tensor, weight: PerturbedWeight) -> Tensor:
+    """``x @ W.T`` with the weight as it reads now.
+
+    Inside a pair the first half of ``x`` along its first dimension meets ``W+``, the second
+    half ``W-``.
+
+    Args:
+        x: ``[..., columns]`` float.
+        weight: a weight of ``[rows, columns]``.
+
+    Returns:
+        ``[..., rows]`` in the dtype of ``x``.
+    """
+    store, site, reading = weight.store, weight.site, weight.reading
+    if site is not None and site.coordinates == "output_scales":
+        return _scale_outputs(_product(x, weight, 1), weight)
+    copies = reading.copies(site)
+    if copies == 1 and isinstance(store, DenseWeight) and not _moves(weight):
+        return F.linear(x, store.weight)
+    return _product(x, weight, copies)
+
+
+def _moves(weight: PerturbedWeight) -> bool:
+    return weight.reading.perturbation(weight.site, weight.store.device) is not None
+
+
+def _product(x: Tensor, weight: PerturbedWeight, copies: int) -> Tensor:
+    """The product chunk by chunk of rows, ``copies`` versions of the weight at once."""
+    store, reading = weight.store, weight.reading
+    elements = weight.site is not None and weight.site.coordinates == "elements"
+    noise = reading.perturbation(weight.site, store.device) if elements else None
+    tokens = x.numel() // x.shape[-1]
+    if tokens % copies:
+        raise UserError(
+            f"a paired read needs an even batch, but {weight.path} got {tuple(x.shape)}; "
+            "set the estimator's `paired: false`"
+        )
+    out = x.new_empty(copies, tokens // copies, store.rows)
+    if isinstance(store, IntegerWeight):
+        integer_matmul(x.reshape(copies, -1, store.columns), store, reading, noise, out)
+        return out.view(*x.shape[:-1], store.rows)
+    factor = store.activations(x).reshape(copies, -1, store.padded_columns)
+    columns = store.padded_columns
+    chunk = reading.rows_per_chunk(columns, copies, x.element_size())
+    for start in range(0, store.rows, chunk):
+        rows = slice(start, min(start + chunk, store.rows))
+        buffers = reading.buffers(copies, rows.stop - start, columns, x.dtype, x.device)
+        store.read(rows, buffers, noise, reading.preference)
+        for copy, buffer in enumerate(buffers):
+            torch.mm(factor[copy], buffer.t(), out=out[copy][:, rows])
+    return out.view(*x.shape[:-1], store.rows)
+
+
+def output_factors(weight: PerturbedWeight) -> Tensor | None:
+    """``amplitude * z`` of a direction on the output scales, ``[rows]`` float32; None at rest."""
+    store = weight.store
+    noise = weight.reading.perturbation(weight.site, store.device)
+    if noise is None:
+        return None
+    row = torch.zeros(1, dtype=torch.int32, device=store.device)
+    words = -(-store.rows // 32)
+    z = coordinates(noise.direction, noise.control, row, 1, words).flatten()[: store.rows]
+    return noise.amplitude[1] * z
+
+
+def _scale_outputs(out: Tensor, weight: PerturbedWeight) -> Tensor:
+    """Multiply output channels by ``1 +- amplitude * z``, in place on a fresh product."""
+    factor = output_factors(weight)
+    if factor is None:
+        return out
+    if weight.reading.copies(weight.site) == 1:
+        return out.mul_((1.0 + factor).to(out.dtype))
+    plus, minus = out.chunk(2, dim=0)
+    plus.mul_((1.0 + factor).to(out.dtype))
+    minus.mul_((1.0 - factor).to(out.dtype))
+    return out
+
+
+def _rows(weight: PerturbedWeight, rows: Rows, count: int, dtype: torch.dtype) -> list[Tensor]:
+    """Fresh decoded rows in the model's order, one or two copies."""
+    store, reading = weight.store, weight.reading
+    scaled = weight.site is not None and weight.site.coordinates == "output_scales"
+    noise = None if scaled else reading.perturbation(weight.site, store.device)
+    copies = reading.copies(weight.site)
+    outs = [
+        torch.empty(count, store.padded_columns, dtype=dtype, device=store.device)
+        for _ in range(1 if noise is None else copies)
+    ]
+    store.read(rows, outs, noise, reading.preference)
+    values = [store.natural(out) for out in outs]
+    factor = output_factors(weight) if scaled else None
+    if factor is not None:
+        part = factor[rows].unsqueeze(1)
+        values = [(values[0] * (1.0 + sign * part)).to(dtype) for sign in (1.0, -1.0)[:copies]]
+    return values
+
+
+def dense(weight: PerturbedWeight) -> Tensor:
+    """The whole weight as it reads now, in its logical shape and dtype.
+
+    Raises:
+        UserError: inside a pair, where a perturbed weight has two values.
+    """
+    if weight.reading.copies(weight.site) == 2:
+        raise UserError(
+            f"{weight.path} is used by an operation that cannot read two versions of a weight at "
+            "once; set the estimator's `paired: false` or take it out of `tune`"
+        )
+    store = weight.store
+    value = _rows(weight, slice(0, store.rows), store.rows, weight.dtype)[0]
+    return (value.t() if weight.transposed else value).reshape(weight.shape)
+
+
+def add_bias(out: Tensor, bias: Tensor | None) -> Tensor:
+    """``out + bias``, where the bias may be a perturbed weight of its own."""
+    if bias is None:
+        return out
+    site = getattr(bias, "site", None)
+    if site is None or bias.reading.copies(site) == 1:  # type: ignore[attr-defined]
+        return out + bias
+    plus, minus = (row.flatten() for row in _rows(bias, slice(0, 1), 1, bias.dtype))  # type: ignore[arg-type]
+    first, second = out.chunk(2, dim=0)
+    return torch.cat((first + plus, second + minus))
+
+
+def embedding(indices: Tensor, weight: PerturbedWeight) -> Tensor:
+    """Rows of the weight for each index, ``[..., columns]``; the two halves of a pair differ.
+
+    Raises:
+        UserError: inside a pair, if the first dimension of the indices is not the doubled batch.
+    """
+    flat = indices.reshape(-1)
+    values = _rows(weight, flat, flat.numel(), weight.dtype)
+    if len(values) == 1:
+        return values[0].reshape(*indices.shape, -1)
+    if indices.shape[0] % 2:
+        raise UserError(
+            f"embedding {weight.path} is looked up once for both halves of a pair; "
+            "set the estimator's `paired: false` or take it out of `tune`"
+        )
+    half = flat.numel() // 2
+    both = torch.cat((values[0][:half], values[1][half:]))
+    return both.reshape(*indices.shape, -1)

@@ -1,0 +1,127 @@
+"""What the weights of a model read as right now: one shared state, switched in O(1)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from zolit.kernels.dispatch import Preference
+from zolit.kernels.read import Perturbation
+from zolit.noise import Direction, control_words
+
+
+@dataclass(frozen=True)
+class Site:
+    """A weight's place among the perturbed weights of a model.
+
+    Attributes:
+        index: its number; part of the key of its noise.
+        coordinates: ``elements`` (each code or float of the weight) or ``output_scales`` (one
+            factor for each row).
+        unit: length of the coordinate's unit in codes and in weights (`Perturbation.amplitude`).
+            For output scales the second number is the unit as a fraction of the scale.
+    """
+
+    index: int
+    coordinates: Literal["elements", "output_scales"]
+    unit: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class _Active:
+    key: int
+    eps: float
+    copies: int
+
+
+class Reading:
+    """The state that all weights of a model share.
+
+    Attributes:
+        direction: distribution of the directions.
+        preference: kernel choice of all reads and updates.
+        chunk_bytes: size of the buffers that decoded rows are written to. The peak of a step
+            above the stored weights is its activations plus this.
+    """
+
+    def __init__(
+        self,
+        direction: Direction | None = None,
+        preference: Preference = "auto",
+        chunk_bytes: int = 64 << 20,
+    ) -> None:
+        self.direction = direction or Direction()
+        self.preference: Preference = preference
+        self.chunk_bytes = chunk_bytes
+        self._active: _Active | None = None
+        self._controls: dict[int, Tensor] = {}
+        self._amplitudes: dict[Site, Tensor] = {}
+        self._buffers: dict[tuple[torch.dtype, torch.device, int], Tensor] = {}
+
+    @contextmanager
+    def perturbed(self, key: int, eps: float, copies: Literal[1, 2]) -> Iterator[None]:
+        """Read every perturbed weight along the direction ``key`` inside this context.
+
+        Args:
+            key: 64-bit key of the direction.
+            eps: step along it, in units of the coordinate; its sign counts.
+            copies: 2 reads the weights at ``+eps`` for the first half of the batch and at ``-eps``
+                for the second half, in one pass; 1 reads them at ``eps`` for the whole batch.
+        """
+        if self._active is not None:
+            raise RuntimeError("the weights are read perturbed already; contexts do not nest")
+        self._active = _Active(key, eps, copies)
+        try:
+            yield
+        finally:
+            self._active = None
+            self._controls.clear()
+            self._amplitudes.clear()
+
+    def copies(self, site: Site | None) -> int:
+        """Versions of the weight at ``site`` that are read now: 1, or 2 inside a pair."""
+        return 1 if site is None or self._active is None else self._active.copies
+
+    @property
+    def paired(self) -> bool:
+        """Whether the batch holds two halves that read different weights."""
+        return self._active is not None and self._active.copies == 2
+
+    def perturbation(self, site: Site | None, device: torch.device) -> Perturbation | None:
+        """What to add to the weight at ``site``, None if it reads as it is stored."""
+        if site is None or self._active is None:
+            return None
+        active = self._active
+        if site.index not in self._controls:
+            words = control_words(self.direction, active.key, site.index)
+            self._controls[site.index] = torch.tensor(words, dtype=torch.int32, device=device)
+        if site not in self._amplitudes:
+            unit = [active.eps * u for u in site.unit]
+            self._amplitudes[site] = torch.tensor(unit, dtype=torch.float32, device=device)
+        return Perturbation(self.direction, self._controls[site.index], self._amplitudes[site])
+
+    def rows_per_chunk(self, columns: int, copies: int, item_bytes: int) -> int:
+        """Rows of a weight that fit into the buffers at once."""
+        return max(1, self.chunk_bytes // (columns * copies * item_bytes))
+
+    def buffers(
+        self, copies: int, rows: int, columns: int, dtype: torch.dtype, device: torch.device
+    ) -> list[Tensor]:
+        """Reused buffers ``copies`` x ``[rows, columns]``; valid until the next call."""
+        found = []
+        for copy in range(copies):
+            key = (dtype, device, copy)
+            buffer = self._buffers.get(key)
+            if buffer is None or buffer.numel() < rows * columns:
+                buffer = torch.empty(rows * columns, dtype=dtype, device=device)
+                self._buffers[key] = buffer
+            found.append(buffer[: rows * columns].view(rows, columns))
+        return found
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Memory that the buffers hold now."""
+        return sum(b.numel() * b.element_size() for b in self._buffers.values())

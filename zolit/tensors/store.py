@@ -1,0 +1,142 @@
+"""How a weight lies in memory: what the read, the product and the update need of a format."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from zolit.kernels.dispatch import Preference
+from zolit.kernels.read import Perturbation
+from zolit.noise import WORD
+
+Rows = slice | Tensor
+"""Rows of a weight: a contiguous chunk, or ``[R]`` int64 indices (an embedding lookup)."""
+
+
+def to_blocks(x: Tensor, groups: int = 1, width: int = WORD) -> Tensor:
+    """``[R, K]`` as ``[R, groups, W, width]``, a view if ``width`` divides K, else a padded copy."""
+    short = -x.shape[1] % width
+    if short:
+        x = F.pad(x, (0, short))
+    return x.view(x.shape[0], groups, -1, width)
+
+
+def is_padded(x: Tensor, width: int = WORD) -> bool:
+    """Whether `to_blocks` copies ``x`` rather than viewing it."""
+    return x.shape[1] % width != 0
+
+
+class StoredWeight(ABC):
+    """A matrix in one storage format, read in chunks of rows and updated in place.
+
+    Decoded rows come in *store order*: columns padded to a multiple of 32, and permuted where the
+    format asks for it. `activations` brings the other factor of a product into that order.
+
+    Attributes:
+        rows: output channels (first dimension of the matrix).
+        columns: input channels.
+        quantized: whether the stored numbers are codes with scales.
+    """
+
+    rows: int
+    columns: int
+    quantized: ClassVar[bool] = True
+
+    @property
+    def words(self) -> int:
+        """Noise words in a row."""
+        return -(-self.columns // WORD)
+
+    @property
+    def padded_columns(self) -> int:
+        """Columns of a decoded row."""
+        return self.words * WORD
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where the weight lies."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """The stored tensors by name: all that a checkpoint keeps of the weight."""
+
+    @abstractmethod
+    def replace(self, tensors: dict[str, Tensor]) -> "StoredWeight":
+        """A weight of the same format around other tensors (another device, a loaded file)."""
+
+    @abstractmethod
+    def read(
+        self,
+        rows: Rows,
+        outs: list[Tensor],
+        perturbation: Perturbation | None,
+        preference: Preference,
+    ) -> None:
+        """Decode rows into ``outs``.
+
+        Args:
+            rows: which rows.
+            outs: one or two ``[R, padded_columns]`` float tensors. With a perturbation the first
+                gets the weight at +, the second at -.
+            perturbation: what to add, None for the stored weight itself.
+            preference: kernel choice.
+        """
+
+    @abstractmethod
+    def apply(
+        self,
+        rows: slice,
+        step: Tensor,
+        unit: Tensor,
+        rounding: Tensor,
+        preference: Preference,
+        residual: Tensor | None = None,
+        decay: Tensor | None = None,
+    ) -> None:
+        """Move rows of the weight in place.
+
+        Args:
+            rows: which rows.
+            step: ``[R, padded_columns]`` float32 in store order, in units of the coordinate.
+            unit: ``[2]`` float32: length of the unit in codes, in weights.
+            rounding: ``[2]`` int32 key words of the stochastic rounding.
+            preference: kernel choice.
+            residual: ``[R, padded_columns]`` error feedback in store order, updated in place.
+            decay: float32 scalar tensor, factor of the residual.
+        """
+
+    def lanes(self) -> list[tuple[int, int]]:
+        """(first lane, stride) of each plane of a row in store order."""
+        return [(0, 1)]
+
+    def planes(self, buffer: Tensor, groups: int = 1) -> list[Tensor]:
+        """The planes of a ``[R, padded_columns]`` buffer as ``[R, groups, W, L]`` views."""
+        return [to_blocks(buffer, groups)]
+
+    def activations(self, x: Tensor) -> Tensor:
+        """``[..., columns]`` in store order: ``[..., padded_columns]``."""
+        return (
+            F.pad(x, (0, self.padded_columns - self.columns)) if is_padded(x.flatten(0, -2)) else x
+        )
+
+    def natural(self, buffer: Tensor) -> Tensor:
+        """``[R, padded_columns]`` in store order as ``[R, columns]`` in the model's order."""
+        return buffer[:, : self.columns]
+
+    def scale_rows(self, factor: Tensor, floor: float) -> None:
+        """Multiply the scales of each row by ``factor`` ([rows] float32), at least ``floor``."""
+        raise TypeError(f"{type(self).__name__} has no scales")
+
+    def describe(self) -> dict[str, Any]:
+        """The format in plain values, for checkpoints and reports."""
+        return {"format": type(self).__name__, "rows": self.rows, "columns": self.columns}
+
+
+def row_indices(rows: Rows, device: torch.device) -> Tensor:
+    """``[R]`` int32 indices of a selection of rows."""
+    if isinstance(rows, slice):
+        return torch.arange(rows.start, rows.stop, dtype=torch.int32, device=device)
+    return rows.to(torch.int32)

@@ -1,0 +1,104 @@
+"""Move a stored weight along regenerated directions."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from zolit.kernels.accumulate import accumulate
+from zolit.noise import control_words, coordinates, fold, split_key
+from zolit.tensors.store import row_indices
+from zolit.tensors.weight import PerturbedWeight
+
+_CHUNK_ELEMENTS = 1 << 20
+"""Coordinates updated at once: the sum over queries of a chunk stays in cache."""
+
+SCALE_FLOOR = 1e-7
+"""Smallest scale that an update leaves (QZO's code clamps at the same value)."""
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """Error feedback: what rounding left undone is carried to the next step.
+
+    Attributes:
+        residual: ``[rows, padded_columns]`` float16 or float32 in store order, updated in place.
+        decay: factor of the residual (QES: 0.9).
+    """
+
+    residual: Tensor
+    decay: float
+
+
+def move(
+    weight: PerturbedWeight,
+    keys: list[int],
+    coefficients: list[float],
+    rounding_key: int,
+    feedback: Feedback | None = None,
+) -> None:
+    """``theta += sum_q coefficients[q] * z(keys[q])`` in units of the coordinate, in place.
+
+    Integer codes, float8 and bfloat16 are rounded stochastically; every query's direction takes
+    the update's rounding draw, distinct from the one its loss was measured with (QuZO's u_2).
+
+    Args:
+        weight: a weight with a site.
+        keys: 64-bit key of each direction.
+        coefficients: signed step along each, in coordinate units.
+        rounding_key: key of this step's stochastic rounding.
+        feedback: error feedback of this weight, None without.
+    """
+    site, store, reading = weight.site, weight.store, weight.reading
+    if site is None:
+        raise ValueError(f"{weight.path} has no site among the perturbed weights")
+    device, direction = store.device, reading.direction
+    controls = [
+        torch.tensor(
+            control_words(direction, key, site.index, update=True),
+            dtype=torch.int32,
+            device=device,
+        )
+        for key in keys
+    ]
+    steps = [torch.tensor(c, dtype=torch.float32, device=device) for c in coefficients]
+    if site.coordinates == "output_scales":
+        _move_scales(weight, controls, coefficients)
+        return
+    unit = torch.tensor(site.unit, dtype=torch.float32, device=device)
+    words = split_key(fold(rounding_key, site.index))
+    rounding = torch.tensor(words, dtype=torch.int32, device=device)
+    decay = None if feedback is None else torch.tensor(feedback.decay, device=device)
+    chunk = max(1, _CHUNK_ELEMENTS // store.padded_columns)
+    for start in range(0, store.rows, chunk):
+        rows = slice(start, min(start + chunk, store.rows))
+        shape = (rows.stop - start, store.padded_columns)
+        total = reading.buffers(1, *shape, torch.float32, device)[0].zero_()
+        index = row_indices(rows, device)
+        for control, step in zip(controls, steps, strict=True):
+            for plane, (first, stride) in zip(store.planes(total), store.lanes(), strict=True):
+                accumulate(
+                    plane,
+                    index,
+                    direction,
+                    control,
+                    step,
+                    first,
+                    stride,
+                    preference=reading.preference,
+                )
+        residual = None if feedback is None else feedback.residual[rows]
+        store.apply(rows, total, unit, rounding, reading.preference, residual, decay)
+
+
+def _move_scales(
+    weight: PerturbedWeight, controls: list[Tensor], coefficients: list[float]
+) -> None:
+    store, site, direction = weight.store, weight.site, weight.reading.direction
+    row = torch.zeros(1, dtype=torch.int32, device=store.device)
+    words = -(-store.rows // 32)
+    factor = torch.ones(store.rows, dtype=torch.float32, device=store.device)
+    for control, coefficient in zip(controls, coefficients, strict=True):
+        z = coordinates(direction, control, row, 1, words).flatten()[: store.rows]
+        factor += coefficient * site.unit[1] * z  # type: ignore[union-attr]
+    store.scale_rows(factor, SCALE_FLOOR)

@@ -1,0 +1,195 @@
+"""The tensor that stands in a model for a stored weight and reads as ``W + eps * z``."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._pytree import tree_map
+
+from zolit.errors import UserError
+from zolit.tensors import product
+from zolit.tensors.reading import Reading, Site
+from zolit.tensors.store import StoredWeight
+
+aten = torch.ops.aten
+
+
+class PerturbedWeight(Tensor):
+    """A weight in any storage format, whose reads the shared `Reading` perturbs.
+
+    Linear layers, embeddings and GPT-2's ``addmm`` are computed from the store in chunks. Any
+    other operation gets the weight as a plain tensor, decoded and perturbed; inside a pair it has
+    no one value and the operation is refused.
+
+    Attributes:
+        store: the stored matrix ``[rows, columns]``.
+        site: place among the perturbed weights, None if it never moves.
+        reading: state shared by the weights of a model.
+        path: parameter name, for messages.
+        transposed: the module holds ``[columns, rows]`` (GPT-2's Conv1D).
+    """
+
+    store: StoredWeight
+    site: Site | None
+    reading: Reading
+    path: str
+    transposed: bool
+
+    @staticmethod
+    def __new__(
+        cls,
+        store: StoredWeight,
+        site: Site | None,
+        reading: Reading,
+        path: str,
+        shape: torch.Size,
+        dtype: torch.dtype,
+        transposed: bool = False,
+    ) -> "PerturbedWeight":
+        return torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+            cls, shape, dtype=dtype, device=store.device, requires_grad=False
+        )
+
+    def __init__(
+        self,
+        store: StoredWeight,
+        site: Site | None,
+        reading: Reading,
+        path: str,
+        shape: torch.Size,
+        dtype: torch.dtype,
+        transposed: bool = False,
+    ) -> None:
+        super().__init__()
+        self.store, self.site, self.reading = store, site, reading
+        self.path, self.transposed = path, transposed
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:
+        return f"PerturbedWeight({self.path}, {tuple(self.shape)}, {self.store.describe()})"
+
+    def with_store(
+        self, store: StoredWeight, dtype: torch.dtype | None = None
+    ) -> "PerturbedWeight":
+        """The same weight around another store."""
+        return PerturbedWeight(
+            store,
+            self.site,
+            self.reading,
+            self.path,
+            self.shape,
+            dtype or self.dtype,
+            self.transposed,
+        )
+
+    def __tensor_flatten__(self) -> tuple[list[str], dict[str, Any]]:
+        """Names of the stored tensors; tells torch that this is a wrapper (Module.to swaps it)."""
+        return list(self.store.tensors()), {"like": self}
+
+    @staticmethod
+    def __tensor_unflatten__(
+        inner: dict[str, Tensor], context: dict[str, Any], size: Any, stride: Any
+    ) -> "PerturbedWeight":
+        like = context["like"]
+        return like.with_store(like.store.replace(inner))
+
+    def __getattr__(self, name: str) -> Tensor:
+        # Only names that flatten announced reach this point.
+        store = self.__dict__.get("store")
+        if store is not None and name in (tensors := store.tensors()):
+            return tensors[name]
+        raise AttributeError(f"PerturbedWeight has no attribute {name!r}")
+
+    def dense(self) -> Tensor:
+        """The weight as it reads now, in its logical shape and dtype."""
+        return product.dense(self)
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        handler = _FUNCTIONS.get(func)
+        if handler is not None:
+            result = handler(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        return super().__torch_function__(func, types, args, kwargs)
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (aten.detach.default, aten.alias.default, aten.view_as.default):
+            return args[0].with_store(args[0].store)
+        if func is aten.clone.default:
+            weight = args[0]
+            copies = {k: v.clone() for k, v in weight.store.tensors().items()}
+            return weight.with_store(weight.store.replace(copies))
+        if func is aten._to_copy.default:
+            return _to_copy(args[0], **kwargs)
+
+        def read(value: Any) -> Any:
+            return value.dense() if isinstance(value, PerturbedWeight) else value
+
+        return func(*tree_map(read, args), **tree_map(read, kwargs))
+
+
+def _to_copy(weight: PerturbedWeight, **kwargs: Any) -> Tensor:
+    dtype = kwargs.get("dtype")
+    if dtype is not None and dtype != weight.dtype:
+        # A cast inside a forward (Gemma's ``weight.float()``) reads the weight.
+        return weight.dense().to(**{k: v for k, v in kwargs.items() if v is not None})
+    device = kwargs.get("device")
+    moved = {k: v.to(device=device) for k, v in weight.store.tensors().items()}
+    return weight.with_store(weight.store.replace(moved))
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
+    if not isinstance(weight, PerturbedWeight) or weight.transposed:
+        return NotImplemented
+    return product.add_bias(product.matmul(x, weight), bias)
+
+
+def _addmm(bias: Tensor, x: Tensor, weight: Tensor, **kwargs: Any) -> Any:
+    if not isinstance(weight, PerturbedWeight) or not weight.transposed or kwargs:
+        return NotImplemented
+    return product.add_bias(product.matmul(x, weight), bias)
+
+
+def _embedding(
+    indices: Tensor,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Any:
+    if not isinstance(weight, PerturbedWeight):
+        return NotImplemented
+    if max_norm is not None:
+        raise UserError(
+            f"embedding {weight.path} renormalizes its rows (max_norm={max_norm}), which would "
+            "change stored weights in a read; take it out of `tune`"
+        )
+    return product.embedding(indices, weight)
+
+
+_FUNCTIONS: dict[Any, Callable[..., Any]] = {
+    F.linear: _linear,
+    torch.addmm: _addmm,
+    F.embedding: _embedding,
+}
+
+
+def perturbed_weights(model: nn.Module) -> list[PerturbedWeight]:
+    """The weights of a model that have a site, in the order of their sites; ties count once."""
+    found = {
+        p.site.index: p
+        for p in model.parameters()
+        if isinstance(p, PerturbedWeight) and p.site is not None
+    }
+    return [found[index] for index in sorted(found)]
