@@ -1,0 +1,292 @@
+"""The LightningModule that wires the parts together."""
+
+import time
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from zolit.errors import UserError
+from zolit.gradient import ProjectedGradient
+from zolit.kernels.dispatch import Preference
+from zolit.models.checkpoint import (
+    check_fingerprint,
+    fingerprint,
+    load_weight_tensors,
+    weight_tensors,
+)
+from zolit.models.load import load_model
+from zolit.models.prepare import prepare
+from zolit.models.source import ModelSource
+from zolit.noise import fold, signed
+from zolit.objectives.base import Objective
+from zolit.objectives.option_scoring import OptionScoring
+from zolit.optim import ZOSGD
+from zolit.strategies import (
+    ConstantQueries,
+    Estimator,
+    Mask,
+    NoMask,
+    Perturber,
+    Quantizer,
+    QueryScheduler,
+    TwoPoint,
+)
+from zolit.tensors.reading import Reading
+from zolit.tensors.weight import PerturbedWeight, perturbed_weights
+
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
+_QUERY, _ROUNDING = range(2)
+"""Streams of a step's key."""
+
+
+class ZeroOrderModule(L.LightningModule):
+    """Fine-tunes a language model by forward passes only.
+
+    Args:
+        source: the model to start from.
+        quantizer: how its linear layers are stored.
+        perturber: which stored coordinates move, along which directions.
+        estimator: how losses become projected gradients.
+        mask: which subset of the coordinates moves.
+        query_scheduler: how many directions a step averages over.
+        objective: what is minimized.
+        optimizer: steps on the projected gradients; its ``lr`` is per coordinate unit.
+        lr_scheduler: stepped after every optimizer step.
+        tune: what moves: ``linear`` (every linear layer but the output layer), ``output``,
+            ``embeddings``, ``norms``, ``biases``, or parameter-name patterns.
+        dtype: ``bfloat16`` or ``float32``, of activations and of weights that stay floats.
+        seed: of all directions and roundings.
+        micro_batches: batches that a step averages its losses over, with the same directions.
+        kernels: ``auto``, ``compiled`` or ``reference`` (plain torch).
+        max_skipped: stop after this many queries in a row whose loss was NaN or infinite.
+
+    Raises:
+        UserError: if an option is out of range or two parts do not combine.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource,
+        quantizer: Quantizer,
+        perturber: Perturber,
+        estimator: Estimator | None = None,
+        mask: Mask | None = None,
+        query_scheduler: QueryScheduler | None = None,
+        objective: Objective | None = None,
+        optimizer: OptimizerCallable = lambda params: ZOSGD(params, lr=1e-6),
+        lr_scheduler: LRSchedulerCallable | None = None,
+        tune: list[str] | None = None,
+        dtype: str = "bfloat16",
+        seed: int = 0,
+        micro_batches: int = 1,
+        kernels: Preference = "auto",
+        max_skipped: int = 10,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        if dtype not in DTYPES:
+            raise UserError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+        for name, value in (("micro_batches", micro_batches), ("max_skipped", max_skipped)):
+            if value < 1:
+                raise UserError(f"{name} must be at least 1, got {value}")
+        perturber.check(quantizer)
+        self.source = source
+        self.quantizer = quantizer
+        self.perturber = perturber
+        self.estimator = estimator or TwoPoint()
+        self.query_scheduler = query_scheduler or ConstantQueries()
+        self.objective = objective or OptionScoring()
+        self.optimizer_factory = optimizer
+        self.scheduler_factory = lr_scheduler
+        self.tune = tune or ["linear"]
+        self.dtype_name = dtype
+        self.seed = seed
+        self.micro_batches = micro_batches
+        self.max_skipped = max_skipped
+        direction = (mask or NoMask()).restrict(perturber.direction())
+        self.reading = Reading(direction, kernels)
+        self.model: nn.Module | None = None
+        self.pairable = True
+        self.skipped_queries = 0
+        self._skipped_in_row = 0
+        self._pending: _Pending | None = None
+        self._metrics: dict[str, tuple[MeanMetric, MulticlassAccuracy]] = {}
+
+    # Construction
+
+    def configure_model(self) -> None:
+        """Load, quantize and wrap the model, once."""
+        if self.model is None:
+            model = load_model(self.source, DTYPES[self.dtype_name])
+            self.adopt(model)
+
+    def adopt(self, model: nn.Module) -> None:
+        """Take a loaded model and prepare its weights in place."""
+        self.pairable = prepare(model, self.quantizer, self.perturber, self.reading, self.tune)
+        self.model = model
+
+    @property
+    def network(self) -> nn.Module:
+        """The prepared model.
+
+        Raises:
+            RuntimeError: before `configure_model`.
+        """
+        if self.model is None:
+            raise RuntimeError("the model is not loaded yet; call configure_model() first")
+        return self.model
+
+    @property
+    def weights(self) -> list[PerturbedWeight]:
+        """The weights that move, in the order of their sites."""
+        return perturbed_weights(self.network)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer_factory(self.weights)
+        if self.scheduler_factory is None:
+            return optimizer
+        return [optimizer], [self.scheduler_factory(optimizer)]
+
+    # One step
+
+    @torch.no_grad()
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        """Estimate on one batch; after ``micro_batches`` of them, step."""
+        started = time.perf_counter()
+        self.network.eval()
+        if self._pending is None:
+            self._pending = _Pending(self._keys(), started)
+        pending = self._pending
+        estimate = self.estimator.estimate(
+            lambda copies: self.objective.losses(self.network, batch, copies),
+            self.reading,
+            pending.keys,
+            self.perturber.eps,
+            self.pairable,
+        )
+        pending.add(estimate.values, estimate.loss)
+        last = bool(getattr(self.trainer, "is_last_batch", False))
+        if pending.batches < self.micro_batches and not last:
+            return
+        self._pending = None
+        self._step(pending)
+        self.log("train_loss", pending.loss / pending.batches, prog_bar=True)
+        self.log("step_ms", 1e3 * (time.perf_counter() - pending.started), prog_bar=True)
+        self.log("skipped_queries", float(self.skipped_queries))
+
+    def _keys(self) -> list[int]:
+        count = self.query_scheduler.queries(self.global_step, self.current_epoch)
+        return [fold(self.seed, _QUERY, self.global_step, query) for query in range(count)]
+
+    def _step(self, pending: "_Pending") -> None:
+        """Step on the queries whose loss was finite; an empty step still counts.
+
+        Raises:
+            UserError: after ``max_skipped`` skipped queries in a row.
+        """
+        values = (pending.values / pending.batches).float().cpu()
+        finite = torch.isfinite(values)
+        for good in finite.tolist():
+            self._skipped_in_row = 0 if good else self._skipped_in_row + 1
+            self.skipped_queries += not good
+        if self._skipped_in_row >= self.max_skipped:
+            raise UserError(
+                f"the loss was NaN or infinite for {self._skipped_in_row} queries in a row at step "
+                f"{self.global_step}; the weights keep their last good state: lower lr or eps, or "
+                "use dtype float32"
+            )
+        keys = torch.tensor([signed(key) for key in pending.keys])[finite]
+        rounding_key = fold(self.seed, _ROUNDING, self.global_step)
+        gradient = ProjectedGradient(keys, values[finite], rounding_key)
+        # Through Lightning's wrapper: only so do global_step and max_steps advance.
+        self.optimizers().step(gradient=gradient)  # type: ignore[union-attr, call-arg]
+        scheduler = self.lr_schedulers()
+        if scheduler is not None:
+            scheduler.step()  # type: ignore[union-attr, call-arg]
+
+    # Evaluation
+
+    @torch.no_grad()
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self._evaluate("val", batch)
+
+    @torch.no_grad()
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self._evaluate("test", batch)
+
+    @torch.no_grad()
+    def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        """Predicted index and probability of each answer."""
+        scores = self.objective.scores(self.network, batch)
+        return {"prediction": scores.argmax(dim=1), "probabilities": scores.softmax(dim=1)}
+
+    def _evaluate(self, stage: str, batch: Any) -> None:
+        self.network.eval()
+        scores, targets = self.objective.scores(self.network, batch), self.objective.targets(batch)
+        if stage not in self._metrics:
+            accuracy = MulticlassAccuracy(scores.shape[1], average="micro")
+            self._metrics[stage] = (MeanMetric().to(scores.device), accuracy.to(scores.device))
+        loss, accuracy = self._metrics[stage]
+        loss.update(nn.functional.cross_entropy(scores, targets, reduction="none"))
+        accuracy.update(scores, targets)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_metrics("test")
+
+    def _log_metrics(self, stage: str) -> None:
+        if stage not in self._metrics:
+            return
+        loss, accuracy = self._metrics.pop(stage)
+        self.log(f"{stage}_loss", loss.compute())
+        self.log(f"{stage}_accuracy", accuracy.compute(), prog_bar=True)
+
+    # Checkpoints: plain tensors of the tuned weights, loadable with weights_only=True
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """Tensors of the tuned weights; the frozen ones are the base model's."""
+        return {} if self.model is None else weight_tensors(self.model)
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        """Copy `state_dict` into the prepared model.
+
+        Raises:
+            UserError: if it is not of this model and recipe.
+        """
+        load_weight_tensors(self.network, dict(state_dict))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["zolit_fingerprint"] = fingerprint(self.network)
+        checkpoint["zolit_skipped_queries"] = self.skipped_queries
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        theirs = checkpoint.get("zolit_fingerprint")
+        if theirs is None:
+            raise UserError("ckpt_path: the file is not a checkpoint of zolit; give one of a run's")
+        check_fingerprint(fingerprint(self.network), theirs)
+        self.skipped_queries = checkpoint["zolit_skipped_queries"]
+
+
+class _Pending:
+    """Sums over the micro-batches of a step."""
+
+    def __init__(self, keys: list[int], started: float) -> None:
+        self.keys = keys
+        self.started = started
+        self.values = torch.zeros(len(keys), dtype=torch.float32)
+        self.loss = torch.zeros(())
+        self.batches = 0
+
+    def add(self, values: Tensor, loss: Tensor) -> None:
+        """Add one batch's projected gradients and loss."""
+        self.values = self.values.to(values.device) + values
+        self.loss = self.loss.to(loss.device) + loss
+        self.batches += 1
