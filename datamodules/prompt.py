@@ -32,7 +32,8 @@ class PromptDataModule(L.LightningDataModule):
             ``rte_masked``, ``snli_masked``), or a template with words.
         rows: where the training rows come from; validation and test rows are set aside from them
             unless given separately.
-        source: the model whose tokenizer, context length and kind are used.
+        source: the model whose tokenizer, context length and kind are used. The command line
+            links it from ``model.source``, so it stands only once in a recipe.
         validation_rows: separate validation rows; at most validation_size of them are used.
         test_rows: separate test rows; at most test_size of them are used.
         train_size: number of training rows; null for all that are left.
@@ -55,7 +56,7 @@ class PromptDataModule(L.LightningDataModule):
         self,
         task: Task | str,
         rows: RowSource,
-        source: ModelSource,
+        source: ModelSource | None = None,
         validation_rows: RowSource | None = None,
         test_rows: RowSource | None = None,
         train_size: int | None = 1000,
@@ -70,8 +71,12 @@ class PromptDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.task = task_named(task) if isinstance(task, str) else task
+        self.task.validate()
         given = {"train": rows, "validation": validation_rows, "test": test_rows}
         self.row_sources = {split: one for split, one in given.items() if one is not None}
+        # Optional in the signature, because jsonargparse cannot link into a required data class.
+        if source is None:
+            raise UserError("source: got none, a model is expected; set its path.")
         self.source = source
         self.sizes = {"train": train_size, "validation": validation_size, "test": test_size}
         self.batch_size = _at_least("batch_size", batch_size, 1)

@@ -42,14 +42,30 @@ class Task:
     ignore: Sequence[str | int | bool] = ()
 
     def __post_init__(self) -> None:
+        # Booleans are kept as they are: `validate` tells what to do about them.
+        words = {
+            label_key(label): word if isinstance(word, bool) else str(word)
+            for label, word in self.words.items()
+        }
+        object.__setattr__(self, "words", words)
+        object.__setattr__(self, "ignore", [label_key(label) for label in self.ignore])
+
+    def validate(self) -> None:
+        """Check template and words.
+
+        Not done at construction: jsonargparse tries a Task among other types and would bury the
+        message under those of the others.
+
+        Raises:
+            UserError: no column or an unknown filter in the template, fewer than two different
+                words, or a word that YAML read as true or false.
+        """
         for label, word in self.words.items():
             if isinstance(word, bool):
                 raise UserError(
                     f"task.words: got {word} for label {label!r}, a word is expected; YAML reads a "
                     "bare Yes or No as true or false, so put it in quotes."
                 )
-        object.__setattr__(self, "words", {label_key(k): str(w) for k, w in self.words.items()})
-        object.__setattr__(self, "ignore", [label_key(label) for label in self.ignore])
         if not self.columns:
             raise UserError(
                 f"task.template: {self.template!r} names no column; put at least one in braces, "

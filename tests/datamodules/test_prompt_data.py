@@ -4,9 +4,11 @@ import importlib.metadata
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 import transformers as hf
+import yaml
 from jsonargparse import ArgumentParser
 
 from zolit.datamodules.prompt import PromptDataModule
@@ -31,7 +33,7 @@ def yaml_of(task: str, path: Path, source: ModelSource) -> str:
 data:
   task: {task}
   rows:
-    class_path: zolit.datamodules.rows.FileRows
+    class_path: zolit.datamodules.FileRows
     init_args:
       path: {path}
   source:
@@ -54,9 +56,37 @@ def test_yaml(task: str, rows_file: Path, causal_source: ModelSource) -> None:
     ]
 
 
+class Model:
+    """Stands for the module of the command line, which owns the source."""
+
+    def __init__(self, source: ModelSource) -> None:
+        self.source = source
+
+
+@pytest.mark.parametrize("by_class_path", [False, True])
+def test_source_linked_from_the_model(
+    rows_file: Path, causal_source: ModelSource, by_class_path: bool
+) -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Model, "model")
+    config = yaml.safe_load(yaml_of("sst2", rows_file, causal_source))
+    if by_class_path:
+        parser.add_subclass_arguments(L.LightningDataModule, "data")
+        parser.link_arguments("model.source", "data.init_args.source")
+    else:
+        parser.add_class_arguments(PromptDataModule, "data")
+        parser.link_arguments("model.source", "data.source")
+    config["model"] = {"source": config["data"].pop("source")}
+    if by_class_path:
+        path = "zolit.datamodules.PromptDataModule"
+        config["data"] = {"class_path": path, "init_args": config["data"]}
+    made = parser.instantiate(parser.parse_object(config))
+    assert made.data.source == made.model.source == causal_source
+
+
 def test_unquoted_yes_in_yaml(rows_file: Path, causal_source: ModelSource) -> None:
     task = """{template: "{text}?", words: {0: No, 1: Yes}}"""
-    with pytest.raises(Exception, match="put it in quotes"):
+    with pytest.raises(UserError, match=r"^task\.words: got False .* put it in quotes\.$"):
         from_yaml(yaml_of(task, rows_file, causal_source))
 
 
@@ -120,6 +150,7 @@ def test_no_validation_rows(rows_file: Path, causal_source: ModelSource) -> None
         ({"task": "rotten_tomatoes"}, ["rows", "'category'", "rename"]),
         ({"train_size": 1000}, ["train_size=1000", "60 different rows"]),
         ({"train_size": 0}, ["train_size", "at least 1"]),
+        ({"source": None}, ["source", "model"]),
         ({"batch_size": 0}, ["batch_size", "at least 1"]),
         ({"max_length": 65}, ["max_length", "65", "64"]),
         ({"max_length": 4}, ["max_length", "row", "truncate"]),
