@@ -28,7 +28,8 @@ class ProjectedGradient:
     def __post_init__(self) -> None:
         if self.keys.dtype != torch.int64 or self.values.dtype != torch.float32:
             raise TypeError(
-                f"keys must be int64 and values float32, got {self.keys.dtype} and {self.values.dtype}"
+                f"keys must be int64 and values float32, got {self.keys.dtype} and "
+                f"{self.values.dtype}"
             )
         if self.keys.shape != self.values.shape or self.keys.dim() != 1:
             raise ValueError(

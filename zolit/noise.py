@@ -72,7 +72,7 @@ class Direction:
 
     @property
     def levels(self) -> int:
-        """Grid points on each side of zero: coordinates are ``k * grid_step``, ``|k| <= levels``."""
+        """Grid points on each side of zero; a coordinate is at most ``levels * grid_step``."""
         return 1 if self.bits is None else 2 ** (self.bits - 1) - 1
 
     @property

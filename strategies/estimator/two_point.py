@@ -1,8 +1,8 @@
 """Central difference along each direction."""
 
 import torch
-from zolit.strategies.estimator.base import Estimate, Estimator, Losses
 
+from zolit.strategies.estimator.base import Estimate, Estimator, Losses
 from zolit.tensors.reading import Reading
 
 

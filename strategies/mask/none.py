@@ -1,8 +1,7 @@
 """Every coordinate moves."""
 
-from zolit.strategies.mask.base import Mask
-
 from zolit.noise import Direction
+from zolit.strategies.mask.base import Mask
 
 
 class NoMask(Mask):

@@ -2,10 +2,9 @@
 
 from dataclasses import replace
 
-from zolit.strategies.mask.base import Mask
-
 from zolit.errors import UserError
 from zolit.noise import Direction, fold
+from zolit.strategies.mask.base import Mask
 
 
 class RandomMask(Mask):

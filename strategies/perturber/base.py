@@ -3,10 +3,9 @@
 import math
 from abc import ABC, abstractmethod
 
-from zolit.strategies.quantizer.base import Quantizer
-
 from zolit.errors import UserError
 from zolit.noise import Direction
+from zolit.strategies.quantizer.base import Quantizer
 from zolit.tensors.reading import Site
 from zolit.tensors.store import StoredWeight
 

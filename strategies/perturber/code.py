@@ -2,11 +2,10 @@
 
 from typing import Literal
 
-from zolit.strategies.perturber.base import Perturber
-from zolit.strategies.quantizer.base import Quantizer
-
 from zolit.errors import UserError
 from zolit.noise import Direction
+from zolit.strategies.perturber.base import Perturber
+from zolit.strategies.quantizer.base import Quantizer
 from zolit.tensors.reading import Site
 
 

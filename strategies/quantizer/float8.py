@@ -3,8 +3,8 @@
 from typing import ClassVar, Literal
 
 from torch import Tensor
-from zolit.strategies.quantizer.base import Quantizer
 
+from zolit.strategies.quantizer.base import Quantizer
 from zolit.tensors.float8 import Float8Weight
 from zolit.tensors.integer import EmulatedFloat8Weight
 

@@ -1,8 +1,8 @@
 """Int4 weights, two codes a byte."""
 
 from torch import Tensor
-from zolit.strategies.quantizer.base import Quantizer
 
+from zolit.strategies.quantizer.base import Quantizer
 from zolit.tensors.affine import check_group_size
 from zolit.tensors.int4 import Int4Weight
 

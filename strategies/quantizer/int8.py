@@ -3,9 +3,9 @@
 from typing import Literal
 
 from torch import Tensor
-from zolit.strategies.quantizer.base import Quantizer
 
 from zolit.errors import UserError
+from zolit.strategies.quantizer.base import Quantizer
 from zolit.tensors.affine import check_group_size
 from zolit.tensors.int8 import Int8Weight
 from zolit.tensors.integer import IntegerWeight

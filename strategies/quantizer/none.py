@@ -3,8 +3,8 @@
 from typing import ClassVar
 
 from torch import Tensor
-from zolit.strategies.quantizer.base import Quantizer
 
+from zolit.strategies.quantizer.base import Quantizer
 from zolit.tensors.dense import DenseWeight
 
 

@@ -1,8 +1,7 @@
 """The same number of directions at every step."""
 
-from zolit.strategies.query_scheduler.base import QueryScheduler
-
 from zolit.errors import UserError
+from zolit.strategies.query_scheduler.base import QueryScheduler
 
 
 class ConstantQueries(QueryScheduler):

@@ -14,7 +14,7 @@ _HASHED_BYTES = 1 << 24
 
 
 def weight_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors of the tuned weights, ``path.tensor -> Tensor``; frozen weights are the base's."""
+    """Tensors of the tuned weights by ``path.tensor``; frozen weights are the base model's."""
     return {
         f"{weight.path}.{name}": tensor
         for weight in stored_weights(model)

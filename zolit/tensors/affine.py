@@ -24,7 +24,8 @@ def check_group_size(group_size: int, columns: int, name: str) -> None:
         fitting = [g for g in (32, 64, 128, 256) if columns % g == 0]
         hint = f"use one of {fitting}" if fitting else "use a format with a scale per row"
         raise UserError(
-            f"group_size must divide the {columns} input channels of {name}, got {group_size}; {hint}"
+            f"group_size must divide the {columns} input channels of {name}, got {group_size}; "
+            f"{hint}"
         )
 
 

@@ -16,7 +16,7 @@ Rows = slice | Tensor
 
 
 def to_blocks(x: Tensor, groups: int = 1, width: int = WORD) -> Tensor:
-    """``[R, K]`` as ``[R, groups, W, width]``, a view if ``width`` divides K, else a padded copy."""
+    """``[R, K]`` as ``[R, groups, W, width]``: a view, or a padded copy if need be."""
     short = -x.shape[1] % width
     if short:
         x = F.pad(x, (0, short))
