@@ -6,6 +6,7 @@ message of both libraries passes.
 """
 
 import logging
+import warnings
 
 
 class _DropMessages(logging.Filter):
@@ -77,4 +78,37 @@ __all__ = [
     "choose_qparams_affine",
     "dequantize_affine",
     "quantize_affine",
+    "quiet_libraries",
 ]
+
+_UNHELPFUL = {
+    "lightning.pytorch.utilities.rank_zero": (
+        "GPU available: False",
+        "TPU available: False",
+        "💡 Tip: For seamless",
+        "Restoring states from the checkpoint",
+        "Loaded model weights from the checkpoint",
+    )
+}
+_UNHELPFUL_WARNINGS = (
+    # Prompts are tokenized once, before the first step; one process collates them.
+    r".*does not have many workers",
+    # Lightning's own use of torch's pytree, which it will have to change.
+    r".*isinstance\(treespec, LeafSpec\)",
+    # Forward passes only: eval mode is meant.
+    r"Found \d+ module\(s\) in eval mode",
+    # A checkpoint is tested without the callback that saved it.
+    r"Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",
+)
+
+
+def quiet_libraries() -> None:
+    """Drop what libraries print on the command line that says nothing of the run.
+
+    These messages only, by their beginning; everything else is shown.
+    """
+    for name, starts in _UNHELPFUL.items():
+        for start in starts:
+            logging.getLogger(name).addFilter(_DropMessages(start, ""))
+    for message in _UNHELPFUL_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,134 @@
+"""Progress of a run, in a terminal and in a log."""
+
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import ProgressBar
+from rich import progress as bars
+from rich.console import Console
+
+from zolit.callbacks.peak_memory import peak_memory
+
+_LOG_LINES = 20
+
+
+class Progress(ProgressBar):
+    """Steps, loss, accuracy at the last validation, ms per step, peak memory.
+
+    A bar in a terminal; elsewhere (a log file, CI) a line every ``every_n_steps``.
+
+    Args:
+        every_n_steps: steps between lines where there is no terminal; by default such that a run
+            prints about 20.
+    """
+
+    def __init__(self, every_n_steps: int | None = None) -> None:
+        super().__init__()
+        self.every_n_steps = every_n_steps
+        self._enabled = True
+        self._accuracy: float | None = None
+        self._bar: bars.Progress | None = None
+        self._total: int | None = None
+        self._printed = 0
+
+    def disable(self) -> None:
+        self._enabled = False
+
+    def enable(self) -> None:
+        self._enabled = True
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        if self._enabled:
+            Console().print(*args, **kwargs)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._total = _total_steps(trainer)
+        self._printed = trainer.global_step
+        self._start_bar("fit", self._total, trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        step = trainer.global_step
+        if self._bar is not None:
+            text = self._text(trainer)
+            self._bar.update(self._bar.task_ids[0], completed=step, text=text)
+        elif self._enabled and (step - self._printed >= self._interval() or step == self._total):
+            if step > self._printed:
+                print(f"step {step}/{self._total or '?'}  {self._text(trainer)}", flush=True)
+            self._printed = step
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        accuracy = trainer.callback_metrics.get("val_accuracy")
+        if accuracy is not None and not trainer.sanity_checking:
+            self._accuracy = float(accuracy)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._stop_bar()
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        total = sum(trainer.num_test_batches)
+        self._start_bar("test", int(total) if total < float("inf") else None, 0)
+
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=batch_idx + 1)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._stop_bar()
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        self._stop_bar()
+
+    def _interval(self) -> int:
+        return self.every_n_steps or max((self._total or 0) // _LOG_LINES, 1)
+
+    def _text(self, trainer: L.Trainer) -> str:
+        metrics = trainer.callback_metrics
+        parts = []
+        if (loss := metrics.get("train_loss")) is not None:
+            parts.append(f"loss {float(loss):.3f}")
+        if self._accuracy is not None:
+            parts.append(f"val accuracy {self._accuracy:.3f}")
+        if (step_ms := metrics.get("step_ms")) is not None:
+            parts.append(f"{float(step_ms):.0f} ms/step")
+        parts.append(f"{peak_memory() / 2**30:.2f} GB")
+        return "  ".join(parts)
+
+    def _start_bar(self, name: str, total: int | None, completed: int) -> None:
+        console = Console()
+        if not (self._enabled and console.is_terminal):
+            return
+        self._stop_bar()
+        self._bar = bars.Progress(
+            bars.TextColumn(name),
+            bars.BarColumn(bar_width=24),
+            bars.MofNCompleteColumn(),
+            bars.TimeRemainingColumn(),
+            bars.TextColumn("{task.fields[text]}"),
+            console=console,
+            transient=name != "fit",
+        )
+        self._bar.start()
+        self._bar.add_task(name, total=total, completed=completed, text="")
+
+    def _stop_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _total_steps(trainer: L.Trainer) -> int | None:
+    """Optimizer steps until the end, None where only time or the user ends the run."""
+    steps = trainer.estimated_stepping_batches
+    return int(steps) if 0 < steps < float("inf") else None

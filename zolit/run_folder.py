@@ -1,0 +1,116 @@
+"""The folder that keeps one fine-tuning run."""
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from zolit.errors import UserError
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What frames a run of ``zolit fit``; the other commands ignore it.
+
+    Attributes:
+        run_dir: folder of the run: config.yaml, metrics.csv, summary.json, curves.png and
+            checkpoints/. By default ``runs/`` and the name of the last config file.
+        overwrite: replace an earlier run in that folder instead of refusing it.
+        zero_shot: measure the untuned model on the test rows before fitting.
+        test_after_fit: measure the best checkpoint on the test rows after fitting.
+    """
+
+    run_dir: str | None = None
+    overwrite: bool = False
+    zero_shot: bool = True
+    test_after_fit: bool = True
+
+
+class RunFolder:
+    """The paths of a run; nothing is touched on disk before ``create``.
+
+    Args:
+        path: the folder.
+        overwrite: whether ``create`` may replace an earlier run's files.
+    """
+
+    def __init__(self, path: str | Path, overwrite: bool = False) -> None:
+        self.path = Path(path)
+        self.overwrite = overwrite
+        self.config = self.path / "config.yaml"
+        self.metrics = self.path / "metrics.csv"
+        self.summary = self.path / "summary.json"
+        self.curves = self.path / "curves.png"
+        self.checkpoints = self.path / "checkpoints"
+        self._made: Path | None = None
+
+    def check(self) -> None:
+        """Whether ``create`` would succeed, leaving no trace.
+
+        Raises:
+            UserError: the path is a file, a folder with something in it (without ``overwrite``),
+                or cannot be written.
+        """
+        existing = self.path
+        while not existing.exists() and existing != existing.parent:
+            existing = existing.parent
+        if not existing.is_dir():
+            raise UserError(
+                f"run.run_dir: got {str(self.path)!r}, but {str(existing)!r} is a file; name a "
+                "folder that is new or empty."
+            )
+        try:
+            occupied = existing == self.path and any(self.path.iterdir())
+            with tempfile.TemporaryFile(dir=existing):
+                pass
+        except OSError as error:
+            raise self._unwritable(error) from error
+        if occupied and not self.overwrite:
+            raise UserError(
+                f"run.run_dir: got {str(self.path)!r}, which is not empty; name another folder, "
+                "or replace the run in it with --run.overwrite=true."
+            )
+
+    def create(self) -> None:
+        """Make the folder; with ``overwrite``, remove what an earlier run left, and only that.
+
+        Raises:
+            UserError: as ``check``.
+        """
+        self.check()
+        try:
+            if not self.path.exists():
+                self._made = self._first_missing()
+                self.path.mkdir(parents=True)
+            for old in (self.config, self.metrics, self.summary, self.curves):
+                old.unlink(missing_ok=True)
+            if self.checkpoints.exists():
+                shutil.rmtree(self.checkpoints)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def discard(self) -> None:
+        """Undo ``create`` for a run that was refused before its first step."""
+        if self._made is not None:
+            shutil.rmtree(self._made, ignore_errors=True)
+
+    def _first_missing(self) -> Path:
+        """The outermost folder that ``create`` has to make."""
+        missing = self.path
+        while not missing.parent.exists():
+            missing = missing.parent
+        return missing
+
+    def _unwritable(self, error: OSError) -> UserError:
+        return UserError(
+            f"run.run_dir: got {str(self.path)!r}, which cannot be written "
+            f"({error.strerror or error}); name a folder you may write."
+        )
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write ``text`` so that a reader, or a kill, never meets half of it."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(path)
