@@ -129,7 +129,8 @@ class ZeroOrderModule(L.LightningModule):
     def adopt(self, model: nn.Module) -> None:
         """Take a loaded model and prepare its weights in place."""
         self.pairable = prepare(model, self.quantizer, self.perturber, self.reading, self.tune)
-        self.model = model
+        # Every step switches to eval mode itself; Lightning warns of a fit that starts in it.
+        self.model = model.train()
 
     @property
     def network(self) -> nn.Module:
