@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, NoReturn, get_type_hints
 
 # Read by tqdm when it is imported: a bar appears only for what takes longer than this many
 # seconds, such as a download, and not for each file that is opened.
@@ -20,13 +20,11 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from rich.console import Console
 
 from zolit.callbacks import Progress, RunReport
-from zolit.cli_errors import Given, explain
+from zolit.cli_errors import COMMANDS, explain, read_given, user_error_behind
 from zolit.cli_table import result_table
 from zolit.compat import quiet_libraries
 from zolit.errors import UserError
 from zolit.run_folder import RunFolder, RunOptions, write_atomically
-
-COMMANDS = ("fit", "validate", "test", "predict")
 
 TRAINER_DEFAULTS = {
     "accelerator": "auto",
@@ -59,7 +57,7 @@ class ZolitCLI(LightningCLI):
         args: list[str] | None = None,
     ) -> None:
         self.default_datamodule = default_datamodule
-        self.given = _given(sys.argv[1:] if args is None else args)
+        self.given = read_given(sys.argv[1:] if args is None else args)
         no_exit = {"exit_on_error": False}
         super().__init__(
             model_class,
@@ -84,6 +82,8 @@ class ZolitCLI(LightningCLI):
         try:
             super().parse_arguments(parser, args)
         except ArgumentError as error:
+            if (said := user_error_behind(error)) is not None:
+                raise said from error
             message = getattr(error, "message", None) or str(error)
             known = next(iter(self._subcommand_parsers.values())).get_defaults().keys()
             raise UserError(explain(message, self.given, known, self._class_options())) from error
@@ -105,6 +105,15 @@ class ZolitCLI(LightningCLI):
         self._keeps_run = self.command == "fit" and not config.trainer.fast_dev_run
         if self._keeps_run:
             self.folder.check()
+
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            # Where null is allowed as well, jsonargparse wraps what a class raised.
+            if (said := user_error_behind(error)) is not None:
+                raise said from error
+            raise
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         config: Namespace = self.config_init[self.command].trainer
@@ -222,21 +231,6 @@ class ZolitCLI(LightningCLI):
         return options
 
 
-def _given(args: list[str]) -> Given:
-    """What follows the command, refusing options that stand before it."""
-    for position, argument in enumerate(args):
-        if argument in COMMANDS:
-            return Given(args[position + 1 :])
-        if argument in ("-c", "--config") or argument.startswith("--config="):
-            raise UserError(
-                f"--config: got {' '.join(args[position : position + 3])!r}, expected the command "
-                "first; write: zolit fit --config FILE."
-            )
-        if not argument.startswith("-"):
-            break
-    return Given(args)
-
-
 def _listed(callbacks: Any) -> list[Callback]:
     if callbacks is None:
         return []
@@ -269,12 +263,18 @@ def main(args: list[str] | None = None, model_class: type[L.LightningModule] | N
     quiet_libraries()
     try:
         run(model_class, args)
-    except (UserError, MisconfigurationException) as error:
-        print(f"zolit: error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+    except UserError as error:
+        _refuse(str(error))
+    except MisconfigurationException as error:
+        _refuse(f"trainer: {error}")
     except KeyboardInterrupt:
         print("zolit: interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _refuse(sentence: str) -> NoReturn:
+    print(f"zolit: error: {' '.join(sentence.split())}", file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

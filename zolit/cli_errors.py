@@ -9,7 +9,20 @@ from typing import Any, get_args, get_origin
 
 import yaml
 
+from zolit.errors import UserError
+
+COMMANDS = ("fit", "validate", "test", "predict")
+
 _LISTED = 8
+
+_CLASS_FAULTS = (
+    (r"Expected a dot import path string: (\S+)", "is not a known name"),
+    (r"Import path (\S+) does not correspond to a subclass", "is a class of another kind"),
+    (r"Not a valid subclass of \w+\. Got value: (\S+)", "does not name a class"),
+    (r"given class_path '([^']*)': (.*?)\.?(?= - |$)", "cannot be imported ({1})"),
+)
+
+_TYPE_FAULT = r"Expected an? (.*?)\. Got value: (.*?)\.?(?: - Expected| Got value:| Given value|$)"
 
 
 class Given:
@@ -67,6 +80,32 @@ class Given:
         return None
 
 
+def read_given(args: list[str]) -> Given:
+    """What follows the command.
+
+    Raises:
+        UserError: a configuration is named before the command.
+    """
+    for position, argument in enumerate(args):
+        if argument in COMMANDS:
+            return Given(args[position + 1 :])
+        if argument in ("-c", "--config") or argument.startswith("--config="):
+            raise UserError(
+                f"--config: got {' '.join(args[position : position + 3])!r}, expected the command "
+                "first; write: zolit fit --config FILE."
+            )
+        if not argument.startswith("-"):
+            break
+    return Given(args)
+
+
+def user_error_behind(error: BaseException | None) -> UserError | None:
+    """The `UserError` that a chain of exceptions began with, if it did."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def explain(message: str, given: Given, known: Iterable[str], bases: Mapping[str, Any]) -> str:
     """One sentence: the argument, what it got, what is expected or near.
 
@@ -76,36 +115,37 @@ def explain(message: str, given: Given, known: Iterable[str], bases: Mapping[str
         known: dotted names of all options.
         bases: the annotation of each option that takes a class, by dotted name.
     """
-    message = " ".join(message.split())
+    # A fault inside a class is told by each parser around it: the innermost one names it.
+    _, inner, detail = " ".join(message.split()).rpartition('Parser key "')
+    message = inner + detail if inner else detail
     options = sorted({_public(name) for name in known})
     if found := re.search(r"invalid choice: '([^']*)' \(choose from (.*?)\)", message):
         commands = re.findall(r"'([^']*)'", found[2])
         return f"there is no command {found[1]!r}; {_near(found[1], commands)}."
     if 'expected "subcommand"' in message:
-        return "a command is missing; expected fit, validate, test or predict, then its options."
+        return f"a command is missing; expected {', '.join(COMMANDS)}, then options."
     if found := re.search(r"unrecognized arguments: (\S+)", message):
+        if not found[1].startswith("--"):
+            return f"got the argument {found[1]!r}, expected options such as --config FILE."
         return _unknown_option(found[1].removeprefix("--").partition("=")[0], given, options, bases)
-    if found := re.search(r"[Oo]ption '([^']*)'(?: is not accepted)?$", message.rstrip(".")):
+    if found := re.search(r"[Oo]ption '([^']*)'( is not accepted)?", message):
         return _unknown_option(found[1], given, options, bases)
-    if found := re.search(r"[Oo]ption '([^']*)' is not accepted", message):
-        return _unknown_option(found[1], given, options, bases)
-    if found := re.search(r"arguments are required: (\S+)", message):
-        return _required(re.sub(r"^(fit|validate|test|predict)\.", "", found[1]))
+    if found := re.search(r"arguments are required: ([\w.]+)", message):
+        name = re.sub(rf"^({'|'.join(COMMANDS)})\.", "", found[1])
+        return _required(next((key for key in bases if key.endswith(f".{name}")), name))
     if found := re.search(r"(?:Path is not a file|File does not exist): '([^']*)'", message):
         return f"--config: got {found[1]!r}, expected an existing YAML file."
     if "Problems parsing config" in message or "Unexpected config" in message:
         return _not_yaml(message, given)
-    key = re.search(r'Parser key "([^"]*)"', message)
+    if found := re.search(r'Key "(\w+)\.(\w+)" not found in namespace', message):
+        return f"{found[1]}: expected a group of options, among them {found[1]}.{found[2]}."
+    key = re.match(r'Parser key "([^"]*)"', message)
     if key is None:
         return f"{message.rstrip('.')}."
-    if found := re.search(r"Expected a dot import path string: (\S+)", message):
-        return _unknown_class(_public(key[1]), found[1], "is not a known name", bases)
-    if found := re.search(r"Import path (\S+) does not correspond to a subclass", message):
-        return _unknown_class(_public(key[1]), found[1], "is a class of another kind", bases)
-    if found := re.search(r"given class_path '([^']*)': (.*?)(?= - |$)", message):
-        reason = f"cannot be imported ({found[2].rstrip('. ')})"
-        return _unknown_class(_public(key[1]), found[1], reason, bases)
-    if found := re.search(r"Expected an? (.*?)\. Got value: (.*)$", message):
+    for pattern, reason in _CLASS_FAULTS:
+        if found := re.search(pattern, message):
+            return _unknown_class(_public(key[1]), found, reason, given, bases)
+    if found := re.search(_TYPE_FAULT, message):
         return _wrong_type(given.key_ending(key[1]), found[1], found[2])
     return _union(given.key_ending(key[1]), message)
 
@@ -118,23 +158,31 @@ def _unknown_option(name: str, given: Given, options: list[str], bases: Mapping[
             if candidate.__name__ == class_name:
                 leaf = full.rpartition(".")[2]
                 return f"unknown option {_public(full)}; {_near(leaf, arguments(candidate))}."
-    groups = {option.rpartition(".")[0] for option in options} - {""}
     group = full.rpartition(".")[0]
+    if not group:
+        return f"unknown option {full}; {_near(full, {one.partition('.')[0] for one in options})}."
     siblings = [option for option in options if option.startswith(f"{group}.")]
-    names = siblings if group and siblings else [*options, *groups]
-    return f"unknown option {full}; {_near(_public(full), names)}."
+    return f"unknown option {full}; {_near(_public(full), siblings or options)}."
 
 
-def _unknown_class(key: str, got: str, reason: str, bases: Mapping[str, Any]) -> str:
-    choices = [cls.__name__ for cls in subclasses(bases.get(key))]
+def _unknown_class(
+    key: str, found: re.Match[str], reason: str, given: Given, bases: Mapping[str, Any]
+) -> str:
+    got = found[1]
+    # The parser names the outermost argument; the one that got this value may lie deeper.
+    places = [_public(name) for name, value in given.values.items() if value == got]
+    key = next((name for name in places if f".{key}." in f".{name}."), key)
+    kind = bases.get(re.sub(r"\.\d+$", "", key))  # an item of a list
+    choices = [cls.__name__ for cls in subclasses(kind)]
     return (
-        f"{key}: {got!r} {reason}; {_near(got.rpartition('.')[2], choices)}; a class of your own "
-        "is named by its import path, package.module.Class."
+        f"{key}: {got!r} {reason.format(*found.groups())}; "
+        f"{_near(got.rpartition('.')[2], choices)}; a class of your own is named by its import "
+        "path, package.module.Class."
     )
 
 
 def _required(key: str) -> str:
-    return f"{key}: is required and was not given; set it in the config file or as --{key}."
+    return f"{key}: is required and was not given; set it in a --config file or as --{key}."
 
 
 def _wrong_type(key: str, expected: str, got: str) -> str:
@@ -173,28 +221,32 @@ def _public(key: str) -> str:
 def _near(name: str, names: Iterable[str]) -> str:
     choices = sorted(set(names))
     if close := difflib.get_close_matches(name, choices, n=3, cutoff=0.5):
-        return f"did you mean {' or '.join(close)}?"
+        return f"nearest: {', '.join(close)}"
     if not choices:
         return "nothing of the kind is accepted here"
     return f"expected one of {', '.join(choices[:_LISTED])}{', ...' * (len(choices) > _LISTED)}"
 
 
 def subclasses(annotation: Any) -> list[type]:
-    """Concrete classes that an annotation accepts: subclasses of every class named in it.
+    """Concrete classes that an annotation accepts: subclasses of the classes named in it.
 
     Looks into unions, lists and what a ``Callable`` returns.
     """
     if get_origin(annotation) is None:
         if not isinstance(annotation, type) or annotation.__module__ == "builtins":
             return []
-        found = [] if inspect.isabstract(annotation) else [annotation]
-        for child in annotation.__subclasses__():
-            found += [cls for cls in subclasses(child) if cls not in found]
-        return [cls for cls in found if not cls.__name__.startswith("_")]
+        children = [cls for child in annotation.__subclasses__() for cls in _family(child)]
+        return list(dict.fromkeys(children or [annotation]))
     parts = get_args(annotation)
     if isinstance(parts[0], list):  # Callable[[arguments], returned]
         parts = parts[1:]
     return [cls for part in parts for cls in subclasses(part)]
+
+
+def _family(cls: type) -> list[type]:
+    usable = not (inspect.isabstract(cls) or cls.__name__.startswith("_"))
+    below = [one for child in cls.__subclasses__() for one in _family(child)]
+    return [cls, *below] if usable else below
 
 
 def arguments(cls: type) -> list[str]:
