@@ -1,0 +1,159 @@
+"""The examples of docs/extending.md, taken from the page and run."""
+
+import functools
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from test_configs import fit, save_tiny_model, write_rows
+
+from zolit.strategies import TwoPoint
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+BLOCKS = {
+    name: text
+    for _, name, text in re.findall(r"```(python|yaml)\n# (\S+\.(?:py|yaml))\n(.*?)```", PAGE, re.S)
+}
+EXAMPLES = {
+    "my_quantizer": "ClippedInt8",
+    "my_perturber": "FanInPerturber",
+    "my_estimator": "OneSided",
+    "my_mask": "NamedSubset",
+    "my_queries": "DoublingQueries",
+    "my_callback": "StopAtAccuracy",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder: the files of the page, and what makes the quickstart recipe tiny."""
+    folder = tmp_path_factory.mktemp("user")
+    for name, text in BLOCKS.items():
+        (folder / name).write_text(f"# {name}\n{text}", encoding="utf-8")
+    rows = write_rows(folder / "rows.csv", "rotten_tomatoes")
+    sizes = {"train_size": 16, "validation_size": 8, "test_size": 8, "batch_size": 4}
+    own_rows = {"class_path": "FileRows", "init_args": {"path": str(rows), "package": None}}
+    source = {"path": str(save_tiny_model(folder / "model")), "package": None, "gguf_file": None}
+    tiny = {
+        "model": {"source": source, "kernels": "reference", "dtype": "float32"},
+        "data": {"init_args": {**sizes, "rows": own_rows}},
+        "trainer": {"max_steps": 2, "val_check_interval": 2},
+    }
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run_example(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Runs the recipe of an example on top of the quickstart, once, and returns the command."""
+
+    @functools.cache
+    def run_example(name: str, *args: str) -> Any:
+        recipes = (ROOT / "configs" / "quickstart.yaml", folder / "tiny.yaml")
+        files = [part for path in recipes for part in ("--config", path)]
+        run_dir = tmp_path_factory.mktemp("run")
+        return fit(
+            *files, "--config", folder / f"{name}.yaml", "--run.run_dir", run_dir / "run", *args
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield run_example
+
+
+def test_the_page_shows_each_kind() -> None:
+    assert set(BLOCKS) == {f"{name}.{end}" for name in EXAMPLES for end in ("py", "yaml")}
+    for name, part in EXAMPLES.items():
+        text = BLOCKS[f"{name}.py"]
+        assert f"class {part}(" in text
+        code = text[text.index(f"class {part}(") :].rstrip()
+        assert code.count("\n") < 30
+        assert f"{name}.{part}" in BLOCKS[f"{name}.yaml"]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_two_steps(run_example: Any, name: str) -> None:
+    cli = run_example(name)
+    assert cli.trainer.global_step == 2
+    assert cli.model.skipped_queries == 0
+    parts = (*vars(cli.model).values(), *cli.trainer.callbacks)
+    if name != "my_mask":  # the module keeps what a mask makes of the direction
+        assert EXAMPLES[name] in {type(part).__name__ for part in parts}
+
+
+def test_clipping_quantizer(run_example: Any) -> None:
+    weight = torch.randn(8, 1000, generator=torch.Generator().manual_seed(0))
+    quantizer = run_example("my_quantizer").model.quantizer
+    codes = quantizer.store(weight, "weight").codes
+    at_the_end = (codes.abs() == 127).sum(dim=1)
+    assert quantizer.keep == 0.995
+    assert ((at_the_end >= 6) & (at_the_end <= 8)).all()  # 0.5 % of 1000, and ties of rounding
+
+
+def test_perturber_refuses_integer_products(run_example: Any) -> None:
+    swap = ("--model.quantizer", "Int8", "--model.quantizer.activations", "int8")
+    with pytest.raises(ValueError, match="use CodePerturber with it"):
+        run_example("my_perturber", *swap)
+
+
+def test_one_sided_estimate_agrees_with_two_point(run_example: Any) -> None:
+    cli = run_example("my_estimator")
+    module = cli.model
+    batch = next(iter(cli.datamodule.train_dataloader()))
+    with torch.no_grad():
+        one, two = (
+            kind.estimate(
+                lambda copies: module.objective.losses(module.network, batch, copies),
+                module.reading,
+                [1, 2, 3],
+                0.02,
+                True,
+            ).values
+            for kind in (module.estimator, TwoPoint())
+        )
+    torch.testing.assert_close(one, two, rtol=0.2, atol=0.05)
+
+
+def test_masked_coordinates_stay(run_example: Any) -> None:
+    direction = run_example("my_mask").model.reading.direction
+    assert direction.density == 0.25
+    assert direction.mask_key != 0
+
+
+def test_queries_double(run_example: Any) -> None:
+    scheduler = run_example("my_queries").model.query_scheduler
+    assert [scheduler.queries(step, 0) for step in range(4)] == [1, 2, 4, 4]
+
+
+def test_callback_stops_the_run(run_example: Any) -> None:
+    stop = ("--trainer.callbacks.target", "0.0", "--trainer.max_steps", "6")
+    assert run_example("my_callback", *stop).trainer.global_step == 2
+
+
+def test_launch_line(folder: Path) -> None:
+    """The command on the page finds a class in the folder that it is started from."""
+    line = next(line for line in PAGE.splitlines() if " zolit fit " in line)
+    setting, command, *args = line.split()
+    name, value = setting.split("=")
+    config = ROOT / args[args.index("--config") + 1]
+    args[args.index("--config") + 1] = str(config)
+    program = [str(Path(sys.executable).with_name(command)), *args, "--print_config"]
+    shown = subprocess.run(  # noqa: S603
+        program,
+        cwd=folder,
+        env={**os.environ, name: value},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    printed = yaml.safe_load(shown.stdout)
+    assert printed["model"]["estimator"]["class_path"] == "my_estimator.OneSided"
