@@ -10,6 +10,10 @@ import torch
 
 Preference = Literal["auto", "compiled", "reference"]
 
+_VARIANTS = 64
+"""Compilations that one kernel may have in a process: torch refuses the ninth by default, and
+direction, dtypes, number of copies and dimensions of length 1 each make one."""
+
 
 @functools.cache
 def compiler_found() -> bool:
@@ -43,7 +47,9 @@ class Kernel:
     @functools.cached_property
     def compiled(self) -> Callable[..., Any]:
         """The inductor build of the reference; compiles on first call."""
-        return torch.compile(self.reference, dynamic=True, fullgraph=True)
+        return torch.compile(
+            self.reference, dynamic=True, fullgraph=True, recompile_limit=_VARIANTS
+        )
 
     def __call__(self, *args: Any, preference: Preference = "auto", **kwargs: Any) -> Any:
         """Run the kernel.
