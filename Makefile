@@ -33,6 +33,9 @@ test: $(VENV)/.core $(VENV)/.dev $(VENV)/.demo
 lint: $(VENV)/.core $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@# mypy reads sources, not setuptools' package-dir: show it the packages where they are imported.
+	@rm -rf .cache/types && mkdir -p .cache/types/zolit
+	@ln -s $(CURDIR)/zolit/* $(CURDIR)/strategies $(CURDIR)/datamodules .cache/types/zolit/
 	$(BIN)/mypy
 
 clean:

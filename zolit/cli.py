@@ -32,6 +32,8 @@ TRAINER_DEFAULTS = {
     "enable_model_summary": False,
     "num_sanity_val_steps": 0,
     "log_every_n_steps": 1,
+    # Buffers made while evaluating are written to while fitting, which inference mode forbids.
+    "inference_mode": False,
 }
 
 

@@ -235,7 +235,9 @@ def subclasses(annotation: Any) -> list[type]:
     if get_origin(annotation) is None:
         if not isinstance(annotation, type) or annotation.__module__ == "builtins":
             return []
-        children = [cls for child in annotation.__subclasses__() for cls in _family(child)]
+        children: list[type] = [
+            cls for child in annotation.__subclasses__() for cls in _family(child)
+        ]
         return list(dict.fromkeys(children or [annotation]))
     parts = get_args(annotation)
     if isinstance(parts[0], list):  # Callable[[arguments], returned]
@@ -245,7 +247,7 @@ def subclasses(annotation: Any) -> list[type]:
 
 def _family(cls: type) -> list[type]:
     usable = not (inspect.isabstract(cls) or cls.__name__.startswith("_"))
-    below = [one for child in cls.__subclasses__() for one in _family(child)]
+    below: list[type] = [one for child in cls.__subclasses__() for one in _family(child)]
     return [cls, *below] if usable else below
 
 

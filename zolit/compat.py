@@ -95,8 +95,10 @@ _UNHELPFUL_WARNINGS = (
     r".*does not have many workers",
     # Lightning's own use of torch's pytree, which it will have to change.
     r".*isinstance\(treespec, LeafSpec\)",
-    # Forward passes only: eval mode is meant.
-    r"Found \d+ module\(s\) in eval mode",
+    # Arguments are handed over from Python, as by tests and notebooks.
+    r"LightningCLI's args parameter is intended to run from within Python",
+    # The run folder was checked, and an earlier run in it removed, before the logger looks at it.
+    r"Experiment logs directory .* exists and is not empty",
     # A checkpoint is tested without the callback that saved it.
     r"Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",
 )

@@ -29,13 +29,18 @@ class RunReport(Callback):
 
     Args:
         run_dir: folder for summary.json and curves.png.
+
+    Attributes:
+        zero_shot: metrics of a test before fitting.
+        final: metrics of the last test after fitting.
+        curves: pairs of step and value of ``train_loss``, ``val_loss`` and ``val_accuracy``.
     """
 
     def __init__(self, run_dir: str) -> None:
         self.folder = RunFolder(run_dir)
         self.zero_shot: dict[str, float] = {}
         self.final: dict[str, float] = {}
-        self._curves: dict[str, list[tuple[int, float]]] = {name: [] for name in _CURVES}
+        self.curves: dict[str, list[tuple[int, float]]] = {name: [] for name in _CURVES}
         self._step_ms: list[float] = []
         self._last: dict[str, float] = {}
         self._status: str | None = None
@@ -51,6 +56,9 @@ class RunReport(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
     ) -> None:
+        done = self.curves["train_loss"]
+        if done and done[-1][0] == trainer.global_step:
+            return  # a batch in the midst of a step
         metrics = _numbers(trainer.callback_metrics)
         self._last.update(metrics)
         self._append(trainer.global_step, metrics, "train_loss")
@@ -113,7 +121,7 @@ class RunReport(Callback):
         self.folder.path.mkdir(parents=True, exist_ok=True)
         text = json.dumps(_finite(self.summary(trainer, pl_module)), indent=2)
         write_atomically(self.folder.summary, text + "\n")
-        draw_curves(self.folder.curves, self._curves, self.zero_shot)
+        draw_curves(self.folder.curves, self.curves, self.zero_shot)
 
     def _finish(self, status: str, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._status = status
@@ -124,7 +132,7 @@ class RunReport(Callback):
     def _append(self, step: int, metrics: dict[str, float], *names: str) -> None:
         for name in names:
             if name in metrics:
-                self._curves[name].append((step, metrics[name]))
+                self.curves[name].append((step, metrics[name]))
 
 
 def _numbers(metrics: Any) -> dict[str, float]:

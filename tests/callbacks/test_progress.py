@@ -1,0 +1,44 @@
+import pytest
+from toy import Toy, loader, trainer
+
+from zolit.callbacks import Progress
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def test_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    trainer(Progress(every_n_steps=2)).fit(Toy(), loader(), loader())
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step")]
+    assert [line.split()[1] for line in lines] == ["2/6", "4/6", "6/6"]
+    assert "loss 0.167" in lines[-1]
+    assert "val accuracy 0.250" in lines[-1]
+    assert "60 ms/step" in lines[-1]
+    assert "GB" in lines[-1]
+    assert "val accuracy" not in lines[0]
+
+
+def test_about_twenty_lines_by_default(capsys: pytest.CaptureFixture[str]) -> None:
+    trainer(Progress(), max_steps=100).fit(Toy(), loader())
+    out = capsys.readouterr().out
+    assert sum(line.startswith("step ") for line in out.splitlines()) == 20
+
+
+def test_a_bar_in_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "160")
+    runner = trainer(Progress())
+    runner.test(Toy(), loader(), verbose=False)
+    runner.fit(Toy(), loader(), loader())
+    out = capsys.readouterr().out
+    assert "6/6" in out
+    assert "ms/step" in out
+
+
+def test_disabled(capsys: pytest.CaptureFixture[str]) -> None:
+    bar = Progress()
+    runner = trainer(bar)
+    bar.disable()
+    runner.fit(Toy(), loader())
+    assert "step " not in capsys.readouterr().out

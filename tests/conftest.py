@@ -1,0 +1,73 @@
+"""What tests of the whole program share: a tiny language model and rows on disk."""
+
+import os
+from pathlib import Path
+
+# Before torch and tqdm read them: compiled kernels are kept inside the checkout, and bars are
+# shown as the command line shows them.
+os.environ.setdefault(
+    "TORCHINDUCTOR_CACHE_DIR", str(Path(__file__).resolve().parents[1] / ".cache" / "inductor")
+)
+os.environ.setdefault("TQDM_DELAY", "5")
+
+import pytest
+import torch
+import transformers as hf
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Tiny tensors: more threads than that only wait for one another.
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+
+FILMS = [f"film {n} is {'bright and short' if n % 2 else 'dull and long'}" for n in range(48)]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the folder of public data sets is not there")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random two-layer Llama, hidden size 64, context 64, with its tokenizer."""
+    folder = tmp_path_factory.mktemp("tiny_llama")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(
+        [*FILMS, *(["Review: Sentiment: negative positive"] * 9)], trainer
+    )
+    names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"}
+    hf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+    config = hf.LlamaConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        hf.LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def films_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48 reviews with the columns of the task ``rotten_tomatoes``."""
+    file = tmp_path_factory.mktemp("rows") / "films.csv"
+    lines = [f"{text},{'fresh' if n % 2 else 'rotten'}" for n, text in enumerate(FILMS)]
+    file.write_text("\n".join(["text,category", *lines]) + "\n", encoding="utf-8")
+    return file
