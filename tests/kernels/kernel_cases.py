@@ -1,0 +1,127 @@
+"""Stored weights of every format, with their value computed apart in float64."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from zolit.kernels.read import Perturbation
+from zolit.noise import Direction, control_words
+from zolit.tensors.dense import DenseWeight
+from zolit.tensors.float8 import Float8Weight
+from zolit.tensors.int4 import Int4Weight
+from zolit.tensors.int8 import Int8Weight
+from zolit.tensors.store import StoredWeight
+
+KEY, SITE = (1 << 63) + 12345, 2
+
+DIRECTIONS = {
+    "rademacher": Direction("rademacher"),
+    "gaussian": Direction("gaussian"),
+    "bits2": Direction("gaussian", 2),
+    "bits4": Direction("gaussian", 4),
+    "bits8": Direction("gaussian", 8),
+    "sparse_rademacher": Direction("rademacher", density=0.2, mask_key=6),
+    "sparse_gaussian": Direction("gaussian", density=0.2, mask_key=6),
+}
+
+SHAPES = [(1, 32), (5, 64), (3, 50), (1, 7), (70, 128)]
+"""One row, words, odd columns, a vector, and more rows than a chunk of `CHUNK`."""
+
+CHUNK = 32
+
+
+@dataclass
+class Case:
+    """A store and its numbers, ``[rows, columns]`` float64: ``value = number * scale + zero``."""
+
+    store: StoredWeight
+    number: np.ndarray
+    scale: np.ndarray
+    zero: np.ndarray
+
+    @property
+    def value(self) -> np.ndarray:
+        return self.number * self.scale + self.zero
+
+
+def _spread(part: torch.Tensor, columns: int) -> np.ndarray:
+    return np.repeat(part.numpy().astype(np.float64), columns // part.shape[1], axis=1)
+
+
+def _floats(rows: int, columns: int, generator: torch.Generator) -> torch.Tensor:
+    return torch.randn(rows, columns, generator=generator)
+
+
+def dense(dtype: torch.dtype) -> Callable[[int, int], Case]:
+    def make(rows: int, columns: int) -> Case:
+        weight = _floats(rows, columns, torch.Generator().manual_seed(1)).to(dtype)
+        ones = np.ones((rows, columns))
+        return Case(DenseWeight(weight), weight.double().numpy(), ones, 0 * ones)
+
+    return make
+
+
+def int8(groups: int) -> Callable[[int, int], Case]:
+    def make(rows: int, columns: int) -> Case:
+        generator = torch.Generator().manual_seed(2)
+        codes = torch.randint(-128, 128, (rows, columns), generator=generator).to(torch.int8)
+        scale = 0.01 + torch.rand(rows, groups, generator=generator)
+        wide = _spread(scale, columns)
+        numbers = codes.numpy().astype(np.float64)
+        return Case(Int8Weight(codes, scale), numbers, wide, 0 * wide)
+
+    return make
+
+
+def float8(rows: int, columns: int) -> Case:
+    generator = torch.Generator().manual_seed(3)
+    codes = (8 * _floats(rows, columns, generator)).to(torch.float8_e4m3fn)
+    codes[0, 0] = 2.0**-9
+    scale = 0.01 + torch.rand(rows, 1, generator=generator)
+    wide = _spread(scale, columns)
+    return Case(Float8Weight(codes, scale), codes.double().numpy(), wide, 0 * wide)
+
+
+def int4(groups: int) -> Callable[[int, int], Case]:
+    def make(rows: int, columns: int) -> Case:
+        generator = torch.Generator().manual_seed(4)
+        codes = torch.randint(-8, 8, (rows, columns), generator=generator)
+        nibble = (codes & 0xF).to(torch.uint8)
+        packed = (nibble[:, 0::2] | (nibble[:, 1::2] << 4)).view(torch.int8)
+        scale = 0.01 + torch.rand(rows, groups, generator=generator)
+        zero = torch.randn(rows, groups, generator=generator)
+        return Case(
+            Int4Weight(packed, scale, zero),
+            codes.numpy().astype(np.float64),
+            _spread(scale, columns),
+            _spread(zero, columns),
+        )
+
+    return make
+
+
+FORMATS: dict[str, Callable[[int, int], Case]] = {
+    "float32": dense(torch.float32),
+    "bfloat16": dense(torch.bfloat16),
+    "int8_row": int8(1),
+    "int8_group": int8(2),
+    "float8": float8,
+    "int4_row": int4(1),
+    "int4_group": int4(2),
+}
+
+
+def fits(form: str, columns: int) -> bool:
+    """Whether a format holds rows of so many columns."""
+    groups = 2 if "group" in form else 1
+    return columns % (32 * groups) == 0 if "int4" in form or groups > 1 else True
+
+
+CASES = [(form, shape) for form in FORMATS for shape in SHAPES if fits(form, shape[1])]
+
+
+def perturbation(direction: Direction, amplitude: tuple[float, float]) -> Perturbation:
+    words = control_words(direction, KEY, SITE)
+    return Perturbation(direction, torch.tensor(words, dtype=torch.int32), torch.tensor(amplitude))
