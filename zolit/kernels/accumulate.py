@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from zolit.kernels.dispatch import kernel
-from zolit.noise import Direction, coordinates
+from zolit.noise import Direction, Lanes, check_lanes, coordinates
 
 
 @kernel
@@ -13,19 +13,18 @@ def accumulate(
     direction: Direction,
     control: Tensor,
     coefficient: Tensor,
-    first: int = 0,
-    stride: int = 1,
+    lanes: Lanes = "all",
 ) -> None:
     """``total += coefficient * z``.
 
     Args:
-        total: ``[R, G, W, 32 // stride]`` float32.
+        total: ``[R, G, W, L]`` float32, L = 32 for all lanes, else 16.
         rows: ``[R]`` int32 row indices.
         direction: distribution.
         control: ``[8]`` int32 key words.
         coefficient: float32 scalar tensor.
-        first: first lane (see `zolit.noise.coordinates`).
-        stride: lane stride.
+        lanes: which lanes of each word (see `zolit.noise.coordinates`).
     """
-    z = coordinates(direction, control, rows, total.shape[1], total.shape[2], first, stride)
+    check_lanes(total, lanes)
+    z = coordinates(direction, control, rows, total.shape[1], total.shape[2], lanes)
     total.add_(coefficient * z)

@@ -6,7 +6,7 @@ from torch import Tensor
 from zolit.kernels.apply_int8 import lane_counters, round_codes
 from zolit.kernels.dispatch import kernel
 from zolit.kernels.read_int4 import unpack
-from zolit.noise import uniform
+from zolit.noise import Lanes, uniform
 
 
 @kernel
@@ -33,11 +33,12 @@ def apply_int4(
         decay: float32 scalar tensor, factor of the residual.
     """
     nibbles = []
-    for plane, code in enumerate(unpack(packed)):
+    planes: tuple[Lanes, Lanes] = ("even", "odd")
+    for plane, (lanes, code) in enumerate(zip(planes, unpack(packed), strict=True)):
         move = steps[plane] * (unit[0] + unit[1] / scale)
         if residuals is not None and decay is not None:
             move = move + decay * residuals[plane].float()
-        draw = uniform(lane_counters(rows, packed, plane, 2), rounding[0], rounding[1])
+        draw = uniform(lane_counters(rows, packed, lanes), rounding[0], rounding[1])
         moved, rest = round_codes(code, move, draw, -8, 7)
         nibbles.append(moved)
         if residuals is not None:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from zolit.kernels.dispatch import kernel
-from zolit.noise import uniform, word_counters
+from zolit.noise import Lanes, check_lanes, lane_indices, uniform, word_counters
 
 
 def round_codes(
@@ -31,10 +31,11 @@ def round_codes(
     return torch.where(inside, moved, codes), move - torch.where(inside, jump, 0).float()
 
 
-def lane_counters(rows: Tensor, like: Tensor, first: int = 0, stride: int = 1) -> Tensor:
-    """Counters of the coordinates of a ``[R, G, W, 32 // stride]`` tensor, int32 of its shape."""
-    lane = torch.arange(first, 32, stride, dtype=torch.int32, device=rows.device)
-    return word_counters(rows, like.shape[1], like.shape[2]).unsqueeze(-1) * 32 + lane
+def lane_counters(rows: Tensor, like: Tensor, lanes: Lanes = "all") -> Tensor:
+    """Counters of the coordinates of a ``[R, G, W, L]`` tensor, int32 of its shape."""
+    check_lanes(like, lanes)
+    word = word_counters(rows, like.shape[1], like.shape[2]).unsqueeze(-1)
+    return word * 32 + lane_indices(lanes, rows.device)
 
 
 @kernel

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from zolit.kernels.dispatch import kernel
-from zolit.noise import Direction, coordinates
+from zolit.noise import Direction, check_lanes, coordinates
 
 
 @kernel
@@ -29,6 +29,7 @@ def perturb_codes(
         control: ``[8]`` int32 key words.
         amplitude: ``[2]`` float32; ``amplitude[0]`` in codes, ``amplitude[1]`` must be 0.
     """
+    check_lanes(codes)
     z = coordinates(direction, control, rows, codes.shape[1], codes.shape[2])
     jump = torch.floor(amplitude[0] * z + 0.5).to(torch.int32)
     code = codes.to(torch.int32)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from zolit.noise import Direction, coordinates
+from zolit.noise import Direction, Lanes, check_lanes, coordinates
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,7 @@ def store_copies(
     direction: Direction | None,
     control: Tensor | None,
     length: Tensor | None,
-    first: int = 0,
-    stride: int = 1,
+    lanes: Lanes = "all",
 ) -> None:
     """Write ``value + length * z`` to ``outs[0]`` and, if there are two, ``value - length * z``
     to ``outs[1]``; without a direction write ``value``.
@@ -43,13 +42,13 @@ def store_copies(
         direction: distribution or None.
         control: ``[8]`` int32 or None.
         length: float32, broadcast against ``value``: step for a unit coordinate.
-        first: first lane (see `zolit.noise.coordinates`).
-        stride: lane stride.
+        lanes: which lanes of each word (see `zolit.noise.coordinates`).
     """
+    check_lanes(value, lanes)
     if direction is None or control is None or length is None:
         outs[0].copy_(value.to(outs[0].dtype))
         return
-    z = coordinates(direction, control, rows, value.shape[1], value.shape[2], first, stride)
+    z = coordinates(direction, control, rows, value.shape[1], value.shape[2], lanes)
     move = length * z
     outs[0].copy_((value + move).to(outs[0].dtype))
     if len(outs) == 2:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zolit.kernels.dispatch import kernel
 from zolit.kernels.read import store_copies
-from zolit.noise import Direction
+from zolit.noise import Direction, Lanes
 
 
 def unpack(packed: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,6 +45,7 @@ def read_int4(
         amplitude: ``[2]`` float32, see `zolit.kernels.read.Perturbation`.
     """
     length = None if amplitude is None else amplitude[0] * scale + amplitude[1]
-    for plane, code in enumerate(unpack(packed)):
+    planes: tuple[Lanes, Lanes] = ("even", "odd")
+    for plane, (lanes, code) in enumerate(zip(planes, unpack(packed), strict=True)):
         value = code.float() * scale + zero
-        store_copies(value, outs[plane::2], rows, direction, control, length, plane, 2)
+        store_copies(value, outs[plane::2], rows, direction, control, length, lanes)

@@ -12,6 +12,7 @@ from zolit.kernels.apply_int4 import apply_int4
 from zolit.kernels.dispatch import Preference
 from zolit.kernels.read import Perturbation
 from zolit.kernels.read_int4 import read_int4, unpack
+from zolit.noise import Lanes
 from zolit.tensors.store import Rows, StoredWeight, row_indices, to_blocks
 
 
@@ -85,8 +86,8 @@ class Int4Weight(StoredWeight):
     def replace(self, tensors: dict[str, Tensor]) -> "Int4Weight":
         return Int4Weight(tensors["packed"], tensors["scale"], tensors["zero"])
 
-    def lanes(self) -> list[tuple[int, int]]:
-        return [(0, 2), (1, 2)]
+    def lanes(self) -> list[Lanes]:
+        return ["even", "odd"]
 
     def planes(self, buffer: Tensor, groups: int = 1) -> list[Tensor]:
         halves = buffer.view(buffer.shape[0], 2, -1)

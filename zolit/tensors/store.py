@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from zolit.kernels.dispatch import Preference
 from zolit.kernels.read import Perturbation
-from zolit.noise import WORD
+from zolit.noise import WORD, Lanes
 
 Rows = slice | Tensor
 """Rows of a weight: a contiguous chunk, or ``[R]`` int64 indices (an embedding lookup)."""
@@ -108,9 +108,9 @@ class StoredWeight(ABC):
             decay: float32 scalar tensor, factor of the residual.
         """
 
-    def lanes(self) -> list[tuple[int, int]]:
-        """(first lane, stride) of each plane of a row in store order."""
-        return [(0, 1)]
+    def lanes(self) -> list[Lanes]:
+        """Which lanes of a word each plane of a row holds, in store order."""
+        return ["all"]
 
     def planes(self, buffer: Tensor, groups: int = 1) -> list[Tensor]:
         """The planes of a ``[R, padded_columns]`` buffer as ``[R, groups, W, L]`` views."""

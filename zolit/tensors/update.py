@@ -76,15 +76,14 @@ def move(
         total = reading.buffers(1, *shape, torch.float32, device)[0].zero_()
         index = row_indices(rows, device)
         for control, step in zip(controls, steps, strict=True):
-            for plane, (first, stride) in zip(store.planes(total), store.lanes(), strict=True):
+            for plane, lanes in zip(store.planes(total), store.lanes(), strict=True):
                 accumulate(
                     plane,
                     index,
                     direction,
                     control,
                     step,
-                    first,
-                    stride,
+                    lanes,
                     preference=reading.preference,
                 )
         residual = None if feedback is None else feedback.residual[rows]
