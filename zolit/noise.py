@@ -33,6 +33,8 @@ _GOLDEN = 0x9E3779B97F4A7C15
 # rounding of an update and the random mask.
 RADIUS, ANGLE, READ_ROUNDING, UPDATE_ROUNDING, STEP_ROUNDING, MASK = range(6)
 
+_LEVELS = {bits: 2 ** (bits - 1) - 1 for bits in range(2, 9)}
+
 DIRECTION_RANGE = 5.0
 """Largest ``|u|`` on the grid of a rounded Gaussian direction. A normal number exceeds it
 with probability 5.7e-7."""
@@ -76,7 +78,8 @@ class Direction:
     @property
     def levels(self) -> int:
         """Grid points on each side of zero; a coordinate is at most ``levels * grid_step``."""
-        return 1 if self.bits is None else 2 ** (self.bits - 1) - 1
+        # A table, not a power: as a key the number of bits becomes a constant of a compilation.
+        return 1 if self.bits is None else _LEVELS[self.bits]
 
     @property
     def grid_step(self) -> float | None:
