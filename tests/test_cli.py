@@ -245,9 +245,18 @@ def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed.err == ""
 
 
-def test_validate_and_predict(finished: tuple[Path, str]) -> None:
+def test_validate_and_predict(
+    finished: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     config = str(finished[0] / "config.yaml")
     cli = run(args=["validate", "--config", config])
     assert "val_accuracy" in cli.trainer.callback_metrics
     assert isinstance(cli.trainer, L.Trainer)
+    capsys.readouterr()
     run(args=["predict", "--config", config])
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [int(row["row"]) for row in rows] == list(range(16))
+    for row in rows:
+        chances = {answer: float(row[answer]) for answer in ("negative", "positive")}
+        assert sum(chances.values()) == pytest.approx(1, abs=1e-5)
+        assert chances[row["prediction"]] == max(chances.values())

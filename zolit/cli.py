@@ -21,7 +21,7 @@ from rich.console import Console
 
 from zolit.callbacks import Progress, RunReport
 from zolit.cli_errors import COMMANDS, explain, read_given, user_error_behind
-from zolit.cli_table import result_table
+from zolit.cli_table import result_table, write_predictions
 from zolit.compat import quiet_libraries
 from zolit.errors import UserError
 from zolit.run_folder import RunFolder, RunOptions, write_atomically
@@ -160,6 +160,15 @@ class ZolitCLI(LightningCLI):
         if options.test_after_fit and tests:
             self._test(model, datamodule, self._best_checkpoint())
         self._print_report()
+
+    def predict(
+        self, model: L.LightningModule, datamodule: L.LightningDataModule, **kwargs: Any
+    ) -> None:
+        """Predictions for the test rows, as CSV on the standard output where they are answers."""
+        batches = self.trainer.predict(model, datamodule=datamodule, **kwargs) or []
+        answers = getattr(datamodule, "answers", None)
+        if answers is not None and self.trainer.is_global_zero:
+            write_predictions(batches, answers, sys.stdout)  # type: ignore[arg-type]
 
     def _fit(
         self, model: L.LightningModule, datamodule: L.LightningDataModule, **kwargs: Any

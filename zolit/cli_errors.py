@@ -235,20 +235,21 @@ def subclasses(annotation: Any) -> list[type]:
     if get_origin(annotation) is None:
         if not isinstance(annotation, type) or annotation.__module__ == "builtins":
             return []
-        children: list[type] = [
-            cls for child in annotation.__subclasses__() for cls in _family(child)
-        ]
-        return list(dict.fromkeys(children or [annotation]))
+        return list(dict.fromkeys(_below(annotation) or [annotation]))
     parts = get_args(annotation)
     if isinstance(parts[0], list):  # Callable[[arguments], returned]
         parts = parts[1:]
     return [cls for part in parts for cls in subclasses(part)]
 
 
-def _family(cls: type) -> list[type]:
-    usable = not (inspect.isabstract(cls) or cls.__name__.startswith("_"))
-    below: list[type] = [one for child in cls.__subclasses__() for one in _family(child)]
-    return [cls, *below] if usable else below
+def _below(cls: type) -> list[type]:
+    found: list[type] = []
+    children: list[type] = cls.__subclasses__()
+    for child in children:
+        if not (inspect.isabstract(child) or child.__name__.startswith("_")):
+            found.append(child)
+        found += _below(child)
+    return found
 
 
 def arguments(cls: type) -> list[str]:

@@ -1,6 +1,8 @@
-"""The table at the end of ``zolit fit``."""
+"""What the commands print: the table of ``zolit fit``, the rows of ``zolit predict``."""
 
-from typing import Any
+import csv
+from collections.abc import Iterable, Sequence
+from typing import Any, TextIO
 
 from rich.table import Table
 
@@ -31,3 +33,23 @@ def result_table(summary: dict[str, Any], folder: str) -> Table:
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
+
+
+def write_predictions(
+    batches: Iterable[dict[str, Any]], answers: Sequence[str], file: TextIO
+) -> None:
+    """CSV: row number, predicted answer, probability of each answer.
+
+    Args:
+        batches: ``prediction`` ``[B]`` and ``probabilities`` ``[B, C]`` of each batch, in order.
+        answers: the C answers.
+        file: to write to.
+    """
+    writer = csv.writer(file)
+    writer.writerow(["row", "prediction", *answers])
+    row = 0
+    for batch in batches:
+        chances = batch["probabilities"].tolist()
+        for choice, chance in zip(batch["prediction"].tolist(), chances, strict=True):
+            writer.writerow([row, answers[choice], *(f"{one:.6f}" for one in chance)])
+            row += 1
