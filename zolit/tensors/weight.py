@@ -115,7 +115,9 @@ class PerturbedWeight(Tensor):
             result = handler(*args, **kwargs)
             if result is not NotImplemented:
                 return result
-        return super().__torch_function__(func, types, args, kwargs)
+        # Not through super(): it would dress the result, a plain tensor, as a PerturbedWeight.
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **kwargs)
 
     @classmethod
     def __torch_dispatch__(
@@ -148,13 +150,19 @@ def _to_copy(weight: PerturbedWeight, **kwargs: Any) -> Tensor:
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
-    if not isinstance(weight, PerturbedWeight) or weight.transposed:
+    if not isinstance(weight, PerturbedWeight):
+        return product.add_bias(F.linear(x, weight), bias)
+    if weight.transposed:
         return NotImplemented
     return product.add_bias(product.matmul(x, weight), bias)
 
 
 def _addmm(bias: Tensor, x: Tensor, weight: Tensor, **kwargs: Any) -> Any:
-    if not isinstance(weight, PerturbedWeight) or not weight.transposed or kwargs:
+    if kwargs:
+        return NotImplemented
+    if not isinstance(weight, PerturbedWeight):
+        return product.add_bias(x @ weight, bias)
+    if not weight.transposed:
         return NotImplemented
     return product.add_bias(product.matmul(x, weight), bias)
 
