@@ -40,7 +40,7 @@ def integer_matmul(
     scale = torch.empty(copies * tokens, 1, dtype=torch.float32, device=x.device)
     quantize_rows(x.reshape(-1, columns), codes, scale, preference=reading.preference)
     factor, sizes = codes.view(copies, tokens, columns), scale.view(copies, tokens, 1)
-    chunk = reading.rows_per_chunk(columns, copies, 1)
+    chunk = reading.rows_per_chunk(columns, 1)
     for start in range(0, store.rows, chunk):
         rows = slice(start, min(start + chunk, store.rows))
         part = store.bytes(rows)

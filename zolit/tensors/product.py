@@ -61,7 +61,7 @@ def _product(x: Tensor, weight: PerturbedWeight, copies: int) -> Tensor:
         return out.view(*x.shape[:-1], store.rows)
     factor = store.activations(x).reshape(copies, -1, store.padded_columns)
     columns = store.padded_columns
-    chunk = reading.rows_per_chunk(columns, copies, x.element_size())
+    chunk = reading.rows_per_chunk(columns, x.element_size())
     for start in range(0, store.rows, chunk):
         rows = slice(start, min(start + chunk, store.rows))
         buffers = reading.buffers(copies, rows.stop - start, columns, x.dtype, x.device)

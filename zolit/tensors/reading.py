@@ -103,9 +103,12 @@ class Reading:
             self._amplitudes[site] = torch.tensor(unit, dtype=torch.float32, device=device)
         return Perturbation(self.direction, self._controls[site.index], self._amplitudes[site])
 
-    def rows_per_chunk(self, columns: int, copies: int, item_bytes: int) -> int:
-        """Rows of a weight that fit into the buffers at once."""
-        return max(1, self.chunk_bytes // (columns * copies * item_bytes))
+    def rows_per_chunk(self, columns: int, item_bytes: int) -> int:
+        """Rows of a weight that fit into the buffers at once.
+
+        Each of a pair's two buffers gets half, also where only one is read: it is reused.
+        """
+        return max(1, self.chunk_bytes // (2 * columns * item_bytes))
 
     def buffers(
         self, copies: int, rows: int, columns: int, dtype: torch.dtype, device: torch.device
