@@ -1,0 +1,119 @@
+"""Formats against torchao's: shared storage, its own dequantize, its packing."""
+
+import pytest
+import torch
+
+from zolit.compat import Float8Tensor, Int4Tensor, Int8Tensor, PerGroup, PerRow
+from zolit.tensors.float8 import Float8Weight
+from zolit.tensors.int4 import Int4Weight, pack
+from zolit.tensors.int8 import Int8Weight
+from zolit.tensors.store import StoredWeight
+
+
+def weight(rows: int = 6, columns: int = 128) -> torch.Tensor:
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(0))
+
+
+def decoded(store: StoredWeight) -> torch.Tensor:
+    out = torch.empty(store.rows, store.padded_columns)
+    store.read(slice(0, store.rows), [out], None, "reference")
+    return store.natural(out)
+
+
+@pytest.mark.parametrize("group_size", [None, 32, 64])
+def test_int8_from_torchao(group_size: int | None) -> None:
+    granularity = PerRow() if group_size is None else PerGroup(group_size)
+    theirs = Int8Tensor.from_hp(weight(), granularity)
+    store = Int8Weight.from_torchao(theirs)
+    assert store.codes.data_ptr() == theirs.qdata.data_ptr()
+    torch.testing.assert_close(decoded(store), theirs.dequantize(torch.float32))
+
+
+@pytest.mark.parametrize("group_size", [None, 32])
+def test_int8_to_torchao(group_size: int | None) -> None:
+    store = Int8Weight.quantize(weight(), group_size)
+    theirs = store.to_torchao(torch.float32)
+    assert theirs.qdata.data_ptr() == store.codes.data_ptr()
+    torch.testing.assert_close(theirs.dequantize(), decoded(store))
+    back = Int8Weight.from_torchao(theirs)
+    assert torch.equal(back.codes, store.codes)
+    assert torch.equal(back.scale, store.scale)
+
+
+def test_float8_both_ways() -> None:
+    theirs = Float8Tensor.from_hp(weight(), granularity=PerRow())
+    store = Float8Weight.from_torchao(theirs)
+    assert store.codes.data_ptr() == theirs.qdata.data_ptr()
+    torch.testing.assert_close(decoded(store), theirs.dequantize(torch.float32))
+    mine = Float8Weight.quantize(weight())
+    again = mine.to_torchao(torch.float32)
+    assert again.qdata.data_ptr() == mine.codes.data_ptr()
+    torch.testing.assert_close(again.dequantize(), decoded(mine))
+
+
+def test_int4_packs_as_torchao_does() -> None:
+    """The convention of `mslk.quantize.shuffle.pack_int4`, which torchao calls."""
+    codes = torch.randint(-8, 8, (3, 64), generator=torch.Generator().manual_seed(1))
+    codes = codes.to(torch.int8)
+    low, high = codes[:, ::2], codes[:, 1::2]
+    theirs = torch.bitwise_or(torch.bitwise_and(low, 0xF), torch.bitwise_left_shift(high, 4))
+    assert torch.equal(pack(codes), theirs)
+    store = Int4Weight(theirs, torch.ones(3, 1), torch.zeros(3, 1))
+    assert torch.equal(store.codes(), codes)
+    assert torch.equal(decoded(store), codes.float())
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("group_size", [32, 64, 128])
+def test_int4_both_ways(group_size: int, symmetric: bool) -> None:
+    store = Int4Weight.quantize(weight(), group_size, symmetric)
+    theirs = store.to_torchao(torch.float32)
+    assert isinstance(theirs, Int4Tensor)
+    assert theirs.shape == (6, 128)
+    assert theirs.scale.shape == theirs.zero_point.shape == (128 // group_size, 6)
+    back = Int4Weight.from_torchao(theirs)
+    assert back.packed.data_ptr() == store.packed.data_ptr()
+    for name, tensor in store.tensors().items():
+        assert torch.equal(back.tensors()[name], tensor)
+
+
+@pytest.mark.parametrize(
+    ("store", "step"),
+    [
+        (Int8Weight.quantize(weight(), None), 1 / 127),
+        (Int8Weight.quantize(weight(), 32), 1 / 127),
+        (Int4Weight.quantize(weight(), 32, True), 1 / 7),
+    ],
+)
+def test_symmetric_codes_are_rounded_to_nearest(store: StoredWeight, step: float) -> None:
+    groups = weight().view(6, store.groups, -1)
+    largest = groups.abs().amax(2, keepdim=True)
+    error = (decoded(store).view_as(groups) - groups).abs()
+    assert (error <= 0.5001 * step * largest).all()
+    assert (error > 0.4 * step * largest).any()
+
+
+def test_asymmetric_int4_spans_minimum_to_maximum() -> None:
+    groups = (weight() + 5.0).view(6, 2, 64)
+    values = decoded(Int4Weight.quantize(weight() + 5.0, 64, False)).view_as(groups)
+    span = groups.amax(2, keepdim=True) - groups.amin(2, keepdim=True)
+    assert ((values - groups).abs() <= 0.501 * span / 15).all()
+
+
+def test_float8_rounds_to_nearest() -> None:
+    values = decoded(Float8Weight.quantize(weight()))
+    largest = weight().abs().amax(1, keepdim=True)
+    error = (values - weight()).abs()
+    assert (error <= weight().abs() * 2.0**-4 + largest / 448 * 2.0**-10).all()
+
+
+@pytest.mark.parametrize("rows", [0.0, 1e-30])
+def test_rows_of_nothing_stay_finite(rows: float) -> None:
+    flat = torch.full((2, 64), rows)
+    for store in (
+        Int8Weight.quantize(flat, None),
+        Int4Weight.quantize(flat, 32, False),
+        Int4Weight.quantize(flat, 32, True),
+        Float8Weight.quantize(flat),
+    ):
+        torch.testing.assert_close(decoded(store), flat)
