@@ -2,7 +2,6 @@
 
 import csv
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 import torch
 import transformers as hf
 import yaml
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from zolit.cli import run
 
@@ -27,51 +26,6 @@ COLUMNS = {
 FILMS = [(f"film {n} is {'bright' if n % 2 else 'dull'} .", n % 2) for n in range(56)]
 
 
-def byte_tokenizer(special: list[str]) -> Tokenizer:
-    """Byte-level BPE that knows the words of the tasks; sentences stand between special tokens."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=500,
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    words = "Review: Sentiment: negative positive It was terrible great"
-    tokenizer.train_from_iterator([*(text for text, _ in FILMS), words, words], trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
-    )
-    return tokenizer
-
-
-def save_tiny_model(folder: Path, masked: bool = False) -> Path:
-    """A random Llama, or RoBERTa, of two narrow layers with its tokenizer."""
-    names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
-    if masked:
-        names["mask_token"] = "<mask>"  # noqa: S105
-    tokenizer = byte_tokenizer(["<s>", "</s>", "<pad>", *(["<mask>"] if masked else [])])
-    fast = hf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
-    fast.save_pretrained(folder)
-    sizes: dict[str, Any] = {
-        "vocab_size": len(fast),
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "max_position_embeddings": 96,
-        "pad_token_id": 2,
-    }
-    torch.manual_seed(0)
-    model = (
-        hf.RobertaForMaskedLM(hf.RobertaConfig(**sizes))
-        if masked
-        else hf.LlamaForCausalLM(hf.LlamaConfig(**sizes))
-    )
-    model.save_pretrained(folder)
-    return folder
-
-
 def write_rows(file: Path, task: str, part: slice = slice(None)) -> Path:
     """Reviews with the columns that the real rows of ``task`` have."""
     columns, labels = COLUMNS[task]
@@ -82,20 +36,33 @@ def write_rows(file: Path, task: str, part: slice = slice(None)) -> Path:
     return file
 
 
-def fit(*args: Any) -> Any:
-    """``zolit fit``, in this process; errors are raised."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return run(args=["fit", *map(str, args)])
-
-
-@pytest.fixture(scope="session")
-def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
-    """Folders of a causal (False) and a masked (True) model."""
-    return {
-        masked: save_tiny_model(tmp_path_factory.mktemp("model"), masked)
-        for masked in (False, True)
-    }
+@pytest.fixture(scope="module")
+def tiny_roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random two-layer RoBERTa whose tokenizer has one token for each word."""
+    folder = tmp_path_factory.mktemp("tiny_roberta")
+    special = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    special["mask_token"] = "<mask>"  # noqa: S105
+    words = " ".join([*(text for text, _ in FILMS), "It was terrible great ."]).split()
+    vocabulary = {word: index for index, word in enumerate([*special.values(), *sorted({*words})])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))  # noqa: S106
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    fast = hf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+    fast.save_pretrained(folder)
+    config = hf.RobertaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=66,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        hf.RobertaForMaskedLM(config).save_pretrained(folder)
+    return folder
 
 
 def test_recipes_are_found() -> None:
@@ -117,8 +84,9 @@ def test_header(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=IDS)
-def test_two_steps(path: Path, tmp_path: Path, tiny_models: dict[bool, Path]) -> None:
-    recipe = yaml.safe_load(path.read_text(encoding="utf-8"))["data"]["init_args"]
+def test_two_steps(path: Path, tmp_path: Path, tiny_llama: Path, tiny_roberta: Path) -> None:
+    shipped = yaml.safe_load(path.read_text(encoding="utf-8"))
+    recipe = shipped["data"]["init_args"]
     masked = path.relative_to(ROOT).as_posix() in MASKED
     small: dict[str, Any] = {"train_size": 16, "validation_size": 8, "test_size": 8}
     small |= {"batch_size": 4, "eval_batch_size": 8}
@@ -129,16 +97,24 @@ def test_two_steps(path: Path, tmp_path: Path, tiny_models: dict[bool, Path]) ->
             small[name] = {"class_path": "FileRows", "init_args": {"path": str(file)}}
             if "package" in recipe[name]["init_args"]:
                 small[name]["init_args"]["package"] = None
-    source = {"path": str(tiny_models[masked]), "package": None, "gguf_file": None}
-    changes = {
+    source = {
+        "path": str(tiny_roberta if masked else tiny_llama),
+        "package": None,
+        "gguf_file": None,
+    }
+    changes: dict[str, Any] = {
         "model": {"source": source, "kernels": "reference"},
         "data": {"init_args": small},
         "trainer": {"max_steps": 2, "val_check_interval": 2},
         "run": {"run_dir": str(tmp_path / "run")},
     }
+    quantizer = shipped["model"]["quantizer"]
+    if isinstance(quantizer, dict) and quantizer["init_args"].get("group_size"):
+        # The tiny layers have 64 and 96 inputs.
+        changes["model"]["quantizer"] = {"init_args": {"group_size": 32}}
     override = tmp_path / "tiny.yaml"
     override.write_text(yaml.safe_dump(changes), encoding="utf-8")
-    cli = fit("--config", path, "--config", override)
+    cli = run(args=["fit", "--config", str(path), "--config", str(override)])
     assert cli.trainer.global_step == 2
     summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
     assert summary["status"] == "finished"
@@ -147,28 +123,27 @@ def test_two_steps(path: Path, tmp_path: Path, tiny_models: dict[bool, Path]) ->
     assert 0 <= summary["final"]["test_accuracy"] <= 1
 
 
-def test_parts_are_swapped_on_the_command_line(
-    tmp_path: Path, tiny_models: dict[bool, Path]
-) -> None:
+def test_parts_are_swapped_on_the_command_line(tmp_path: Path, tiny_llama: Path) -> None:
     rows = write_rows(tmp_path / "rows.csv", "rotten_tomatoes")
     data = tmp_path / "data.yaml"
     where = {"path": str(rows), "package": None}
     own = {"class_path": "FileRows", "init_args": where}
     data.write_text(yaml.safe_dump({"data": {"init_args": {"rows": own}}}), encoding="utf-8")
-    cli = fit(
-        *("--config", ROOT / "configs" / "quickstart.yaml"),
+    args = (
+        *("--config", str(ROOT / "configs" / "quickstart.yaml")),
         *("--model.perturber", "CodePerturber", "--model.perturber.eps", "0.5"),
         *("--model.quantizer", "Int4", "--model.quantizer.group_size", "32"),
         *("--model.optimizer", "ZOSignSGD", "--model.optimizer.lr", "1e-3"),
         *("--model.query_scheduler", "ConstantQueries", "--model.query_scheduler.n", "2"),
-        *("--model.source.path", tiny_models[False], "--model.source.package", "null"),
+        *("--model.source.path", str(tiny_llama), "--model.source.package", "null"),
         *("--model.source.gguf_file", "null", "--model.kernels", "reference"),
         # A string option two classes deep would read null as "None", so the data stand in a file.
-        *("--config", data, "--data.train_size", "16"),
+        *("--config", str(data), "--data.train_size", "16"),
         *("--data.validation_size", "8", "--data.test_size", "8", "--data.batch_size", "4"),
         *("--trainer.max_steps", "1", "--trainer.val_check_interval", "1"),
-        *("--run.run_dir", tmp_path / "run"),
+        *("--run.run_dir", str(tmp_path / "run")),
     )
+    cli = run(args=["fit", *args])
     parts = (cli.model.perturber, cli.model.quantizer, cli.trainer.optimizers[0])
     assert [type(part).__name__ for part in parts] == ["CodePerturber", "Int4", "ZOSignSGD"]
     assert cli.model.perturber.eps == 0.5

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from test_configs import fit, save_tiny_model, write_rows
 
+from zolit.cli import run
 from zolit.strategies import TwoPoint
 
 ROOT = Path(__file__).resolve().parents[1]
+QUICKSTART = ROOT / "configs" / "quickstart.yaml"
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 BLOCKS = {
     name: text
@@ -33,15 +34,14 @@ EXAMPLES = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path, films_csv: Path) -> Path:
     """A user's folder: the files of the page, and what makes the quickstart recipe tiny."""
     folder = tmp_path_factory.mktemp("user")
     for name, text in BLOCKS.items():
         (folder / name).write_text(f"# {name}\n{text}", encoding="utf-8")
-    rows = write_rows(folder / "rows.csv", "rotten_tomatoes")
     sizes = {"train_size": 16, "validation_size": 8, "test_size": 8, "batch_size": 4}
-    own_rows = {"class_path": "FileRows", "init_args": {"path": str(rows), "package": None}}
-    source = {"path": str(save_tiny_model(folder / "model")), "package": None, "gguf_file": None}
+    own_rows = {"class_path": "FileRows", "init_args": {"path": str(films_csv), "package": None}}
+    source = {"path": str(tiny_llama), "package": None, "gguf_file": None}
     tiny = {
         "model": {"source": source, "kernels": "reference", "dtype": "float32"},
         "data": {"init_args": {**sizes, "rows": own_rows}},
@@ -57,12 +57,10 @@ def run_example(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
     @functools.cache
     def run_example(name: str, *args: str) -> Any:
-        recipes = (ROOT / "configs" / "quickstart.yaml", folder / "tiny.yaml")
-        files = [part for path in recipes for part in ("--config", path)]
-        run_dir = tmp_path_factory.mktemp("run")
-        return fit(
-            *files, "--config", folder / f"{name}.yaml", "--run.run_dir", run_dir / "run", *args
-        )
+        recipes = (QUICKSTART, folder / "tiny.yaml", folder / f"{name}.yaml")
+        files = [part for path in recipes for part in ("--config", str(path))]
+        run_dir = str(tmp_path_factory.mktemp("run") / "run")
+        return run(args=["fit", *files, "--run.run_dir", run_dir, *args])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
@@ -143,8 +141,7 @@ def test_launch_line(folder: Path) -> None:
     line = next(line for line in PAGE.splitlines() if " zolit fit " in line)
     setting, command, *args = line.split()
     name, value = setting.split("=")
-    config = ROOT / args[args.index("--config") + 1]
-    args[args.index("--config") + 1] = str(config)
+    args[args.index("--config") + 1] = str(QUICKSTART)
     program = [str(Path(sys.executable).with_name(command)), *args, "--print_config"]
     shown = subprocess.run(  # noqa: S603
         program,
