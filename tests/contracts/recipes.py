@@ -1,0 +1,211 @@
+"""Every combination of the strategies, as data: a new strategy is a line in one table."""
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers as hf
+from torch import Tensor, nn
+
+from zolit.errors import UserError
+from zolit.gradient import ProjectedGradient
+from zolit.kernels.dispatch import Preference
+from zolit.models.source import ModelSource
+from zolit.module import ZeroOrderModule
+from zolit.noise import fold, signed
+from zolit.objectives.base import Objective
+from zolit.optim import ZOSignSGD
+from zolit.strategies import Mask, Perturber, Quantizer
+from zolit.tensors.weight import PerturbedWeight
+
+Config = dict[str, Any]
+"""A part as YAML has it: short class name and arguments."""
+
+
+def part(class_path: str, **init_args: Any) -> Config:
+    return {"class_path": class_path, "init_args": init_args}
+
+
+QUANTIZERS = {
+    "NoQuantizer": part("NoQuantizer"),
+    "Int8": part("Int8"),
+    "Int8, groups": part("Int8", group_size=32),
+    "Int8, activations int8": part("Int8", activations="int8"),
+    "Int4": part("Int4", group_size=32),
+    "Int4, symmetric": part("Int4", group_size=64, symmetric=True),
+    "Float8": part("Float8"),
+    "Float8, activations float8": part("Float8", activations="float8"),
+}
+# The learning rate of each is for ZOSignSGD: about half a code, or a small part of a weight.
+PERTURBERS = {
+    "DensePerturber": part("DensePerturber"),
+    "DensePerturber, rademacher": part("DensePerturber", distribution="rademacher"),
+    "CodePerturber": part("CodePerturber", eps=1.4),
+    "CodePerturber, rademacher": part("CodePerturber", distribution="rademacher"),
+    "CodePerturber, unrounded": part("CodePerturber", perturb_bits=None),
+    "CodePerturber, unit weight": part("CodePerturber", eps=1e-3, unit="weight"),
+    "ScalePerturber": part("ScalePerturber"),
+    "ScalePerturber, rademacher": part("ScalePerturber", distribution="rademacher"),
+}
+MASKS = {"NoMask": part("NoMask"), "RandomMask": part("RandomMask", density=0.25, seed=3)}
+ESTIMATORS = {
+    "TwoPoint": part("TwoPoint"),
+    "TwoPoint, sequential": part("TwoPoint", paired=False),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One combination, by name."""
+
+    quantizer: str
+    perturber: str
+    mask: str = "NoMask"
+    estimator: str = "TwoPoint"
+
+    def __str__(self) -> str:
+        return " + ".join((self.quantizer, self.perturber, self.mask, self.estimator))
+
+
+MATRIX = [Recipe(q, p) for q, p in itertools.product(QUANTIZERS, PERTURBERS)]
+RECIPES = [Recipe(*names) for names in itertools.product(QUANTIZERS, PERTURBERS, MASKS, ESTIMATORS)]
+
+
+def built(config: Config) -> Any:
+    import zolit.strategies as strategies
+
+    return getattr(strategies, config["class_path"])(**config["init_args"])
+
+
+def learning_rate(recipe: Recipe) -> float:
+    if "Scale" in recipe.perturber:
+        return 1e-2
+    return 0.6 if "Code" in recipe.perturber and "weight" not in recipe.perturber else 1e-3
+
+
+def module(recipe: Recipe, kernels: Preference = "reference", **options: Any) -> ZeroOrderModule:
+    """The module of a recipe, in float32; raises UserError where the parts do not combine."""
+    lr = learning_rate(recipe)
+    defaults: dict[str, Any] = {
+        "dtype": "float32",
+        "seed": 17,
+        "optimizer": lambda params: ZOSignSGD(params, lr=lr),
+    }
+    quantizer: Quantizer = built(QUANTIZERS[recipe.quantizer])
+    perturber: Perturber = built(PERTURBERS[recipe.perturber])
+    mask: Mask = built(MASKS[recipe.mask])
+    return ZeroOrderModule(
+        ModelSource("unused"),
+        quantizer,
+        perturber,
+        estimator=built(ESTIMATORS[recipe.estimator]),
+        mask=mask,
+        kernels=kernels,
+        **{**defaults, **options},
+    )
+
+
+def refusal(recipe: Recipe) -> str | None:
+    """The sentence that refuses a combination, None if it works."""
+    try:
+        module(recipe)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+WORKING = [recipe for recipe in RECIPES if refusal(recipe) is None]
+SWEEP = [r for r in WORKING if (r.mask == "NoMask") == (r.estimator == "TwoPoint")]
+"""Each working pair of quantizer and perturber with each mask and each estimator once."""
+
+
+def tiny_llama() -> nn.Module:
+    torch.manual_seed(0)
+    config = hf.LlamaConfig(
+        vocab_size=128,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=32,
+    )
+    model = hf.LlamaForCausalLM(config).eval().requires_grad_(False)
+    for weight in model.parameters():
+        weight.add_(0.05 * torch.randn_like(weight))
+    return model
+
+
+TOKENS = torch.arange(4 * 8).view(4, 8) * 5 % 128
+
+
+class NextToken(Objective):
+    """Cross-entropy of the next token; a batch is ``[B, T]`` token ids."""
+
+    def losses(self, model: nn.Module, batch: Tensor, copies: int = 1) -> Tensor:
+        ids = batch.repeat(copies, 1)
+        logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
+        loss = nn.functional.cross_entropy(
+            logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
+        )
+        return loss.view(copies, -1).mean(1)
+
+    def scores(self, model: nn.Module, batch: Tensor) -> Tensor:
+        return model(input_ids=batch, use_cache=False).logits[:, -1]
+
+    def targets(self, batch: Tensor) -> Tensor:
+        return batch[:, -1]
+
+
+def on_llama(recipe: Recipe, kernels: Preference = "reference", **options: Any) -> ZeroOrderModule:
+    one = module(recipe, kernels, objective=NextToken(), **options)
+    one.adopt(tiny_llama())
+    return one
+
+
+def estimate(one: ZeroOrderModule, keys: list[int], batch: Any = TOKENS) -> Tensor:
+    """Projected gradients ``[Q]``."""
+    with torch.no_grad():
+        found = one.estimator.estimate(
+            lambda copies: one.objective.losses(one.network, batch, copies),
+            one.reading,
+            keys,
+            one.perturber.eps,
+            one.pairable,
+        )
+    return found.values
+
+
+def train(one: ZeroOrderModule, steps: int, queries: int = 2) -> list[ProjectedGradient]:
+    """A run without a Trainer; returns its gradients."""
+    optimizer = one.configure_optimizers()
+    history = []
+    for step in range(steps):
+        keys = [fold(one.seed, 0, step, query) for query in range(queries)]
+        values = estimate(one, keys)
+        gradient = ProjectedGradient(
+            torch.tensor([signed(key) for key in keys]), values, fold(one.seed, 1, step)
+        )
+        optimizer.step(gradient=gradient)
+        history.append(gradient)
+    return history
+
+
+def stored(one: ZeroOrderModule) -> dict[str, Tensor]:
+    """Copies of every tensor of the model: stored weights, and floats that stay as they were."""
+    tensors = {}
+    for name, weight in one.network.named_parameters():
+        parts = weight.store.tensors() if isinstance(weight, PerturbedWeight) else {"": weight}
+        tensors.update({f"{name}.{key}": value.detach().clone() for key, value in parts.items()})
+    return tensors
+
+
+def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> list[str]:
+    """Names of the tensors that are not equal bit for bit."""
+    assert before.keys() == after.keys()
+    return [
+        name
+        for name, value in before.items()
+        if not torch.equal(value.view(torch.uint8), after[name].view(torch.uint8))
+    ]

@@ -1,0 +1,90 @@
+"""Every combination works or is refused when the module is built; docs/methods.md says which."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonargparse import ArgumentParser
+from recipes import (
+    ESTIMATORS,
+    MASKS,
+    MATRIX,
+    PERTURBERS,
+    QUANTIZERS,
+    RECIPES,
+    Recipe,
+    refusal,
+)
+
+from zolit.strategies import Estimator, Mask, Perturber, Quantizer, QueryScheduler
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "methods.md"
+
+KINDS = {
+    "quantizer": (Quantizer, QUANTIZERS),
+    "perturber": (Perturber, PERTURBERS),
+    "mask": (Mask, MASKS),
+    "estimator": (Estimator, ESTIMATORS),
+    "query_scheduler": (
+        QueryScheduler,
+        {"two": {"class_path": "ConstantQueries", "init_args": {"n": 2}}},
+    ),
+}
+
+
+def table() -> str:
+    """The matrix as docs/methods.md holds it."""
+    lines = ["| | " + " | ".join(PERTURBERS) + " |", "|---" * (len(PERTURBERS) + 1) + "|"]
+    for quantizer in QUANTIZERS:
+        cells = ["no" if refusal(Recipe(quantizer, p)) else "yes" for p in PERTURBERS]
+        lines.append(f"| {quantizer} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("recipe", MATRIX, ids=str)
+def test_a_refusal_names_both_parts_and_what_to_use(recipe: Recipe) -> None:
+    sentence = refusal(recipe)
+    if sentence is None:
+        return
+    assert sentence.count("\n") == 0
+    for name in (recipe.quantizer, recipe.perturber):
+        assert re.split(",| ", name)[0] in sentence
+    assert "use " in sentence
+
+
+def test_mask_and_estimator_combine_with_everything() -> None:
+    works = {(r.quantizer, r.perturber): refusal(r) is None for r in MATRIX}
+    for recipe in RECIPES:
+        assert (refusal(recipe) is None) == works[recipe.quantizer, recipe.perturber], recipe
+    assert sum(works.values()) == 42
+
+
+def test_the_documented_matrix_is_the_real_one() -> None:
+    assert table() in DOCS.read_text(encoding="utf-8"), f"docs/methods.md must hold:\n{table()}"
+
+
+PARTS = [(kind, name) for kind, (_, parts) in KINDS.items() for name in parts]
+
+
+@pytest.mark.parametrize(("kind", "name"), PARTS)
+def test_yaml_round_trip(kind: str, name: str) -> None:
+    base, parts = KINDS[kind]
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--part", type=base)
+    first = parser.parse_object({"part": parts[name]})
+    text = parser.dump(first, skip_none=False)  # as Lightning saves a run's config
+    again = parser.parse_string(text)
+    assert parser.dump(again, skip_none=False) == text
+    assert (
+        yaml.safe_load(text)["part"].get("init_args", {}).items()
+        >= parts[name]["init_args"].items()
+    )
+
+    def attributes(config: Any) -> dict[str, Any]:
+        made = parser.instantiate_classes(config).part
+        assert type(made).__name__ == parts[name]["class_path"]
+        return vars(made)
+
+    assert attributes(first) == attributes(again)
