@@ -272,6 +272,9 @@ def main(args: list[str] | None = None, model_class: type[L.LightningModule] | N
         model_class: another module than ``ZeroOrderModule``.
     """
     quiet_libraries()
+    # A user's own strategies stand beside the configuration. Last, so that they shadow nothing.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     try:
         run(model_class, args)
     except UserError as error:

@@ -56,11 +56,13 @@ from torchao.quantization.quantize_.workflows import (  # noqa: E402
     QuantizeTensorToInt8Kwargs,
 )
 from torchao.utils import TorchAOBaseTensor  # noqa: E402
+from transformers import GgufConfig  # noqa: E402
 from transformers.pytorch_utils import Conv1D  # noqa: E402
 
 __all__ = [
     "Conv1D",
     "Float8Tensor",
+    "GgufConfig",
     "Granularity",
     "Int4Tensor",
     "Int8Tensor",

@@ -206,10 +206,10 @@ class ZeroOrderModule(L.LightningModule):
         rounding_key = fold(self.seed, _ROUNDING, self.global_step)
         gradient = ProjectedGradient(keys, values[finite], rounding_key)
         # Through Lightning's wrapper: only so do global_step and max_steps advance.
-        self.optimizers().step(gradient=gradient)  # type: ignore[union-attr, call-arg]
+        self.optimizers().step(gradient=gradient)  # type: ignore[union-attr]
         scheduler = self.lr_schedulers()
         if scheduler is not None:
-            scheduler.step()  # type: ignore[union-attr, call-arg]
+            scheduler.step()  # type: ignore[union-attr]
 
     # Evaluation
 

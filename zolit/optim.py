@@ -52,7 +52,7 @@ class ZOSGD(Optimizer):
         return values / values.numel()
 
     @torch.no_grad()
-    def step(  # type: ignore[override]
+    def step(
         self,
         closure: Callable[[], Any] | None = None,
         gradient: ProjectedGradient | None = None,

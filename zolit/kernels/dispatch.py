@@ -47,7 +47,8 @@ class Kernel:
     @functools.cached_property
     def compiled(self) -> Callable[..., Any]:
         """The inductor build of the reference; compiles on first call."""
-        return torch.compile(
+        # recompile_limit is documented, but missing from the overloads of torch 2.13.
+        return torch.compile(  # type: ignore[call-overload, no-any-return]
             self.reference, dynamic=True, fullgraph=True, recompile_limit=_VARIANTS
         )
 

@@ -14,13 +14,15 @@ _HASHED_BYTES = 1 << 24
 
 
 def weight_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Tensors of the tuned weights by ``path.tensor``; frozen weights are the base model's."""
-    return {
-        f"{weight.path}.{name}": tensor
-        for weight in stored_weights(model)
-        if weight.site is not None
-        for name, tensor in weight.store.tensors().items()
-    }
+    """Tensors that tuning moves, by ``path.tensor``; what stays fixed is the base model's."""
+    found: dict[str, Tensor] = {}
+    for weight in stored_weights(model):
+        if weight.site is None:
+            continue
+        scales_only = weight.site.coordinates == "output_scales"
+        tensors = weight.store.scales() if scales_only else weight.store.tensors()
+        found.update({f"{weight.path}.{name}": tensor for name, tensor in tensors.items()})
+    return found
 
 
 def load_weight_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:

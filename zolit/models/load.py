@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from zolit.compat import GgufConfig
 from zolit.errors import UserError
 from zolit.models.source import ModelSource
 
@@ -28,6 +29,8 @@ def load_model(source: ModelSource, dtype: torch.dtype) -> nn.Module:
     options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": source.trust_remote_code}
     if source.gguf_file is not None:
         options["gguf_file"] = source.gguf_file
+        # zolit quantizes by itself; packed GGUF layers have no weight that it could read.
+        options["quantization_config"] = GgufConfig(dequantize=True)
     else:
         options["config"] = config
     if source.revision is not None:

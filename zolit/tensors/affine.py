@@ -56,6 +56,9 @@ class ByteWeight(StoredWeight):
     def tensors(self) -> dict[str, Tensor]:
         return {"codes": self.codes, "scale": self.scale}
 
+    def scales(self) -> dict[str, Tensor]:
+        return {"scale": self.scale}
+
     def replace(self, tensors: dict[str, Tensor]) -> "ByteWeight":
         return type(self)(tensors["codes"], tensors["scale"])
 

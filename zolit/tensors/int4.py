@@ -83,6 +83,9 @@ class Int4Weight(StoredWeight):
     def tensors(self) -> dict[str, Tensor]:
         return {"packed": self.packed, "scale": self.scale, "zero": self.zero}
 
+    def scales(self) -> dict[str, Tensor]:
+        return {"scale": self.scale, "zero": self.zero}
+
     def replace(self, tensors: dict[str, Tensor]) -> "Int4Weight":
         return Int4Weight(tensors["packed"], tensors["scale"], tensors["zero"])
 

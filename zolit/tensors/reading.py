@@ -119,7 +119,10 @@ class Reading:
             key = (dtype, device, copy)
             buffer = self._buffers.get(key)
             if buffer is None or buffer.numel() < rows * columns:
-                buffer = torch.empty(rows * columns, dtype=dtype, device=device)
+                # A buffer outlives the evaluation that made it; an inference tensor could not be
+                # written to by the next fit.
+                with torch.inference_mode(False):
+                    buffer = torch.empty(rows * columns, dtype=dtype, device=device)
                 self._buffers[key] = buffer
             found.append(buffer[: rows * columns].view(rows, columns))
         return found

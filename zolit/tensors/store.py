@@ -63,6 +63,10 @@ class StoredWeight(ABC):
     def tensors(self) -> dict[str, Tensor]:
         """The stored tensors by name: all that a checkpoint keeps of the weight."""
 
+    def scales(self) -> dict[str, Tensor]:
+        """The stored tensors that a direction on output scales moves; none for floats."""
+        return {}
+
     @abstractmethod
     def replace(self, tensors: dict[str, Tensor]) -> "StoredWeight":
         """A weight of the same format around other tensors (another device, a loaded file)."""

@@ -48,7 +48,7 @@ class PerturbedWeight(Tensor):
         dtype: torch.dtype,
         transposed: bool = False,
     ) -> "PerturbedWeight":
-        return torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        return torch.Tensor._make_wrapper_subclass(
             cls, shape, dtype=dtype, device=store.device, requires_grad=False
         )
 
@@ -66,7 +66,7 @@ class PerturbedWeight(Tensor):
         self.store, self.site, self.reading = store, site, reading
         self.path, self.transposed = path, transposed
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"PerturbedWeight({self.path}, {tuple(self.shape)}, {self.store.describe()})"
 
     def with_store(
@@ -120,7 +120,7 @@ class PerturbedWeight(Tensor):
             return func(*args, **kwargs)
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
