@@ -75,6 +75,16 @@ class ZOSGD(Optimizer):
                 move(weight, keys, coefficients, gradient.rounding_key, feedback)
         return result
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore `state_dict`; torch alone would cast residuals to the dtype of their weight."""
+        super().load_state_dict(state_dict)
+        saved = [i for group in state_dict["param_groups"] for i in group["params"]]
+        mine = [weight for group in self.param_groups for weight in group["params"]]
+        for index, weight in zip(saved, mine, strict=True):
+            residual = state_dict["state"].get(index, {}).get("residual")
+            if residual is not None:
+                self.state[weight]["residual"] = residual.to(weight.store.device, copy=True)
+
     def _feedback(self, weight: PerturbedWeight, group: dict[str, Any]) -> Feedback | None:
         site, store = weight.site, weight.store
         if not group["error_feedback"] or site is None or site.coordinates != "elements":
