@@ -48,7 +48,7 @@ class Kernel:
     def compiled(self) -> Callable[..., Any]:
         """The inductor build of the reference; compiles on first call."""
         # recompile_limit is documented, but missing from the overloads of torch 2.13.
-        return torch.compile(  # type: ignore[call-overload, no-any-return]
+        return torch.compile(  # type: ignore[call-overload]
             self.reference, dynamic=True, fullgraph=True, recompile_limit=_VARIANTS
         )
 
