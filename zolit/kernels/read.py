@@ -23,6 +23,15 @@ class Perturbation:
     amplitude: Tensor
 
 
+def noise_arguments(
+    perturbation: Perturbation | None,
+) -> tuple[()] | tuple[Direction, Tensor, Tensor]:
+    """The last arguments of a read kernel: direction, control and amplitude, or nothing."""
+    if perturbation is None:
+        return ()
+    return perturbation.direction, perturbation.control, perturbation.amplitude
+
+
 def store_copies(
     value: Tensor,
     outs: list[Tensor],

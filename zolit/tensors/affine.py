@@ -5,7 +5,7 @@ from torch import Tensor
 
 from zolit.errors import UserError
 from zolit.kernels.dispatch import Kernel, Preference
-from zolit.kernels.read import Perturbation
+from zolit.kernels.read import Perturbation, noise_arguments
 from zolit.noise import WORD
 from zolit.tensors.store import Rows, StoredWeight, is_padded, row_indices, to_blocks
 
@@ -73,17 +73,12 @@ class ByteWeight(StoredWeight):
         perturbation: Perturbation | None,
         preference: Preference,
     ) -> None:
-        noise = (
-            ()
-            if perturbation is None
-            else (perturbation.direction, perturbation.control, perturbation.amplitude)
-        )
         self.read_kernel(
             to_blocks(self.bytes(rows), self.groups),
             self.scale[rows].view(-1, self.groups, 1, 1),
             row_indices(rows, self.device),
             [to_blocks(out, self.groups) for out in outs],
-            *noise,
+            *noise_arguments(perturbation),
             preference=preference,
         )
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from zolit.kernels.apply_dense import apply_dense
 from zolit.kernels.dispatch import Preference
-from zolit.kernels.read import Perturbation
+from zolit.kernels.read import Perturbation, noise_arguments
 from zolit.kernels.read_dense import read_dense
 from zolit.tensors.store import Rows, StoredWeight, is_padded, row_indices, to_blocks
 
@@ -47,9 +47,7 @@ class DenseWeight(StoredWeight):
             blocks,
             row_indices(rows, self.device),
             targets,
-            perturbation.direction,
-            perturbation.control,
-            perturbation.amplitude,
+            *noise_arguments(perturbation),
             preference=preference,
         )
 

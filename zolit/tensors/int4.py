@@ -10,7 +10,7 @@ from torch import Tensor
 from zolit.compat import Int4Tensor
 from zolit.kernels.apply_int4 import apply_int4
 from zolit.kernels.dispatch import Preference
-from zolit.kernels.read import Perturbation
+from zolit.kernels.read import Perturbation, noise_arguments
 from zolit.kernels.read_int4 import read_int4, unpack
 from zolit.noise import Lanes
 from zolit.tensors.store import Rows, StoredWeight, row_indices, to_blocks
@@ -110,18 +110,13 @@ class Int4Weight(StoredWeight):
         perturbation: Perturbation | None,
         preference: Preference,
     ) -> None:
-        noise = (
-            ()
-            if perturbation is None
-            else (perturbation.direction, perturbation.control, perturbation.amplitude)
-        )
         read_int4(
             to_blocks(self.packed[rows], self.groups, 16),
             self.scale[rows].view(-1, self.groups, 1, 1),
             self.zero[rows].view(-1, self.groups, 1, 1),
             row_indices(rows, self.device),
             [plane for out in outs for plane in self.planes(out, self.groups)],
-            *noise,
+            *noise_arguments(perturbation),
             preference=preference,
         )
 

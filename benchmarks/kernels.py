@@ -1,0 +1,76 @@
+"""Nanoseconds per coordinate of each kernel, compiled.
+
+    OMP_NUM_THREADS=1 python benchmarks/kernels.py
+
+One weight of SmolLM2-135M's MLP (1536 x 576), paired bfloat16 reads, medians of 15 calls.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from zolit.noise import Direction
+from zolit.strategies import Float8, Int4, Int8, NoQuantizer, Quantizer
+from zolit.tensors.reading import Reading, Site
+from zolit.tensors.update import move
+from zolit.tensors.weight import PerturbedWeight
+
+ROWS, COLUMNS, CALLS = 1536, 576, 15
+
+FORMATS: dict[str, tuple[Quantizer, torch.dtype]] = {
+    "bfloat16": (NoQuantizer(), torch.bfloat16),
+    "int8": (Int8(), torch.float32),
+    "int4, groups of 64": (Int4(64), torch.float32),
+    "float8": (Float8(), torch.float32),
+}
+DIRECTIONS = {
+    "rademacher": Direction("rademacher"),
+    "gaussian": Direction("gaussian"),
+    "gaussian, 4 bits": Direction("gaussian", bits=4),
+}
+
+
+def nanoseconds(call: Callable[[], object]) -> float:
+    """Median time of a call per coordinate of the weight; two calls first warm up."""
+    times = []
+    for _ in range(CALLS + 2):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return 1e9 * sorted(times[2:])[CALLS // 2] / (ROWS * COLUMNS)
+
+
+def measure(quantizer: Quantizer, dtype: torch.dtype, direction: Direction) -> tuple[float, float]:
+    """Paired read and update of one weight, in nanoseconds per coordinate."""
+    reading = Reading(direction, "compiled")
+    values = torch.randn(ROWS, COLUMNS, generator=torch.Generator().manual_seed(0)).to(dtype)
+    store = quantizer.store(values, "weight")
+    unit = (1.0, 0.0) if quantizer.quantized else (0.0, 1.0)
+    site = Site(0, "elements", unit)
+    weight = PerturbedWeight(store, site, reading, "weight", values.shape, torch.bfloat16)
+    outs = reading.buffers(2, ROWS, COLUMNS, torch.bfloat16, store.device)
+    with reading.perturbed(1, 1e-3, 2):
+        noise = reading.perturbation(site, store.device)
+        read = nanoseconds(lambda: store.read(slice(0, ROWS), outs, noise, "compiled"))
+    return read, nanoseconds(lambda: move(weight, [1], [1e-6], 2))
+
+
+def main() -> None:
+    """Print a table of all formats and directions."""
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
+    table = Table(title=f"ns per coordinate, {torch.get_num_threads()} threads", box=None)
+    for column in ("format", "direction", "paired read", "update"):
+        table.add_column(column)
+    for name, (quantizer, dtype) in FORMATS.items():
+        for label, direction in DIRECTIONS.items():
+            read, update = measure(quantizer, dtype, direction)
+            table.add_row(name, label, f"{read:.2f}", f"{update:.2f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
