@@ -61,7 +61,7 @@ def test_a_wrong_tensor_is_refused_and_nothing_changes(fault: str) -> None:
 def test_fingerprints_tell_models_and_formats_apart() -> None:
     mine = fingerprint(prepared("llama", Int8())[0])
     check_fingerprint(mine, fingerprint(prepared("llama", Int8())[0]))
-    with pytest.raises(UserError, match="another model, its weight .* is Int8Weight"):
+    with pytest.raises(UserError, match=r"another model, its weight .* is Int8Weight"):
         check_fingerprint(fingerprint(prepared("llama", Int4(32))[0]), mine)
     with pytest.raises(UserError, match="another model, its weight"):
         check_fingerprint(fingerprint(prepared("opt", Int8())[0]), mine)

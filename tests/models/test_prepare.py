@@ -5,10 +5,12 @@ import torch
 from tiny_models import LAYERS, batch, logits, prepared, tiny
 
 from zolit.errors import UserError
+from zolit.models.prepare import prepare
 from zolit.objectives.option_scoring import OptionScoring
-from zolit.strategies import DensePerturber, Int4, Int8, NoQuantizer, ScalePerturber
+from zolit.strategies import DensePerturber, Int4, Int8, NoQuantizer
 from zolit.tensors.dense import DenseWeight
-from zolit.tensors.weight import PerturbedWeight, perturbed_weights
+from zolit.tensors.reading import Reading
+from zolit.tensors.weight import perturbed_weights
 
 DECODER = "model.layers.*.self_attn.q_proj.weight"
 
@@ -110,12 +112,13 @@ def test_pairs_of_what_says_it_is_pairable(name: str, kinds: list[str]) -> None:
 
 
 def test_float_weights_share_the_storage_of_the_model() -> None:
-    model = tiny("llama")
-    address = model.model.norm.weight.data_ptr()
-    again, _, _ = prepared("llama", Int8(), ["norms"], ScalePerturber())
-    assert again.model.norm.weight.store.weight.shape == (1, 32)
-    assert address == model.model.norm.weight.data_ptr()
-    assert not isinstance(again.lm_head.weight, PerturbedWeight)
+    model, perturber = tiny("llama"), DensePerturber()
+    addresses = {path: p.data_ptr() for path, p in model.named_parameters()}
+    prepare(model, NoQuantizer(), perturber, Reading(perturber.direction()), ["linear", "norms"])
+    weights = perturbed_weights(model)
+    assert len(weights) == 7 * LAYERS + 2 * LAYERS + 1
+    for weight in weights:
+        assert weight.store.weight.data_ptr() == addresses[weight.path]
 
 
 @pytest.mark.parametrize(
