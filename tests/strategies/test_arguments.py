@@ -1,0 +1,111 @@
+"""Arguments of strategies: refused in one sentence that names them, and what they mean."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from zolit.errors import UserError
+from zolit.noise import Direction
+from zolit.strategies import (
+    CodePerturber,
+    ConstantQueries,
+    DensePerturber,
+    Float8,
+    Int4,
+    Int8,
+    NoMask,
+    NoQuantizer,
+    RandomMask,
+    ScalePerturber,
+)
+from zolit.tensors.dense import DenseWeight
+from zolit.tensors.integer import EmulatedFloat8Weight, IntegerWeight
+from zolit.tensors.reading import Site
+
+PERTURBERS = [DensePerturber, CodePerturber, ScalePerturber]
+
+
+@pytest.mark.parametrize("eps", [0.0, -1e-3, math.nan, math.inf])
+@pytest.mark.parametrize("kind", PERTURBERS)
+def test_eps_must_be_positive(kind: type, eps: float) -> None:
+    with pytest.raises(UserError, match=f"eps must be a positive number, got {eps}"):
+        kind(eps=eps)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: CodePerturber(float_unit=0.0), "float_unit must be a positive number, got 0.0"),
+        (lambda: CodePerturber(perturb_bits=1), "perturb_bits must be from 2 to 8 or null, got 1"),
+        (lambda: CodePerturber(perturb_bits=9), "perturb_bits must be from 2 to 8 or null, got 9"),
+        (lambda: ConstantQueries(0), "n must be at least 1, got 0"),
+        (lambda: RandomMask(0.0), r"density must be in \(0, 1\], got 0.0"),
+        (lambda: RandomMask(1.5), r"density must be in \(0, 1\], got 1.5"),
+        (lambda: RandomMask(math.nan), r"density must be in \(0, 1\], got nan"),
+        (lambda: Int8(group_size=32, activations="int8"), "group_size must be null"),
+        (lambda: Int8(group_size=48).store(torch.ones(2, 96), "w"), "multiple of 32, got 48"),
+        (lambda: Int8(group_size=64).store(torch.ones(2, 96), "w"), r"use one of \[32\]"),
+        (lambda: Int4(64).store(torch.ones(2, 50), "layer.weight"), "50 input channels of layer"),
+        (lambda: Int4(0).store(torch.ones(2, 64), "w"), "got 0"),
+    ],
+)
+def test_refusals_name_argument_and_value(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("eps", [0.7, 1.0, 2.0])
+def test_integer_products_need_whole_steps(eps: float) -> None:
+    with pytest.raises(UserError, match=r"eps must be a whole multiple of 1\.4"):
+        CodePerturber(eps=eps).check(Int8(activations="int8"))
+
+
+@pytest.mark.parametrize("eps", [1.4, 2.8, 7.0])
+def test_whole_steps_are_accepted(eps: float) -> None:
+    CodePerturber(eps=eps).check(Int8(activations="int8"))
+    CodePerturber(eps=round(eps), distribution="rademacher").check(Int8(activations="int8"))
+
+
+def test_directions() -> None:
+    assert DensePerturber().direction() == Direction("gaussian")
+    assert CodePerturber().direction() == Direction("gaussian", 4)
+    assert CodePerturber(distribution="rademacher").direction() == Direction("rademacher")
+    assert CodePerturber(perturb_bits=None).direction() == Direction("gaussian")
+    assert CodePerturber().direction().grid_step == pytest.approx(5 / 7)
+    assert Direction("rademacher").grid_step == 1.0
+    assert Direction("gaussian").grid_step is None
+
+
+def test_sites_and_units() -> None:
+    codes = Int8().store(torch.ones(2, 32), "w")
+    floats = DenseWeight(torch.ones(2, 32))
+    assert CodePerturber().site(3, codes) == Site(3, "elements", (1.0, 0.0))
+    assert CodePerturber(unit="weight").site(3, codes) == Site(3, "elements", (0.0, 1.0))
+    assert CodePerturber(float_unit=0.5).site(3, floats) == Site(3, "elements", (0.0, 0.5))
+    assert ScalePerturber().site(1, codes) == Site(1, "output_scales", (0.0, 1.0))
+    assert ScalePerturber(float_unit=0.1).site(1, floats) == Site(1, "elements", (0.0, 0.1))
+    assert DensePerturber().site(0, floats) == Site(0, "elements", (0.0, 1.0))
+
+
+def test_masks() -> None:
+    direction = Direction("gaussian", 4)
+    assert NoMask().restrict(direction) == direction
+    masked = RandomMask(0.1, seed=1).restrict(direction)
+    assert (masked.density, masked.bits) == (0.1, 4)
+    assert masked.mask_key != RandomMask(0.1, seed=2).restrict(direction).mask_key
+
+
+def test_queries() -> None:
+    assert [ConstantQueries(3).queries(step, 0) for step in (0, 9)] == [3, 3]
+
+
+def test_formats() -> None:
+    weight = torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
+    assert isinstance(Int8(activations="int8").store(weight, "w"), IntegerWeight)
+    assert isinstance(Float8(activations="float8").store(weight, "w"), EmulatedFloat8Weight)
+    assert Int8(group_size=32).store(weight, "w").scale.shape == (4, 2)
+    assert Int4(32).store(weight, "w").packed.shape == (4, 32)
+    assert NoQuantizer().store(weight, "w").weight is weight
