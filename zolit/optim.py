@@ -25,9 +25,12 @@ class ZOSGD(Optimizer):
     Args:
         params: perturbed weights.
         lr: learning rate, in squared coordinate units per unit of loss.
-        error_feedback: carry what rounding left undone to the next step, as QES
-            (arXiv 2602.03120) does. Costs two bytes for each code.
-        feedback_decay: factor of the carried residual each step.
+        error_feedback: round to nearest and carry what that left undone to the next step, as
+            QES (arXiv 2602.03120) does. Costs two bytes for each code. Without it rounding is
+            stochastic, whose noise grows with every step. Starts from what quantization left if
+            the quantizer has ``keep_error``; else codes stay until moves add up to half a code.
+        feedback_decay: factor of the carried residual each step. 1 loses nothing; QES takes 0.9,
+            which forgets steps much shorter than half a code.
 
     Raises:
         UserError: if ``lr`` or ``feedback_decay`` is out of range.
@@ -38,12 +41,12 @@ class ZOSGD(Optimizer):
         params: Iterable[Tensor],
         lr: float,
         error_feedback: bool = False,
-        feedback_decay: float = 0.9,
+        feedback_decay: float = 1.0,
     ) -> None:
         if not (math.isfinite(lr) and lr > 0):
             raise UserError(f"lr must be a positive number, got {lr}; try 1e-6")
         if not 0 < feedback_decay <= 1:
-            raise UserError(f"feedback_decay must be in (0, 1], got {feedback_decay}; try 0.9")
+            raise UserError(f"feedback_decay must be in (0, 1], got {feedback_decay}; try 1.0")
         defaults = {"lr": lr, "error_feedback": error_feedback, "feedback_decay": feedback_decay}
         super().__init__(params, defaults)
 
@@ -92,7 +95,12 @@ class ZOSGD(Optimizer):
         state = self.state[weight]
         if "residual" not in state:
             shape = (store.rows, store.padded_columns)
-            state["residual"] = torch.zeros(shape, dtype=torch.float16, device=store.device)
+            state["residual"] = (
+                torch.zeros(shape, dtype=torch.float16, device=store.device)
+                if store.error is None
+                else store.error
+            )
+            store.error = None  # from here on the optimizer's
         return Feedback(state["residual"], group["feedback_decay"])
 
 

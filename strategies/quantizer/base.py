@@ -16,11 +16,15 @@ class Quantizer(ABC):
         integer_codes: whether codes lie on a uniform integer grid.
         integer_products: whether layers multiply integer codes with quantized activations, so
             that a perturbation must keep codes integer.
+        keep_error: keep what quantization leaves of each tuned weight (two bytes a code), for an
+            optimizer with error feedback to start from: codes then follow the weight that was
+            quantized, and moves far smaller than a code count from the first step.
     """
 
     quantized: ClassVar[bool] = True
     integer_codes: ClassVar[bool] = True
     integer_products: bool = False
+    keep_error: bool = False
 
     @abstractmethod
     def store(self, weight: Tensor, path: str) -> StoredWeight:

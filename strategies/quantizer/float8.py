@@ -15,12 +15,16 @@ class Float8(Quantizer):
     Args:
         activations: ``float`` decodes weights to the activations' dtype; ``float8`` also rounds
             activations to e4m3 per token (emulated: the product itself is in the wider dtype).
+        keep_error: keep what rounding left of each weight for an optimizer with error feedback.
     """
 
     integer_codes: ClassVar[bool] = False
 
-    def __init__(self, activations: Literal["float", "float8"] = "float") -> None:
+    def __init__(
+        self, activations: Literal["float", "float8"] = "float", keep_error: bool = False
+    ) -> None:
         self.activations = activations
+        self.keep_error = keep_error
 
     def store(self, weight: Tensor, path: str) -> Float8Weight:
         kind = EmulatedFloat8Weight if self.activations == "float8" else Float8Weight

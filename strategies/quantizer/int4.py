@@ -13,11 +13,15 @@ class Int4(Quantizer):
     Args:
         group_size: input channels that share a scale: 32, 64 or 128, or another multiple of 32.
         symmetric: one scale a group around zero; otherwise a group spans its minimum to maximum.
+        keep_error: keep what rounding left of each weight for an optimizer with error feedback.
     """
 
-    def __init__(self, group_size: int = 64, symmetric: bool = False) -> None:
+    def __init__(
+        self, group_size: int = 64, symmetric: bool = False, keep_error: bool = False
+    ) -> None:
         self.group_size = group_size
         self.symmetric = symmetric
+        self.keep_error = keep_error
 
     def store(self, weight: Tensor, path: str) -> Int4Weight:
         check_group_size(self.group_size, weight.shape[1], path)

@@ -18,13 +18,17 @@ class Int8(Quantizer):
         group_size: input channels that share a scale, a multiple of 32; None: one scale a row.
         activations: ``float`` decodes weights to the activations' dtype; ``int8`` quantizes the
             activations per token and multiplies integers (W8A8), which needs a scale per row.
+        keep_error: keep what rounding left of each weight for an optimizer with error feedback.
 
     Raises:
         UserError: if ``activations`` is int8 and a group size is given.
     """
 
     def __init__(
-        self, group_size: int | None = None, activations: Literal["float", "int8"] = "float"
+        self,
+        group_size: int | None = None,
+        activations: Literal["float", "int8"] = "float",
+        keep_error: bool = False,
     ) -> None:
         if activations == "int8" and group_size is not None:
             raise UserError(
@@ -32,6 +36,7 @@ class Int8(Quantizer):
                 "product has one scale a row"
             )
         self.group_size = group_size
+        self.keep_error = keep_error
         self.integer_products = activations == "int8"
 
     def store(self, weight: Tensor, path: str) -> Int8Weight:

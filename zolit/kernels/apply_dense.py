@@ -22,7 +22,8 @@ def apply_dense(
 
     A step of a zeroth-order method is often far smaller than the spacing of bfloat16 numbers;
     rounded to nearest it would be lost. A random 16-bit integer added below bfloat16's last bit
-    makes the rounded weight right on average.
+    makes the rounded weight right on average. With a residual rounding is to nearest: nothing is
+    lost then.
 
     Args:
         weight: ``[R, 1, W, 32]`` float32 or bfloat16.
@@ -38,7 +39,10 @@ def apply_dense(
         target = target + decay * residual.float()
     moved = target
     if weight.dtype == torch.bfloat16:
-        draw = hash_words(lane_counters(rows, weight), rounding[0], rounding[1]) & 0xFFFF
+        if residual is None:
+            draw = hash_words(lane_counters(rows, weight), rounding[0], rounding[1]) & 0xFFFF
+        else:
+            draw = torch.full_like(target, 1 << 15, dtype=torch.int32)
         moved = ((target.view(torch.int32) + draw) & -0x10000).view(torch.float32)
     if residual is not None:
         residual.copy_((target - moved).to(residual.dtype))

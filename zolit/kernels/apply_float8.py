@@ -45,7 +45,9 @@ def apply_float8(
     residual: Tensor | None = None,
     decay: Tensor | None = None,
 ) -> None:
-    """``codes = SR(value(codes) + step * (unit[0] + unit[1] / scale) + decay * residual)``.
+    """``codes = round(value(codes) + step * (unit[0] + unit[1] / scale) + decay * residual)``.
+
+    Rounding is stochastic without a residual and to nearest with one (see `apply_int8`).
 
     A weight that would leave ``[-448, 448]`` (times its scale) stays.
 
@@ -63,7 +65,9 @@ def apply_float8(
     move = step * (unit[0] + unit[1] / scale)
     if residual is not None and decay is not None:
         move = move + decay * residual.float()
-    draw = hash_words(lane_counters(rows, codes), rounding[0], rounding[1]) & 0xFFFFF
+        draw = torch.full_like(codes, 1 << 19, dtype=torch.int32)
+    else:
+        draw = hash_words(lane_counters(rows, codes), rounding[0], rounding[1]) & 0xFFFFF
     code, fits = encode_e4m3(old + move, draw)
     moved = torch.where(fits, code, codes.to(torch.int32)).to(torch.int8)
     if residual is not None:

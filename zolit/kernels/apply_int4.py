@@ -38,7 +38,9 @@ def apply_int4(
         move = steps[plane] * (unit[0] + unit[1] / scale)
         if residuals is not None and decay is not None:
             move = move + decay * residuals[plane].float()
-        draw = uniform(lane_counters(rows, packed, lanes), rounding[0], rounding[1])
+            draw = torch.full_like(move, 0.5)
+        else:
+            draw = uniform(lane_counters(rows, packed, lanes), rounding[0], rounding[1])
         moved, rest = round_codes(code, move, draw, -8, 7)
         nibbles.append(moved)
         if residuals is not None:

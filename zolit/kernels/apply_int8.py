@@ -49,7 +49,10 @@ def apply_int8(
     residual: Tensor | None = None,
     decay: Tensor | None = None,
 ) -> None:
-    """``codes += SR(step * (unit[0] + unit[1] / scale) + decay * residual)``, in place.
+    """``codes += round(step * (unit[0] + unit[1] / scale) + decay * residual)``, in place.
+
+    Rounding is stochastic without a residual. With one it is to nearest, as in QES: what a step
+    leaves undone is not lost, and rounding at random would only add noise.
 
     Args:
         codes: ``[R, G, W, 32]`` int8.
@@ -57,7 +60,7 @@ def apply_int8(
         step: ``[R, G, W, 32]`` float32, in units of the coordinate.
         unit: ``[2]`` float32, length of the unit in codes and in weights.
         rows: ``[R]`` int32 row indices.
-        rounding: ``[2]`` int32 key words of this update's rounding.
+        rounding: ``[2]`` int32 key words of this update's stochastic rounding.
         residual: ``[R, G, W, 32]`` floats carried between steps (error feedback, QES
             arXiv 2602.03120), updated in place; None without.
         decay: float32 scalar tensor, factor of the residual.
@@ -65,7 +68,9 @@ def apply_int8(
     move = step * (unit[0] + unit[1] / scale)
     if residual is not None and decay is not None:
         move = move + decay * residual.float()
-    draw = uniform(lane_counters(rows, codes), rounding[0], rounding[1])
+        draw = torch.full_like(move, 0.5)
+    else:
+        draw = uniform(lane_counters(rows, codes), rounding[0], rounding[1])
     moved, rest = round_codes(codes.to(torch.int32), move, draw, -128, 127)
     codes.copy_(moved.to(torch.int8))
     if residual is not None:

@@ -96,7 +96,7 @@ class Int4Weight(StoredWeight):
         halves = buffer.view(buffer.shape[0], 2, -1)
         return [to_blocks(halves[:, plane], groups, 16) for plane in (0, 1)]
 
-    def activations(self, x: Tensor) -> Tensor:
+    def in_order(self, x: Tensor) -> Tensor:
         return torch.cat((x[..., 0::2], x[..., 1::2]), dim=-1)
 
     def natural(self, buffer: Tensor) -> Tensor:

@@ -38,10 +38,13 @@ class StoredWeight(ABC):
         rows: output channels (first dimension of the matrix).
         columns: input channels.
         quantized: whether the stored numbers are codes with scales.
+        error: what quantization left of the weight, ``[rows, padded_columns]`` float16 in store
+            order and code units; None unless the quantizer keeps it. Error feedback starts here.
     """
 
     rows: int
     columns: int
+    error: Tensor | None = None
     quantized: ClassVar[bool] = True
 
     @property
@@ -121,6 +124,10 @@ class StoredWeight(ABC):
         return [to_blocks(buffer, groups)]
 
     def activations(self, x: Tensor) -> Tensor:
+        """The other factor of a product, ``[..., columns]``, in store order."""
+        return self.in_order(x)
+
+    def in_order(self, x: Tensor) -> Tensor:
         """``[..., columns]`` in store order: ``[..., padded_columns]``."""
         return (
             F.pad(x, (0, self.padded_columns - self.columns)) if is_padded(x.flatten(0, -2)) else x

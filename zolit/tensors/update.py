@@ -7,6 +7,8 @@ from torch import Tensor
 
 from zolit.kernels.accumulate import accumulate
 from zolit.noise import control_words, coordinates, fold, split_key
+from zolit.tensors.affine import ByteWeight
+from zolit.tensors.int4 import Int4Weight
 from zolit.tensors.store import row_indices
 from zolit.tensors.weight import PerturbedWeight
 
@@ -17,13 +19,31 @@ SCALE_FLOOR = 1e-7
 """Smallest scale that an update leaves (QZO's code clamps at the same value)."""
 
 
+def quantization_error(store: ByteWeight | Int4Weight, weight: Tensor) -> Tensor:
+    """What rounding took from a weight: ``(weight - decoded) / scale``.
+
+    Args:
+        store: the weight, just quantized.
+        weight: ``[rows, columns]`` float that it was made of.
+
+    Returns:
+        ``[rows, padded_columns]`` float16, in store order and code units.
+    """
+    decoded = torch.empty(store.rows, store.padded_columns, device=store.device)
+    store.read(slice(0, store.rows), [decoded], None, "reference")
+    error = store.in_order(weight.float()) - decoded
+    for plane in store.planes(error, store.groups):
+        plane.div_(store.scale.view(-1, store.groups, 1, 1))
+    return error.half()
+
+
 @dataclass(frozen=True)
 class Feedback:
     """Error feedback: what rounding left undone is carried to the next step.
 
     Attributes:
         residual: ``[rows, padded_columns]`` float16 or float32 in store order, updated in place.
-        decay: factor of the residual (QES: 0.9).
+        decay: factor of the residual (QES: 0.9; 1 loses nothing).
     """
 
     residual: Tensor
@@ -39,7 +59,8 @@ def move(
 ) -> None:
     """``theta += sum_q coefficients[q] * z(keys[q])`` in units of the coordinate, in place.
 
-    Integer codes, float8 and bfloat16 are rounded stochastically; every query's direction takes
+    Integer codes, float8 and bfloat16 are rounded stochastically, or to nearest with error
+    feedback; every query's direction takes
     the update's rounding draw, distinct from the one its loss was measured with (QuZO's u_2).
 
     Args:
