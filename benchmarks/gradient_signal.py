@@ -1,6 +1,6 @@
 """How much a zeroth-order step can gain: gradient signal and noise in each coordinate system.
 
-    python benchmarks/signal.py --examples 100
+    python benchmarks/gradient_signal.py --examples 100
 
 The only script here that uses backpropagation. For the linear layers of SmolLM2-135M on training
 rows of Rotten Tomatoes it estimates, in weight, int8, int4 and float8 code units,
