@@ -51,7 +51,7 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = hf.LlamaConfig(
         vocab_size=tokenizer.get_vocab_size(),
         hidden_size=64,
-        intermediate_size=96,
+        intermediate_size=128,
         num_hidden_layers=2,
         num_attention_heads=2,
         max_position_embeddings=64,

@@ -148,5 +148,5 @@ def test_parts_are_swapped_on_the_command_line(tmp_path: Path, tiny_llama: Path)
     assert [type(part).__name__ for part in parts] == ["CodePerturber", "Int4", "ZOSignSGD"]
     assert cli.model.perturber.eps == 0.5
     assert cli.model.quantizer.group_size == 32
-    assert cli.trainer.optimizers[0].param_groups[0]["lr"] == 1e-3
+    assert cli.trainer.optimizers[0].defaults["lr"] == 1e-3
     assert cli.model.query_scheduler.n == 2
