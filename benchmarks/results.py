@@ -22,8 +22,6 @@ COLUMNS = (
     "p",
     "accuracy, zero-shot",
     "fine-tuned",
-    "ms a step",
-    "minutes",
     "peak MB",
 )
 
@@ -42,8 +40,6 @@ def row(run: Path) -> list[str]:
         f"{held['p_value']:.1e}",
         f"{held['zero_shot_accuracy']:.3f}",
         f"{held['accuracy']:.3f}",
-        f"{summary['step_ms_median']:.0f}",
-        f"{summary['fit_seconds'] / 60:.1f}",
         f"{summary['peak_memory_mb']:.0f}",
     ]
 
