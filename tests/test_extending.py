@@ -97,7 +97,11 @@ def test_clipping_quantizer(run_example: Any) -> None:
 
 
 def test_perturber_refuses_integer_products(run_example: Any) -> None:
-    swap = ("--model.quantizer", "Int8", "--model.quantizer.activations", "int8")
+    # The quickstart's group size would be carried over to the other class.
+    swap = (
+        *("--model.quantizer", "Int8", "--model.quantizer.activations", "int8"),
+        *("--model.quantizer.group_size", "null"),
+    )
     with pytest.raises(ValueError, match="use CodePerturber with it"):
         run_example("my_perturber", *swap)
 
