@@ -127,15 +127,6 @@ def test_rows_made_alone_in_any_order_and_groups_agree(direction: Direction) -> 
         assert torch.equal(grouped, alone)
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS, ids=str)
-def test_lanes_apart_are_the_natural_order(direction: Direction) -> None:
-    whole, words = made(direction, 3, 64), control(direction)
-    index = torch.arange(3, dtype=torch.int32)
-    for first, lanes in enumerate(("even", "odd")):
-        plane = noise.coordinates(direction, words, index, 1, 2, lanes)
-        assert torch.equal(plane.reshape(3, 32), whole[:, first::2])
-
-
 @pytest.mark.parametrize("direction", DIRECTIONS[:6], ids=str)
 def test_moments(direction: Direction) -> None:
     z = made(direction, 256, 1024)

@@ -23,9 +23,6 @@ from torch import Tensor
 WORD = 32
 """Coordinates that share one word of noise."""
 
-Lanes = Literal["all", "even", "odd"]
-"""Which of a word's coordinates: int4 keeps even and odd columns in separate planes."""
-
 _U64 = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 
@@ -137,32 +134,25 @@ def uniform(counter: Tensor, key_high: Tensor, key_low: Tensor) -> Tensor:
     return ((hash_words(counter, key_high, key_low) >> 8) & 0xFFFFFF).float() * 2.0**-24
 
 
-def lane_indices(lanes: Lanes, device: torch.device) -> Tensor:
-    """Positions within a word, ``[32]`` int32 for all lanes, ``[16]`` for even or odd ones.
+def lane_indices(device: torch.device) -> Tensor:
+    """Positions within a word, ``[32]`` int32.
 
-    The lengths are literals, and lanes are named rather than numbered, because compilation with
-    dynamic shapes turns integer arguments into symbols: an innermost loop of unknown length is
-    not vectorized.
+    The length is a literal: compilation with dynamic shapes turns integer arguments into symbols,
+    and an innermost loop of unknown length is not vectorized.
     """
-    if lanes == "all":
-        return torch.arange(0, 32, 1, dtype=torch.int32, device=device)
-    if lanes == "even":
-        return torch.arange(0, 32, 2, dtype=torch.int32, device=device)
-    return torch.arange(1, 32, 2, dtype=torch.int32, device=device)
+    return torch.arange(0, 32, 1, dtype=torch.int32, device=device)
 
 
-def check_lanes(x: Tensor, lanes: Lanes = "all") -> None:
-    """Refuse a ``[R, G, W, L]`` tensor with another L than these lanes have.
+def check_lanes(x: Tensor) -> None:
+    """Refuse a tensor whose words are not ``[..., 32]`` or, in two halves, ``[..., 2, 16]``.
 
     Under compilation this fixes the length of the innermost loop (see `lane_indices`).
 
     Raises:
-        ValueError: naming the length.
+        ValueError: naming the shape.
     """
-    if lanes == "all" and x.shape[-1] != 32:
-        raise ValueError(f"the last dimension must be 32, got {x.shape[-1]}")
-    if lanes != "all" and x.shape[-1] != 16:
-        raise ValueError(f"the last dimension must be 16, got {x.shape[-1]}")
+    if x.shape[-1] != 32 and x.shape[-2:] != (2, 16):
+        raise ValueError(f"words must be [..., 32] or [..., 2, 16], got {tuple(x.shape)}")
 
 
 def word_counters(rows: Tensor, groups: int, words: int) -> Tensor:
@@ -184,7 +174,6 @@ def coordinates(
     rows: Tensor,
     groups: int,
     words: int,
-    lanes: Lanes = "all",
 ) -> Tensor:
     """Coordinates of a direction for some rows of a weight.
 
@@ -194,13 +183,12 @@ def coordinates(
         rows: ``[R]`` int32 row indices.
         groups: groups of columns in a row.
         words: noise words in a group.
-        lanes: which lanes of each word, for layouts that keep even and odd columns apart.
 
     Returns:
-        ``[R, groups, words, L]`` float32, L = 32 for all lanes, else 16.
+        ``[R, groups, words, 32]`` float32.
     """
     word = word_counters(rows, groups, words).unsqueeze(-1)
-    lane = lane_indices(lanes, rows.device)
+    lane = lane_indices(rows.device)
     counter = word * 32 + lane
     if direction.distribution == "rademacher":
         signs = (hash_words(word, control[0], control[1]) >> lane) & 1

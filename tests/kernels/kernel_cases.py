@@ -89,7 +89,8 @@ def int4(groups: int) -> Callable[[int, int], Case]:
         generator = torch.Generator().manual_seed(4)
         codes = torch.randint(-8, 8, (rows, columns), generator=generator)
         nibble = (codes & 0xF).to(torch.uint8)
-        packed = (nibble[:, 0::2] | (nibble[:, 1::2] << 4)).view(torch.int8)
+        word = nibble.view(rows, -1, 2, 16)
+        packed = (word[:, :, 0] | (word[:, :, 1] << 4)).flatten(1).view(torch.int8)
         scale = 0.01 + torch.rand(rows, groups, generator=generator)
         zero = torch.randn(rows, groups, generator=generator)
         return Case(

@@ -27,7 +27,7 @@ def read(
             for _ in range(copies)
         ]
         store.read(rows, outs, noise, kernels)
-        chunks.append([store.natural(out) for out in outs])
+        chunks.append([out[:, : store.columns] for out in outs])
     return [torch.cat(parts) for parts in zip(*chunks, strict=True)]
 
 
@@ -122,4 +122,4 @@ def test_rows_by_index(form: str) -> None:
     out = torch.empty(4, case.store.padded_columns)
     noise = perturbation(DIRECTIONS["gaussian"], AMPLITUDE)
     case.store.read(index, [out], noise, "reference")
-    torch.testing.assert_close(case.store.natural(out), whole[index], rtol=0, atol=0)
+    torch.testing.assert_close(out[:, : case.store.columns], whole[index], rtol=0, atol=0)

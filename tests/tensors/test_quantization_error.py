@@ -25,10 +25,13 @@ def test_decoded_weight_plus_error_is_the_weight(quantizer: Quantizer) -> None:
     decoded = torch.empty(ROWS, COLUMNS)
     store.read(slice(0, ROWS), [decoded], None, "reference")
     scale = store.scale.repeat_interleave(COLUMNS // store.groups, dim=1)
-    error = store.natural(quantization_error(store, weight()).float())
+    error = quantization_error(store, weight()).float()[:, : store.columns]
     # float16 keeps eleven bits of an error of at most half a code (16 scales for float8).
     torch.testing.assert_close(
-        store.natural(decoded) + scale * error, weight(), rtol=0, atol=float(scale.max()) * 1e-2
+        decoded[:, : store.columns] + scale * error,
+        weight(),
+        rtol=0,
+        atol=float(scale.max()) * 1e-2,
     )
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from zolit.kernels.dispatch import kernel
-from zolit.noise import Lanes, check_lanes, lane_indices, uniform, word_counters
+from zolit.noise import check_lanes, lane_indices, uniform, word_counters
 
 
 def round_codes(
@@ -31,11 +31,11 @@ def round_codes(
     return torch.where(inside, moved, codes), move - torch.where(inside, jump, 0).float()
 
 
-def lane_counters(rows: Tensor, like: Tensor, lanes: Lanes = "all") -> Tensor:
-    """Counters of the coordinates of a ``[R, G, W, L]`` tensor, int32 of its shape."""
-    check_lanes(like, lanes)
+def lane_counters(rows: Tensor, like: Tensor) -> Tensor:
+    """Counters of the coordinates of a ``[R, G, W, 32]`` or ``[R, G, W, 2, 16]`` tensor, int32."""
+    check_lanes(like)
     word = word_counters(rows, like.shape[1], like.shape[2]).unsqueeze(-1)
-    return word * 32 + lane_indices(lanes, rows.device)
+    return (word * 32 + lane_indices(rows.device)).view(like.shape)
 
 
 @kernel

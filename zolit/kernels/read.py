@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from zolit.noise import Direction, Lanes, check_lanes, coordinates
+from zolit.noise import Direction, check_lanes, coordinates
 
 
 @dataclass(frozen=True)
@@ -39,26 +39,24 @@ def store_copies(
     direction: Direction | None,
     control: Tensor | None,
     length: Tensor | None,
-    lanes: Lanes = "all",
 ) -> None:
     """Write ``value + length * z`` to ``outs[0]`` and, if there are two, ``value - length * z``
     to ``outs[1]``; without a direction write ``value``.
 
     Args:
-        value: ``[R, G, W, L]`` float32 decoded values.
+        value: ``[R, G, W, 32]`` or ``[R, G, W, 2, 16]`` float32 decoded values.
         outs: one or two tensors of the same shape, any float dtype.
         rows: ``[R]`` int32 row indices.
         direction: distribution or None.
         control: ``[8]`` int32 or None.
         length: float32, broadcast against ``value``: step for a unit coordinate.
-        lanes: which lanes of each word (see `zolit.noise.coordinates`).
     """
-    check_lanes(value, lanes)
+    check_lanes(value)
     if direction is None or control is None or length is None:
         outs[0].copy_(value.to(outs[0].dtype))
         return
-    z = coordinates(direction, control, rows, value.shape[1], value.shape[2], lanes)
-    move = length * z
+    z = coordinates(direction, control, rows, value.shape[1], value.shape[2])
+    move = length * z.view(value.shape)
     outs[0].copy_((value + move).to(outs[0].dtype))
     if len(outs) == 2:
         outs[1].copy_((value - move).to(outs[1].dtype))

@@ -11,15 +11,13 @@ from zolit.compat import Int4Tensor
 from zolit.kernels.apply_int4 import apply_int4
 from zolit.kernels.dispatch import Preference
 from zolit.kernels.read import Perturbation, noise_arguments
-from zolit.kernels.read_int4 import read_int4, unpack
-from zolit.noise import Lanes
+from zolit.kernels.read_int4 import HALF, pack, read_int4, unpack
 from zolit.tensors.store import Rows, StoredWeight, row_indices, to_blocks
 
 
-def pack(codes: Tensor) -> Tensor:
-    """``[R, K]`` codes in [-8, 7] as ``[R, K / 2]`` int8 bytes, even columns in the low nibble."""
-    code = codes.to(torch.int32)
-    return ((code[:, 1::2] << 4) | (code[:, 0::2] & 0xF)).to(torch.int8)
+def _packed(codes: Tensor) -> Tensor:
+    """``[R, K]`` codes as ``[R, K / 2]`` bytes."""
+    return pack(to_blocks(codes.to(torch.int32)).unflatten(-1, (2, HALF))).flatten(1)
 
 
 class Int4Weight(StoredWeight):
@@ -37,15 +35,18 @@ class Int4Weight(StoredWeight):
 
     @classmethod
     def from_torchao(cls, tensor: Int4Tensor) -> "Int4Weight":
-        """Share the bytes of a torchao tensor; scales and zeros become float32, rows first."""
+        """A torchao tensor, its bytes repacked; scales and zeros become float32, rows first."""
         scale, zero = (t.float().t().contiguous() for t in (tensor.scale, tensor.zero_point))
-        return cls(tensor.qdata, scale, zero)
+        even, odd = (tensor.qdata << 4) >> 4, tensor.qdata >> 4
+        return cls(_packed(torch.stack((even, odd), dim=2).flatten(1)), scale, zero)
 
     def to_torchao(self, dtype: torch.dtype) -> Int4Tensor:
-        """A torchao tensor of logical ``dtype`` that shares the bytes."""
+        """A torchao tensor of logical ``dtype``, with the bytes repacked its way."""
         scale, zero = (t.to(dtype).t().contiguous() for t in (self.scale, self.zero))
         block = [1, self.columns // self.groups]
-        return Int4Tensor(self.packed, scale, zero, block, torch.Size((self.rows, self.columns)))
+        even, odd = self.codes().view(self.rows, -1, 2).unbind(2)
+        packed = (odd << 4) | (even & 0xF)
+        return Int4Tensor(packed, scale, zero, block, torch.Size((self.rows, self.columns)))
 
     @classmethod
     def quantize(cls, weight: Tensor, group_size: int, symmetric: bool) -> "Int4Weight":
@@ -65,7 +66,7 @@ class Int4Weight(StoredWeight):
             scale = ((high - low) / 15.0).clamp(min=1e-12)
             zero = low + 8.0 * scale
         codes = torch.round((groups - zero.unsqueeze(2)) / scale.unsqueeze(2)).clamp(-8, 7)
-        return cls(pack(codes.view_as(weight)), scale, zero)
+        return cls(_packed(codes.view_as(weight)), scale, zero)
 
     @property
     def device(self) -> torch.device:
@@ -78,7 +79,11 @@ class Int4Weight(StoredWeight):
 
     def codes(self) -> Tensor:
         """Unpacked codes, ``[rows, columns]`` int8."""
-        return torch.stack(unpack(self.packed), dim=2).flatten(1).to(torch.int8)
+        return unpack(to_blocks(self.packed, width=HALF)).flatten(1).to(torch.int8)
+
+    def halves(self, buffer: Tensor) -> Tensor:
+        """``[R, columns]`` as ``[R, groups, W, 2, 16]``, a view."""
+        return to_blocks(buffer, self.groups).unflatten(-1, (2, HALF))
 
     def tensors(self) -> dict[str, Tensor]:
         return {"packed": self.packed, "scale": self.scale, "zero": self.zero}
@@ -89,20 +94,6 @@ class Int4Weight(StoredWeight):
     def replace(self, tensors: dict[str, Tensor]) -> "Int4Weight":
         return Int4Weight(tensors["packed"], tensors["scale"], tensors["zero"])
 
-    def lanes(self) -> list[Lanes]:
-        return ["even", "odd"]
-
-    def planes(self, buffer: Tensor, groups: int = 1) -> list[Tensor]:
-        halves = buffer.view(buffer.shape[0], 2, -1)
-        return [to_blocks(halves[:, plane], groups, 16) for plane in (0, 1)]
-
-    def in_order(self, x: Tensor) -> Tensor:
-        return torch.cat((x[..., 0::2], x[..., 1::2]), dim=-1)
-
-    def natural(self, buffer: Tensor) -> Tensor:
-        even, odd = buffer.view(buffer.shape[0], 2, -1).unbind(1)
-        return torch.stack((even, odd), dim=2).flatten(1)
-
     def read(
         self,
         rows: Rows,
@@ -111,11 +102,11 @@ class Int4Weight(StoredWeight):
         preference: Preference,
     ) -> None:
         read_int4(
-            to_blocks(self.packed[rows], self.groups, 16),
+            to_blocks(self.packed[rows], self.groups, HALF),
             self.scale[rows].view(-1, self.groups, 1, 1),
             self.zero[rows].view(-1, self.groups, 1, 1),
             row_indices(rows, self.device),
-            [plane for out in outs for plane in self.planes(out, self.groups)],
+            [self.halves(out) for out in outs],
             *noise_arguments(perturbation),
             preference=preference,
         )
@@ -131,13 +122,13 @@ class Int4Weight(StoredWeight):
         decay: Tensor | None = None,
     ) -> None:
         apply_int4(
-            to_blocks(self.packed[rows], self.groups, 16),
+            to_blocks(self.packed[rows], self.groups, HALF),
             self.scale[rows].view(-1, self.groups, 1, 1),
-            self.planes(step, self.groups),
+            self.halves(step),
             unit,
             row_indices(rows, self.device),
             rounding,
-            None if residual is None else self.planes(residual, self.groups),
+            None if residual is None else self.halves(residual),
             decay,
             preference=preference,
         )

@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zolit.errors import UserError
-from zolit.noise import coordinates
+from zolit.kernels.scale_outputs import output_factors, scale_outputs
+from zolit.noise import WORD
 from zolit.tensors.dense import DenseWeight
 from zolit.tensors.integer import IntegerWeight, integer_matmul
-from zolit.tensors.store import Rows
+from zolit.tensors.store import Rows, row_indices
 
 if TYPE_CHECKING:
     from zolit.tensors.weight import PerturbedWeight
@@ -71,29 +72,32 @@ def _product(x: Tensor, weight: PerturbedWeight, copies: int) -> Tensor:
     return out.view(*x.shape[:-1], store.rows)
 
 
-def output_factors(weight: PerturbedWeight) -> Tensor | None:
-    """``amplitude * z`` of a direction on the output scales, ``[rows]`` float32; None at rest."""
-    store = weight.store
-    noise = weight.reading.perturbation(weight.site, store.device)
+def _output_factors(weight: PerturbedWeight) -> Tensor | None:
+    """``1 +- amplitude * z`` of each output channel, ``[copies, 1, rows]``; None at rest."""
+    store, reading = weight.store, weight.reading
+    noise = reading.perturbation(weight.site, store.device)
     if noise is None:
         return None
-    row = torch.zeros(1, dtype=torch.int32, device=store.device)
-    words = -(-store.rows // 32)
-    z = coordinates(noise.direction, noise.control, row, 1, words).flatten()[: store.rows]
-    return noise.amplitude[1] * z
+    copies, words = reading.copies(weight.site), -(-store.rows // WORD)
+    factors = torch.empty(copies, 1, words, WORD, device=store.device)
+    output_factors(
+        factors,
+        row_indices(slice(0, 1), store.device),
+        noise.direction,
+        noise.control,
+        noise.amplitude,
+        preference=reading.preference,
+    )
+    return factors.flatten(2)[..., : store.rows]
 
 
 def _scale_outputs(out: Tensor, weight: PerturbedWeight) -> Tensor:
     """Multiply output channels by ``1 +- amplitude * z``, in place on a fresh product."""
-    factor = output_factors(weight)
-    if factor is None:
+    factors = _output_factors(weight)
+    if factors is None:
         return out
-    # The factors stay float32: bfloat16 has too few digits to tell 1 + 1e-3 from 1.
-    if weight.reading.copies(weight.site) == 1:
-        return out.mul_(1.0 + factor)
-    plus, minus = out.chunk(2, dim=0)
-    plus.mul_(1.0 + factor)
-    minus.mul_(1.0 - factor)
+    copies = out.view(len(factors), -1, out.shape[-1])
+    scale_outputs(copies, factors, preference=weight.reading.preference)
     return out
 
 
@@ -108,11 +112,10 @@ def _rows(weight: PerturbedWeight, rows: Rows, count: int, dtype: torch.dtype) -
         for _ in range(1 if noise is None else copies)
     ]
     store.read(rows, outs, noise, reading.preference)
-    values = [store.natural(out) for out in outs]
-    factor = output_factors(weight) if scaled else None
-    if factor is not None:
-        part = factor[rows].unsqueeze(1)
-        values = [(values[0] * (1.0 + sign * part)).to(dtype) for sign in (1.0, -1.0)[:copies]]
+    values = [out[:, : store.columns] for out in outs]
+    factors = _output_factors(weight) if scaled else None
+    if factors is not None:
+        values = [(values[0] * factor[0, rows].unsqueeze(1)).to(dtype) for factor in factors]
     return values
 
 

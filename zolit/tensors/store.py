@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from zolit.kernels.dispatch import Preference
 from zolit.kernels.read import Perturbation
-from zolit.noise import WORD, Lanes
+from zolit.noise import WORD
 
 Rows = slice | Tensor
 """Rows of a weight: a contiguous chunk, or ``[R]`` int64 indices (an embedding lookup)."""
@@ -31,15 +31,15 @@ def is_padded(x: Tensor, width: int = WORD) -> bool:
 class StoredWeight(ABC):
     """A matrix in one storage format, read in chunks of rows and updated in place.
 
-    Decoded rows come in *store order*: columns padded to a multiple of 32, and permuted where the
-    format asks for it. `activations` brings the other factor of a product into that order.
+    Decoded rows are padded to a multiple of 32 columns; `activations` pads the other factor of a
+    product alike.
 
     Attributes:
         rows: output channels (first dimension of the matrix).
         columns: input channels.
         quantized: whether the stored numbers are codes with scales.
-        error: what quantization left of the weight, ``[rows, padded_columns]`` float16 in store
-            order and code units; None unless the quantizer keeps it. Error feedback starts here.
+        error: what quantization left of the weight, ``[rows, padded_columns]`` float16 in code
+            units; None unless the quantizer keeps it. Error feedback starts here.
     """
 
     rows: int
@@ -107,35 +107,17 @@ class StoredWeight(ABC):
 
         Args:
             rows: which rows.
-            step: ``[R, padded_columns]`` float32 in store order, in units of the coordinate.
+            step: ``[R, padded_columns]`` float32, in units of the coordinate.
             unit: ``[2]`` float32: length of the unit in codes, in weights.
             rounding: ``[2]`` int32 key words of the stochastic rounding.
             preference: kernel choice.
-            residual: ``[R, padded_columns]`` error feedback in store order, updated in place.
+            residual: ``[R, padded_columns]`` error feedback, updated in place.
             decay: float32 scalar tensor, factor of the residual.
         """
 
-    def lanes(self) -> list[Lanes]:
-        """Which lanes of a word each plane of a row holds, in store order."""
-        return ["all"]
-
-    def planes(self, buffer: Tensor, groups: int = 1) -> list[Tensor]:
-        """The planes of a ``[R, padded_columns]`` buffer as ``[R, groups, W, L]`` views."""
-        return [to_blocks(buffer, groups)]
-
     def activations(self, x: Tensor) -> Tensor:
-        """The other factor of a product, ``[..., columns]``, in store order."""
-        return self.in_order(x)
-
-    def in_order(self, x: Tensor) -> Tensor:
-        """``[..., columns]`` in store order: ``[..., padded_columns]``."""
-        return (
-            F.pad(x, (0, self.padded_columns - self.columns)) if is_padded(x.flatten(0, -2)) else x
-        )
-
-    def natural(self, buffer: Tensor) -> Tensor:
-        """``[R, padded_columns]`` in store order as ``[R, columns]`` in the model's order."""
-        return buffer[:, : self.columns]
+        """The other factor of a product: ``[..., columns]`` as ``[..., padded_columns]``."""
+        return F.pad(x, (0, self.padded_columns - self.columns))
 
     def scale_rows(self, factor: Tensor, floor: float) -> None:
         """Multiply the scales of each row by ``factor`` ([rows] float32), at least ``floor``."""

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from zolit.kernels.accumulate import accumulate
-from zolit.noise import control_words, coordinates, fold, split_key
+from zolit.noise import WORD, control_words, fold, split_key
 from zolit.tensors.affine import ByteWeight
 from zolit.tensors.int4 import Int4Weight
-from zolit.tensors.store import row_indices
+from zolit.tensors.store import row_indices, to_blocks
 from zolit.tensors.weight import PerturbedWeight
 
 _CHUNK_ELEMENTS = 1 << 20
@@ -27,13 +27,12 @@ def quantization_error(store: ByteWeight | Int4Weight, weight: Tensor) -> Tensor
         weight: ``[rows, columns]`` float that it was made of.
 
     Returns:
-        ``[rows, padded_columns]`` float16, in store order and code units.
+        ``[rows, padded_columns]`` float16, in code units.
     """
     decoded = torch.empty(store.rows, store.padded_columns, device=store.device)
     store.read(slice(0, store.rows), [decoded], None, "reference")
-    error = store.in_order(weight.float()) - decoded
-    for plane in store.planes(error, store.groups):
-        plane.div_(store.scale.view(-1, store.groups, 1, 1))
+    error = to_blocks(weight.float()).flatten(1) - decoded
+    to_blocks(error, store.groups).div_(store.scale.view(-1, store.groups, 1, 1))
     return error.half()
 
 
@@ -42,7 +41,7 @@ class Feedback:
     """Error feedback: what rounding left undone is carried to the next step.
 
     Attributes:
-        residual: ``[rows, padded_columns]`` float16 or float32 in store order, updated in place.
+        residual: ``[rows, padded_columns]`` float16 or float32, updated in place.
         decay: factor of the residual (QES: 0.9; 1 loses nothing).
     """
 
@@ -82,11 +81,11 @@ def move(
         )
         for key in keys
     ]
+    unit = torch.tensor(site.unit, dtype=torch.float32, device=device)
     steps = [torch.tensor(c, dtype=torch.float32, device=device) for c in coefficients]
     if site.coordinates == "output_scales":
-        _move_scales(weight, controls, coefficients)
+        _move_scales(weight, controls, [unit[1] * step for step in steps])
         return
-    unit = torch.tensor(site.unit, dtype=torch.float32, device=device)
     words = split_key(fold(rounding_key, site.index))
     rounding = torch.tensor(words, dtype=torch.int32, device=device)
     decay = None if feedback is None else torch.tensor(feedback.decay, device=device)
@@ -97,28 +96,17 @@ def move(
         total = reading.buffers(1, *shape, torch.float32, device)[0].zero_()
         index = row_indices(rows, device)
         for control, step in zip(controls, steps, strict=True):
-            for plane, lanes in zip(store.planes(total), store.lanes(), strict=True):
-                accumulate(
-                    plane,
-                    index,
-                    direction,
-                    control,
-                    step,
-                    lanes,
-                    preference=reading.preference,
-                )
+            accumulate(
+                to_blocks(total), index, direction, control, step, preference=reading.preference
+            )
         residual = None if feedback is None else feedback.residual[rows]
         store.apply(rows, total, unit, rounding, reading.preference, residual, decay)
 
 
-def _move_scales(
-    weight: PerturbedWeight, controls: list[Tensor], coefficients: list[float]
-) -> None:
-    store, site, direction = weight.store, weight.site, weight.reading.direction
-    row = torch.zeros(1, dtype=torch.int32, device=store.device)
-    words = -(-store.rows // 32)
-    factor = torch.ones(store.rows, dtype=torch.float32, device=store.device)
-    for control, coefficient in zip(controls, coefficients, strict=True):
-        z = coordinates(direction, control, row, 1, words).flatten()[: store.rows]
-        factor += coefficient * site.unit[1] * z  # type: ignore[union-attr]
-    store.scale_rows(factor, SCALE_FLOOR)
+def _move_scales(weight: PerturbedWeight, controls: list[Tensor], steps: list[Tensor]) -> None:
+    store, reading = weight.store, weight.reading
+    first = row_indices(slice(0, 1), store.device)
+    factor = torch.ones(1, 1, -(-store.rows // WORD), WORD, device=store.device)
+    for control, step in zip(controls, steps, strict=True):
+        accumulate(factor, first, reading.direction, control, step, preference=reading.preference)
+    store.scale_rows(factor.flatten()[: store.rows], SCALE_FLOOR)
