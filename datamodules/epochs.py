@@ -1,6 +1,6 @@
 """Shuffled epochs whose order depends on the seed and the epoch alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,14 +13,23 @@ class EpochSampler(Sampler[int]):
     Neither the global random state nor the number of epochs drawn before plays a part, so the
     rows of any step of a run can be found again. Lightning calls ``set_epoch``.
 
+    Rows of similar length come together: the shuffled rows are cut into pools of ``pool`` batches,
+    each pool is sorted by length and cut into batches, and its batches are shuffled.
+
     Args:
-        size: rows.
+        lengths: of each row, in any unit.
         seed: of the orders.
+        batch_size: rows of a batch.
+        pool: batches whose rows are sorted together; 1 draws the rows of a batch wholly at random.
     """
 
-    def __init__(self, size: int, seed: int) -> None:
-        self.size = size
+    def __init__(
+        self, lengths: Sequence[int], seed: int, batch_size: int = 1, pool: int = 1
+    ) -> None:
+        self.lengths = lengths
         self.seed = seed
+        self.batch_size = batch_size
+        self.pool = pool
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -29,10 +38,21 @@ class EpochSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(_mixed(self.seed, self.epoch))
-        yield from torch.randperm(self.size, generator=generator).tolist()
+        order: list[int] = torch.randperm(len(self.lengths), generator=generator).tolist()
+        if self.pool == 1:
+            yield from order
+            return
+        rows = self.pool * self.batch_size
+        for start in range(0, len(order), rows):
+            part = sorted(order[start : start + rows], key=self.lengths.__getitem__)
+            full = len(part) // self.batch_size
+            for batch in torch.randperm(full, generator=generator).tolist():
+                yield from part[batch * self.batch_size : (batch + 1) * self.batch_size]
+            # The loader cuts the order into batches, so a batch that is not full comes last.
+            yield from part[full * self.batch_size :]
 
     def __len__(self) -> int:
-        return self.size
+        return len(self.lengths)
 
 
 class ResumableLoader(DataLoader):

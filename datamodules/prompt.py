@@ -41,6 +41,8 @@ class PromptDataModule(L.LightningDataModule):
         test_size: number of test rows; null for all of test_rows; 0 for none.
         batch_size: prompts in a training batch.
         eval_batch_size: prompts in a validation or test batch.
+        length_pool: training batches whose prompts are sorted by length together, so that less
+            padding is computed; 1 draws the prompts of a batch wholly at random.
         max_length: most tokens of a prompt with its answer; null for the model's context.
         truncate: cut prompts that are too long, at the end farther from the answer's place,
             instead of refusing them.
@@ -64,6 +66,7 @@ class PromptDataModule(L.LightningDataModule):
         test_size: int | None = 1000,
         batch_size: int = 16,
         eval_batch_size: int = 32,
+        length_pool: int = 16,
         max_length: int | None = None,
         truncate: bool = False,
         seed: int = 0,
@@ -81,6 +84,7 @@ class PromptDataModule(L.LightningDataModule):
         self.sizes = {"train": train_size, "validation": validation_size, "test": test_size}
         self.batch_size = _at_least("batch_size", batch_size, 1)
         self.eval_batch_size = _at_least("eval_batch_size", eval_batch_size, 1)
+        self.length_pool = _at_least("length_pool", length_pool, 1)
         self.max_length = max_length
         self.truncate = truncate
         self.seed = _at_least("seed", seed, 0)
@@ -125,27 +129,32 @@ class PromptDataModule(L.LightningDataModule):
         return ResumableLoader(
             examples,
             batch_size=self.batch_size,
-            sampler=EpochSampler(len(examples), self.seed),
+            sampler=EpochSampler(
+                [_length(example) for example in examples],
+                self.seed,
+                self.batch_size,
+                self.length_pool,
+            ),
             **self._loader_options(),
         )
 
     def val_dataloader(self) -> DataLoader[PromptBatch] | list[Any]:
-        """In fixed order; no loader where validation_size is 0."""
-        return self._eval_loader("validation")
+        """In order of length, which saves padding; no loader where validation_size is 0."""
+        return self._eval_loader(sorted(self.examples["validation"], key=_length))
 
     def test_dataloader(self) -> DataLoader[PromptBatch] | list[Any]:
-        """In fixed order; no loader where test_size is 0."""
-        return self._eval_loader("test")
+        """In order of length, which saves padding; no loader where test_size is 0."""
+        return self._eval_loader(sorted(self.examples["test"], key=_length))
 
     def predict_dataloader(self) -> DataLoader[PromptBatch] | list[Any]:
-        """The test rows."""
-        return self._eval_loader("test")
+        """The test rows in the order they were drawn in."""
+        return self._eval_loader(self.examples["test"])
 
-    def _eval_loader(self, split: str) -> DataLoader[PromptBatch] | list[Any]:
-        examples: Any = self.examples[split]
+    def _eval_loader(self, examples: list[Example]) -> DataLoader[PromptBatch] | list[Any]:
         if not examples:
             return []
-        return DataLoader(examples, batch_size=self.eval_batch_size, **self._loader_options())
+        rows: Any = examples
+        return DataLoader(rows, batch_size=self.eval_batch_size, **self._loader_options())
 
     def _loader_options(self) -> dict[str, Any]:
         return {
@@ -188,6 +197,10 @@ class PromptDataModule(L.LightningDataModule):
                 "make it smaller or leave it out."
             )
         return self.max_length
+
+
+def _length(example: Example) -> int:
+    return len(example.ids)
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -55,7 +55,7 @@ def loader(name: str = "llama") -> ResumableLoader:
     return ResumableLoader(
         Batches(name),
         batch_size=1,
-        sampler=EpochSampler(12, 5),
+        sampler=EpochSampler(range(12), 5),
         collate_fn=lambda one: one[0],
         generator=torch.Generator(),  # torch's loader draws from the global one otherwise
     )

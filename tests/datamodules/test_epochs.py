@@ -1,3 +1,4 @@
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ def loader(batch_size: int = 3) -> ResumableLoader:
     return ResumableLoader(
         range(10),  # type: ignore[arg-type]
         batch_size=batch_size,
-        sampler=EpochSampler(10, seed=5),
+        sampler=EpochSampler(range(10), seed=5),
         generator=torch.Generator(),
     )
 
@@ -24,7 +25,7 @@ def batches(one: ResumableLoader, epoch: int) -> list[list[int]]:
 
 
 def test_order_depends_on_seed_and_epoch_alone() -> None:
-    sampler = EpochSampler(100, seed=1)
+    sampler = EpochSampler(range(100), seed=1)
     first = list(sampler)
     assert first == list(sampler)
     sampler.set_epoch(1)
@@ -32,8 +33,29 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
     assert first != second
     assert sorted(first) == sorted(second) == list(range(100))
     # Neighbouring pairs are not shifted copies of each other's streams.
-    other = EpochSampler(100, seed=2)
+    other = EpochSampler(range(100), seed=2)
     assert list(other) not in (first, second)
+
+
+def test_pools_by_length() -> None:
+    lengths = [(7 * row) % 50 for row in range(103)]
+    sampler = EpochSampler(lengths, seed=1, batch_size=4, pool=5)
+    order = list(sampler)
+    assert sorted(order) == list(range(103))
+    for start in range(0, 103, 20):  # each pool: batches hold neighbours in length, shuffled
+        cut = order[start : start + 20]
+        spans = sorted(
+            (min(lengths[r] for r in cut[i : i + 4]), max(lengths[r] for r in cut[i : i + 4]))
+            for i in range(0, len(cut) // 4 * 4, 4)
+        )
+        assert all(a[1] <= b[0] for a, b in pairwise(spans))
+    firsts = [lengths[row] for row in order[:20:4]]
+    assert firsts != sorted(firsts)
+    assert order != list(EpochSampler(lengths, seed=2, batch_size=4, pool=5))
+    sampler.set_epoch(1)
+    assert order != list(sampler)
+    # The rows of a pool do not depend on their lengths.
+    assert set(order[:20]) == set(list(EpochSampler(lengths, seed=1))[:20])
 
 
 def test_the_global_random_state_is_left_alone() -> None:
