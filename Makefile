@@ -6,10 +6,12 @@
 # Each works alone from a clean clone, and costs nothing when there is nothing new to do.
 # Another interpreter: make PYTHON=/path/to/python3.12 test
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
-
 VENV := .venv
 BIN := $(VENV)/bin
+# Not the one of an activated environment here, which making the environment anew would erase.
+OUTSIDE := $(subst $(CURDIR)/$(BIN):,,$(PATH))
+PYTHON ?= $(shell PATH="$(OUTSIDE)"; command -v python3.11 || command -v python3)
+
 # Every pip run sees the constraints, so that no later one moves a version of an earlier one. The
 # demo packages lack their dependencies on purpose, of which pip would complain each time.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-warn-conflicts \

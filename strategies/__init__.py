@@ -1,6 +1,6 @@
 """The swappable parts. Importing this package makes every short class name known."""
 
-from zolit.strategies.estimator import Estimate, Estimator, TwoPoint
+from zolit.strategies.estimator import Estimate, Estimator, Losses, TwoPoint
 from zolit.strategies.mask import Mask, NoMask, RandomMask
 from zolit.strategies.perturber import CodePerturber, DensePerturber, Perturber, ScalePerturber
 from zolit.strategies.quantizer import Float8, Int4, Int8, NoQuantizer, Quantizer
@@ -15,6 +15,7 @@ __all__ = [
     "Float8",
     "Int4",
     "Int8",
+    "Losses",
     "Mask",
     "NoMask",
     "NoQuantizer",

@@ -119,17 +119,18 @@ class ZolitCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         config: Namespace = self.config_init[self.command].trainer
-        callbacks = _listed(config.callbacks)
-        for callback in self._default_callbacks(config):
-            if not any(isinstance(one, type(callback)) for one in callbacks):
-                callbacks.append(callback)
-        self.callbacks = callbacks
+        given = _listed(config.callbacks)
+        self.callbacks = given + [
+            callback
+            for callback in self._default_callbacks(config)
+            if not any(isinstance(one, type(callback)) for one in given)
+        ]
         logger: Any = config.logger
         if logger is None or logger is True:
             logger = self._csv_logger() if self._keeps_run else False
         if self._keeps_run and config.default_root_dir is None:
             kwargs["default_root_dir"] = str(self.folder.path)
-        return super().instantiate_trainer(callbacks=callbacks, logger=logger, **kwargs)
+        return super().instantiate_trainer(callbacks=self.callbacks, logger=logger, **kwargs)
 
     def fit(
         self, model: L.LightningModule, datamodule: L.LightningDataModule, **kwargs: Any
@@ -224,7 +225,14 @@ class ZolitCLI(LightningCLI):
                         filename="best",
                         monitor="val_accuracy",
                         mode="max",
-                        save_last=True,
+                    )
+                )
+                # A second one, as `save_last` would only save where the best one does.
+                callbacks.append(
+                    ModelCheckpoint(
+                        dirpath=self.folder.checkpoints,
+                        filename="last",
+                        enable_version_counter=False,
                     )
                 )
         return callbacks

@@ -45,8 +45,8 @@ class Perturber(ABC):
         """Place and coordinates of one weight."""
         if not store.quantized:
             return Site(index, "elements", (0.0, self.float_unit))
-        return self.quantized_site(index)
+        return self.quantized_site(index, store)
 
     @abstractmethod
-    def quantized_site(self, index: int) -> Site:
+    def quantized_site(self, index: int, store: StoredWeight) -> Site:
         """Place and coordinates of a weight stored as codes."""

@@ -7,6 +7,7 @@ from zolit.noise import Direction
 from zolit.strategies.perturber.base import Perturber
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.tensors.reading import Site
+from zolit.tensors.store import StoredWeight
 
 
 class CodePerturber(Perturber):
@@ -74,5 +75,5 @@ class CodePerturber(Perturber):
                 f"(codes stay integer), got {self.eps}; try {max(1, round(jump)) / step:.6g}"
             )
 
-    def quantized_site(self, index: int) -> Site:
+    def quantized_site(self, index: int, store: StoredWeight) -> Site:
         return Site(index, "elements", (1.0, 0.0) if self.unit == "code" else (0.0, 1.0))

@@ -7,6 +7,7 @@ from zolit.noise import Direction
 from zolit.strategies.perturber.base import Perturber
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.tensors.reading import Site
+from zolit.tensors.store import StoredWeight
 
 
 class DensePerturber(Perturber):
@@ -35,5 +36,5 @@ class DensePerturber(Perturber):
                 "quantizer NoQuantizer"
             )
 
-    def quantized_site(self, index: int) -> Site:
+    def quantized_site(self, index: int, store: StoredWeight) -> Site:
         raise UserError("DensePerturber cannot move quantized weights; use CodePerturber")

@@ -7,6 +7,7 @@ from zolit.noise import Direction
 from zolit.strategies.perturber.base import Perturber
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.tensors.reading import Site
+from zolit.tensors.store import StoredWeight
 
 
 class ScalePerturber(Perturber):
@@ -42,5 +43,5 @@ class ScalePerturber(Perturber):
                 f"{type(quantizer).__name__}; use Int8, Int4 or Float8 with it, or DensePerturber"
             )
 
-    def quantized_site(self, index: int) -> Site:
+    def quantized_site(self, index: int, store: StoredWeight) -> Site:
         return Site(index, "output_scales", (0.0, 1.0))
