@@ -33,6 +33,15 @@ def _warn_once(reason: str) -> None:
     )
 
 
+def is_compiled(preference: Preference) -> bool:
+    """Whether kernels run compiled; warns once where ``auto`` finds no compiler."""
+    if preference != "auto":
+        return preference == "compiled"
+    if not compiler_found():
+        _warn_once("no C++ compiler was found")
+    return compiler_found()
+
+
 class Kernel:
     """A function of tensors with two executions: itself, and itself compiled.
 
@@ -60,11 +69,7 @@ class Kernel:
             preference: ``compiled``, ``reference``, or ``auto``: compiled if a compiler is found.
             kwargs: keyword arguments of the function.
         """
-        if preference == "auto":
-            preference = "compiled" if compiler_found() else "reference"
-            if preference == "reference":
-                _warn_once("no C++ compiler was found")
-        return (self.compiled if preference == "compiled" else self.reference)(*args, **kwargs)
+        return (self.compiled if is_compiled(preference) else self.reference)(*args, **kwargs)
 
 
 def kernel(function: Callable[..., Any]) -> Kernel:

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from zolit.kernels.dispatch import Preference
+from zolit.kernels.dispatch import Preference, is_compiled
 from zolit.kernels.read import Perturbation
 from zolit.noise import Direction, control_words
 
@@ -84,6 +84,11 @@ class Reading:
     def copies(self, site: Site | None) -> int:
         """Versions of the weight at ``site`` that are read now: 1, or 2 inside a pair."""
         return 1 if site is None or self._active is None else self._active.copies
+
+    @property
+    def compiled(self) -> bool:
+        """Whether kernels run compiled."""
+        return is_compiled(self.preference)
 
     @property
     def paired(self) -> bool:

@@ -1,0 +1,113 @@
+"""Compile a model's blocks: everything between the products with stored weights.
+
+Norms, rotary embeddings, activations and residual sums take about half of an eager forward on a
+CPU. The blocks of a transformer are alike, so one compilation serves them all; a product with a
+stored weight is one opaque operation in it, because what the weight reads as changes with every
+query while the compiled code does not.
+"""
+
+import itertools
+from typing import Any
+from weakref import WeakValueDictionary
+
+import torch
+from torch import Tensor, nn
+
+from zolit.compat import Conv1D
+from zolit.errors import UserError
+from zolit.tensors.product import add_bias, matmul
+from zolit.tensors.weight import PerturbedWeight
+
+_layers: "WeakValueDictionary[int, StoredLinear]" = WeakValueDictionary()
+_numbers = itertools.count()
+
+
+class StoredLinear(nn.Module):
+    """A linear layer around a stored weight, opaque to torch.compile.
+
+    Takes the place of ``nn.Linear`` and of GPT-2's Conv1D inside compiled blocks and keeps the
+    names of their parameters.
+
+    Args:
+        weight: the stored weight, as a parameter.
+        bias: ``[rows]`` parameter or None.
+    """
+
+    def __init__(self, weight: nn.Parameter, bias: nn.Parameter | None) -> None:
+        super().__init__()
+        self.weight, self.bias = weight, bias
+        self.rows: int = weight.store.rows  # type: ignore[attr-defined]
+        number = next(_numbers)
+        # A tensor, as an integer would be a constant of the compilation; not a buffer, as it is
+        # read on the host.
+        self.number = torch.tensor(number)
+        _layers[number] = self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "StoredLinear":
+        from copy import deepcopy
+
+        return StoredLinear(deepcopy(self.weight, memo), deepcopy(self.bias, memo))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., columns]`` to ``[..., rows]``."""
+        product: Tensor = _stored_linear(x, self.number, self.rows)
+        return product
+
+
+@torch.library.custom_op("zolit::stored_linear", mutates_args=())
+def _stored_linear(x: Tensor, number: Tensor, rows: int) -> Tensor:
+    layer = _layers[int(number)]
+    return add_bias(matmul(x, layer.weight), layer.bias)  # type: ignore[arg-type]
+
+
+@_stored_linear.register_fake
+def _(x: Tensor, number: Tensor, rows: int) -> Tensor:
+    return x.new_empty(*x.shape[:-1], rows)
+
+
+def compile_blocks(model: nn.Module) -> int:
+    """Compile the blocks of a prepared model in place, on their first call.
+
+    A block is an element of an outermost ``nn.ModuleList``. One with a perturbed weight outside of
+    its linear layers (a tuned norm) stays as it is, as does everything outside of blocks.
+
+    Args:
+        model: a model after `zolit.models.prepare.prepare`.
+
+    Returns:
+        The number of blocks that will be compiled.
+
+    Raises:
+        UserError: if the model has no such block.
+    """
+    found = [block for block in _blocks(model) if _only_linear(block)]
+    if not found:
+        raise UserError(
+            f"compile: got blocks, but {type(model).__name__} has no list of blocks whose tuned "
+            "weights are all linear layers; use compile: none"
+        )
+    for block in found:
+        for parent in list(block.modules()):
+            for name, child in list(parent.named_children()):
+                if _is_stored_linear(child):
+                    setattr(parent, name, StoredLinear(child.weight, child.bias))  # type: ignore[arg-type]
+        block.compile(dynamic=True)
+    return len(found)
+
+
+def _blocks(module: nn.Module) -> list[nn.Module]:
+    blocks: list[nn.Module] = []
+    for child in module.children():
+        blocks += list(child) if isinstance(child, nn.ModuleList) else _blocks(child)
+    return blocks
+
+
+def _is_stored_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear | Conv1D) and isinstance(module.weight, PerturbedWeight)
+
+
+def _only_linear(block: nn.Module) -> bool:
+    stored = [m for m in block.modules() if _is_stored_linear(m)]
+    inside = {id(p) for m in stored for p in m.parameters(recurse=False)}
+    every = [p for p in block.parameters() if isinstance(p, PerturbedWeight)]
+    return bool(stored) and all(id(p) in inside for p in every)
