@@ -78,6 +78,7 @@ def test_header(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     name = path.relative_to(ROOT).as_posix()
     assert lines[0] == f"# zolit fit --config {name}"
+    assert lines[1].startswith("# Measured: ")
     header = [line for line in lines[: lines.index("model:")] if line.startswith("#")]
     assert any("arXiv" in line for line in header)
     assert max(map(len, lines)) <= 100
