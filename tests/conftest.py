@@ -13,7 +13,7 @@ os.environ.setdefault("TQDM_DELAY", "5")
 import pytest
 import torch
 import transformers as hf
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tiny_tokenizer import byte_bpe
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -35,17 +35,8 @@ def shared_data() -> Path:
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a random two-layer Llama, hidden size 64, context 64, with its tokenizer."""
     folder = tmp_path_factory.mktemp("tiny_llama")
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=["<s>", "</s>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(
-        [*FILMS, *(["Review: Sentiment: negative positive"] * 9)], trainer
-    )
+    corpus = [*FILMS, *(["Review: Sentiment: negative positive"] * 9)]
+    tokenizer = byte_bpe(corpus, ["<s>", "</s>"], 400)
     names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"}
     hf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
     config = hf.LlamaConfig(

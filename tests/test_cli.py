@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -219,14 +220,20 @@ def test_a_stopped_run_keeps_its_rows(
     command = [sys.executable, "-u", "-m", "zolit.cli", "fit", "--config", config]
     command += ["--run.zero_shot=false", "--run.run_dir=run"]
     metrics = tmp_path / "run" / "metrics.csv"
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    # Tests started in the background inherit that Ctrl-C is ignored; a user's terminal does not.
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(  # noqa: S603
-        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command, cwd=tmp_path, preexec_fn=listening, **streams
     ) as process:
         while process.poll() is None:
             if metrics.exists() and metrics.read_text(encoding="utf-8").count("\n") > 8:
                 os.kill(process.pid, sent)
                 break
-        _, errors = process.communicate(timeout=120)
+        try:
+            _, errors = process.communicate(timeout=120)
+        finally:
+            process.kill()
     assert process.returncode == code
     assert "Traceback" not in errors
     with metrics.open(encoding="utf-8") as file:

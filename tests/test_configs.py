@@ -78,6 +78,7 @@ def test_header(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     name = path.relative_to(ROOT).as_posix()
     assert lines[0] == f"# zolit fit --config {name}"
+    assert lines[1].startswith("# Measured: ")
     header = [line for line in lines[: lines.index("model:")] if line.startswith("#")]
     assert any("arXiv" in line for line in header)
     assert max(map(len, lines)) <= 100
@@ -108,6 +109,8 @@ def test_two_steps(path: Path, tmp_path: Path, tiny_llama: Path, tiny_roberta: P
         "trainer": {"max_steps": 2, "val_check_interval": 2},
         "run": {"run_dir": str(tmp_path / "run")},
     }
+    if "tune" in shipped["model"]:
+        changes["model"]["tune"] = ["linear"]  # the tiny model has two layers
     quantizer = shipped["model"]["quantizer"]
     if isinstance(quantizer, dict) and quantizer["init_args"].get("group_size"):
         # The tiny layers have 64 to 128 inputs: more than one group each.
@@ -137,6 +140,7 @@ def test_parts_are_swapped_on_the_command_line(tmp_path: Path, tiny_llama: Path)
         *("--model.query_scheduler", "ConstantQueries", "--model.query_scheduler.n", "2"),
         *("--model.source.path", str(tiny_llama), "--model.source.package", "null"),
         *("--model.source.gguf_file", "null", "--model.kernels", "reference"),
+        *("--model.tune", "[linear]"),
         # A string option two classes deep would read null as "None", so the data stand in a file.
         *("--config", str(data), "--data.train_size", "16"),
         *("--data.validation_size", "8", "--data.test_size", "8", "--data.batch_size", "4"),

@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path, films_csv
     own_rows = {"class_path": "FileRows", "init_args": {"path": str(films_csv), "package": None}}
     source = {"path": str(tiny_llama), "package": None, "gguf_file": None}
     tiny = {
-        "model": {"source": source, "kernels": "reference", "dtype": "float32"},
+        "model": {"source": source, "kernels": "reference", "dtype": "float32", "tune": ["linear"]},
         "data": {"init_args": {**sizes, "rows": own_rows}},
         "trainer": {"max_steps": 2, "val_check_interval": 2},
     }

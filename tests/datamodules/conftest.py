@@ -7,20 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 import transformers as hf
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tiny_tokenizer import byte_bpe
+from tokenizers import processors
 
 from zolit.models.source import ModelSource
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 TEXTS = [f"film {n} is {'dull and long' if n % 2 else 'bright and short'} ." for n in range(60)]
 CORPUS = [*TEXTS, "Review: Sentiment: negative positive It was terrible great Yes No Maybe ?\n"]
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    if not SHARED.is_dir():
-        pytest.skip(f"no data folder {SHARED}")
-    return SHARED
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +31,7 @@ def smollm2() -> ModelSource:
 def causal_source(tmp_path_factory: pytest.TempPathFactory) -> ModelSource:
     """Byte-level BPE with a BOS token, no pad token; common words are one token."""
     folder = tmp_path_factory.mktemp("causal")
-    tokenizer = _byte_bpe(["<s>", "</s>"])
+    tokenizer = byte_bpe(CORPUS * 3, ["<s>", "</s>"], 600)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
     )
@@ -61,7 +54,7 @@ def causal_source(tmp_path_factory: pytest.TempPathFactory) -> ModelSource:
 @pytest.fixture(scope="session")
 def masked_source(tmp_path_factory: pytest.TempPathFactory) -> ModelSource:
     folder = tmp_path_factory.mktemp("masked")
-    tokenizer = _byte_bpe(["<s>", "<pad>", "</s>", "<mask>"])
+    tokenizer = byte_bpe(CORPUS * 3, ["<s>", "<pad>", "</s>", "<mask>"], 600)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
@@ -93,17 +86,3 @@ def rows_file(tmp_path: Path) -> Path:
     records = [{"text": text, "label": 1 - n % 2} for n, text in enumerate(TEXTS)]
     file.write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
     return file
-
-
-def _byte_bpe(special: list[str]) -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=600,
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(CORPUS * 3, trainer)
-    return tokenizer

@@ -12,9 +12,8 @@ from zolit.compat import Conv1D
 from zolit.errors import UserError
 from zolit.strategies.perturber.base import Perturber
 from zolit.strategies.quantizer.base import Quantizer
-from zolit.tensors.affine import ByteWeight
+from zolit.tensors.affine import AffineWeight
 from zolit.tensors.dense import DenseWeight
-from zolit.tensors.int4 import Int4Weight
 from zolit.tensors.reading import Reading
 from zolit.tensors.store import StoredWeight
 from zolit.tensors.update import quantization_error
@@ -134,7 +133,7 @@ def prepare(
             store: StoredWeight = (
                 quantizer.store(matrix, one.path) if one.kind == "linear" else DenseWeight(matrix)
             )
-            if tuned and quantizer.keep_error and isinstance(store, ByteWeight | Int4Weight):
+            if tuned and quantizer.keep_error and isinstance(store, AffineWeight):
                 store.error = quantization_error(store, matrix)
         site = perturber.site(index, store) if tuned else None
         if tuned:

@@ -1,4 +1,6 @@
-"""What int8 and float8 weights share: one code a byte, scales by row or by group of columns."""
+"""What quantized weights share: codes with scales by row or by group of columns."""
+
+from abc import abstractmethod
 
 import torch
 from torch import Tensor
@@ -29,42 +31,37 @@ def check_group_size(group_size: int, columns: int, name: str) -> None:
         )
 
 
-class ByteWeight(StoredWeight):
-    """Codes ``[rows, columns]`` of one byte with scales ``[rows, groups]`` in float32.
+class AffineWeight(StoredWeight):
+    """Codes with a scale for each row or for each group of its columns.
 
     Attributes:
-        codes: ``[rows, columns]`` one-byte tensor, the storage of a torchao tensor.
         scale: ``[rows, groups]`` float32.
     """
 
+    scale: Tensor
     read_kernel: Kernel
     apply_kernel: Kernel
 
-    def __init__(self, codes: Tensor, scale: Tensor) -> None:
-        self.codes, self.scale = codes, scale
-        self.rows, self.columns = codes.shape
-
     @property
     def device(self) -> torch.device:
-        return self.codes.device
+        return self.scale.device
 
     @property
     def groups(self) -> int:
         """Groups of columns that have a scale of their own."""
         return self.scale.shape[1]
 
-    def tensors(self) -> dict[str, Tensor]:
-        return {"codes": self.codes, "scale": self.scale}
+    @abstractmethod
+    def code_blocks(self, rows: Rows) -> Tensor:
+        """Codes of some rows, in the shape that the kernels take."""
 
-    def scales(self) -> dict[str, Tensor]:
-        return {"scale": self.scale}
+    def value_blocks(self, buffer: Tensor) -> Tensor:
+        """``[R, padded_columns]`` decoded values in the kernels' shape, a view."""
+        return to_blocks(buffer, self.groups)
 
-    def replace(self, tensors: dict[str, Tensor]) -> "ByteWeight":
-        return type(self)(tensors["codes"], tensors["scale"])
-
-    def bytes(self, rows: Rows) -> Tensor:
-        """Codes of some rows as int8 bit patterns."""
-        return self.codes[rows].view(torch.int8)
+    def decoding(self, rows: Rows) -> list[Tensor]:
+        """What a read decodes codes with, each ``[R, groups, 1, 1]`` float32; the scale first."""
+        return [self.scale[rows].view(-1, self.groups, 1, 1)]
 
     def read(
         self,
@@ -74,10 +71,10 @@ class ByteWeight(StoredWeight):
         preference: Preference,
     ) -> None:
         self.read_kernel(
-            to_blocks(self.bytes(rows), self.groups),
-            self.scale[rows].view(-1, self.groups, 1, 1),
+            self.code_blocks(rows),
+            *self.decoding(rows),
             row_indices(rows, self.device),
-            [to_blocks(out, self.groups) for out in outs],
+            [self.value_blocks(out) for out in outs],
             *noise_arguments(perturbation),
             preference=preference,
         )
@@ -92,19 +89,53 @@ class ByteWeight(StoredWeight):
         residual: Tensor | None = None,
         decay: Tensor | None = None,
     ) -> None:
-        part = self.bytes(rows)
-        blocks = to_blocks(part, self.groups)
+        blocks = self.code_blocks(rows)
         self.apply_kernel(
             blocks,
-            self.scale[rows].view(-1, self.groups, 1, 1),
-            to_blocks(step, self.groups),
+            self.decoding(rows)[0],
+            self.value_blocks(step),
             unit,
             row_indices(rows, self.device),
             rounding,
-            None if residual is None else to_blocks(residual, self.groups),
+            None if residual is None else self.value_blocks(residual),
             decay,
             preference=preference,
         )
+        self.write_back(rows, blocks)
+
+    def write_back(self, rows: slice, blocks: Tensor) -> None:
+        """Store updated `code_blocks` where they were a copy; nothing to do for views."""
+
+
+class ByteWeight(AffineWeight):
+    """Codes ``[rows, columns]`` of one byte.
+
+    Attributes:
+        codes: ``[rows, columns]`` one-byte tensor, the storage of a torchao tensor.
+    """
+
+    def __init__(self, codes: Tensor, scale: Tensor) -> None:
+        self.codes, self.scale = codes, scale
+        self.rows, self.columns = codes.shape
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"codes": self.codes, "scale": self.scale}
+
+    def scales(self) -> dict[str, Tensor]:
+        return {"scale": self.scale}
+
+    def replace(self, tensors: dict[str, Tensor]) -> "ByteWeight":
+        return type(self)(tensors["codes"], tensors["scale"])
+
+    def bytes(self, rows: Rows) -> Tensor:
+        """Codes of some rows as int8 bit patterns."""
+        return self.codes[rows].view(torch.int8)
+
+    def code_blocks(self, rows: Rows) -> Tensor:
+        return to_blocks(self.bytes(rows), self.groups)
+
+    def write_back(self, rows: slice, blocks: Tensor) -> None:
+        part = self.bytes(rows)
         if is_padded(part):
             part.copy_(blocks.flatten(1)[:, : self.columns])
 

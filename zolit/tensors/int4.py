@@ -9,10 +9,9 @@ from torch import Tensor
 
 from zolit.compat import Int4Tensor
 from zolit.kernels.apply_int4 import apply_int4
-from zolit.kernels.dispatch import Preference
-from zolit.kernels.read import Perturbation, noise_arguments
 from zolit.kernels.read_int4 import HALF, pack, read_int4, unpack
-from zolit.tensors.store import Rows, StoredWeight, row_indices, to_blocks
+from zolit.tensors.affine import AffineWeight
+from zolit.tensors.store import Rows, to_blocks
 
 
 def _packed(codes: Tensor) -> Tensor:
@@ -20,7 +19,7 @@ def _packed(codes: Tensor) -> Tensor:
     return pack(to_blocks(codes.to(torch.int32)).unflatten(-1, (2, HALF))).flatten(1)
 
 
-class Int4Weight(StoredWeight):
+class Int4Weight(AffineWeight):
     """Two codes in [-8, 7] a byte; ``w = code * scale + zero`` with scale and zero per group.
 
     Attributes:
@@ -28,6 +27,9 @@ class Int4Weight(StoredWeight):
         scale: ``[rows, groups]`` float32.
         zero: ``[rows, groups]`` float32, the value of code 0.
     """
+
+    read_kernel = read_int4
+    apply_kernel = apply_int4
 
     def __init__(self, packed: Tensor, scale: Tensor, zero: Tensor) -> None:
         self.packed, self.scale, self.zero = packed, scale, zero
@@ -68,22 +70,9 @@ class Int4Weight(StoredWeight):
         codes = torch.round((groups - zero.unsqueeze(2)) / scale.unsqueeze(2)).clamp(-8, 7)
         return cls(_packed(codes.view_as(weight)), scale, zero)
 
-    @property
-    def device(self) -> torch.device:
-        return self.packed.device
-
-    @property
-    def groups(self) -> int:
-        """Groups of columns in a row."""
-        return self.scale.shape[1]
-
     def codes(self) -> Tensor:
         """Unpacked codes, ``[rows, columns]`` int8."""
         return unpack(to_blocks(self.packed, width=HALF)).flatten(1).to(torch.int8)
-
-    def halves(self, buffer: Tensor) -> Tensor:
-        """``[R, columns]`` as ``[R, groups, W, 2, 16]``, a view."""
-        return to_blocks(buffer, self.groups).unflatten(-1, (2, HALF))
 
     def tensors(self) -> dict[str, Tensor]:
         return {"packed": self.packed, "scale": self.scale, "zero": self.zero}
@@ -94,44 +83,14 @@ class Int4Weight(StoredWeight):
     def replace(self, tensors: dict[str, Tensor]) -> "Int4Weight":
         return Int4Weight(tensors["packed"], tensors["scale"], tensors["zero"])
 
-    def read(
-        self,
-        rows: Rows,
-        outs: list[Tensor],
-        perturbation: Perturbation | None,
-        preference: Preference,
-    ) -> None:
-        read_int4(
-            to_blocks(self.packed[rows], self.groups, HALF),
-            self.scale[rows].view(-1, self.groups, 1, 1),
-            self.zero[rows].view(-1, self.groups, 1, 1),
-            row_indices(rows, self.device),
-            [self.halves(out) for out in outs],
-            *noise_arguments(perturbation),
-            preference=preference,
-        )
+    def code_blocks(self, rows: Rows) -> Tensor:
+        return to_blocks(self.packed[rows], self.groups, HALF)
 
-    def apply(
-        self,
-        rows: slice,
-        step: Tensor,
-        unit: Tensor,
-        rounding: Tensor,
-        preference: Preference,
-        residual: Tensor | None = None,
-        decay: Tensor | None = None,
-    ) -> None:
-        apply_int4(
-            to_blocks(self.packed[rows], self.groups, HALF),
-            self.scale[rows].view(-1, self.groups, 1, 1),
-            self.halves(step),
-            unit,
-            row_indices(rows, self.device),
-            rounding,
-            None if residual is None else self.halves(residual),
-            decay,
-            preference=preference,
-        )
+    def value_blocks(self, buffer: Tensor) -> Tensor:
+        return to_blocks(buffer, self.groups).unflatten(-1, (2, HALF))
+
+    def decoding(self, rows: Rows) -> list[Tensor]:
+        return [*super().decoding(rows), self.zero[rows].view(-1, self.groups, 1, 1)]
 
     def scale_rows(self, factor: Tensor, floor: float) -> None:
         self.scale.mul_(factor.unsqueeze(1)).clamp_(min=floor)

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from zolit.kernels.accumulate import accumulate
 from zolit.noise import WORD, control_words, fold, split_key
-from zolit.tensors.affine import ByteWeight
-from zolit.tensors.int4 import Int4Weight
+from zolit.tensors.affine import AffineWeight
 from zolit.tensors.store import row_indices, to_blocks
 from zolit.tensors.weight import PerturbedWeight
 
@@ -19,7 +18,7 @@ SCALE_FLOOR = 1e-7
 """Smallest scale that an update leaves (QZO's code clamps at the same value)."""
 
 
-def quantization_error(store: ByteWeight | Int4Weight, weight: Tensor) -> Tensor:
+def quantization_error(store: AffineWeight, weight: Tensor) -> Tensor:
     """What rounding took from a weight: ``(weight - decoded) / scale``.
 
     Args:
