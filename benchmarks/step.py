@@ -18,6 +18,7 @@ above what is resident before it, with the reused buffers.
 
 import argparse
 import copy
+import ctypes
 import json
 import statistics
 import time
@@ -86,6 +87,7 @@ class Entry:
         step: one whole step.
         parts: ``decode`` and ``update`` alone, where there are such.
         times: milliseconds of each call of the step and of each part, by name.
+        buffers: bytes of the reused buffers, which stay resident between steps.
         above: bytes above the stored weights at the peak of a step.
     """
 
@@ -93,6 +95,7 @@ class Entry:
     step: Callable[[], object]
     parts: dict[str, Callable[[], object]] = field(default_factory=dict)
     times: dict[str, list[float]] = field(default_factory=dict)
+    buffers: Callable[[], int] = int
     above: int = 0
 
     def measure(self) -> None:
@@ -248,15 +251,18 @@ def recipe(
         estimate()
         update()
 
-    return Entry(name, step, {"decode": decode, "update": update})
+    parts = {"decode": decode, "update": update}
+    return Entry(name, step, parts, buffers=lambda: module.reading.buffer_bytes)
 
 
 def peak_above(entry: Entry) -> int:
     """Bytes that one step needs at its peak above what is resident before it."""
+    # What earlier steps freed goes back to the system, or the step would not seem to need it.
+    ctypes.CDLL(None).malloc_trim(0)
     reset_peak_memory()
     before = peak_memory()
     entry.step()
-    return peak_memory() - before
+    return peak_memory() - before + entry.buffers()
 
 
 def rows(entries: list[Entry], tokens: int) -> list[Row]:
@@ -322,6 +328,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=48, help="tokens of a prompt")
     parser.add_argument("--queries", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--compile", choices=["none", "blocks"], default="none")
     parser.add_argument("--only", nargs="*", help="parts of the names of the rows to measure")
     parser.add_argument("--json", type=Path, help="file for one JSON line a row")
     arguments = parser.parse_args()
@@ -333,6 +340,7 @@ def main() -> None:
         return not arguments.only or any(part in name for part in arguments.only)
 
     entries = []
+    options: dict[str, object] = {"compile": arguments.compile}
     if wanted("two bf16 forwards"):
         entries.append(Entry("two bf16 forwards", forwards(model, batch)))
     if wanted("two torchao int8 forwards"):
@@ -348,7 +356,7 @@ def main() -> None:
         one_pair = 2 * arguments.batch * arguments.length
         entries.append(Entry("matrix products", products(model, one_pair)))
     for name in filter(wanted, RECIPES):
-        entries.append(recipe(name, copy.deepcopy(model), batch, arguments.queries, {}))
+        entries.append(recipe(name, copy.deepcopy(model), batch, arguments.queries, options))
     for entry in entries:
         entry.measure()
         entry.times.clear()
@@ -361,7 +369,8 @@ def main() -> None:
     show(
         found,
         f"{arguments.model}, {arguments.batch} x {arguments.length} tokens, "
-        f"{arguments.queries} queries, {threads} threads, medians of {arguments.repeats}",
+        f"{arguments.queries} queries, compile {arguments.compile}, {threads} threads, "
+        f"medians of {arguments.repeats}",
     )
     if arguments.json:
         text = "".join(json.dumps({**asdict(row), "threads": threads}) + "\n" for row in found)

@@ -13,9 +13,10 @@ import pytest
 import torch
 from kernel_cases import CASES, CHUNK, FORMATS, Case
 
+from zolit.kernels.accumulate import Query
 from zolit.kernels.activations import emulate_float8, quantize_rows, scale_product
 from zolit.kernels.dispatch import Preference
-from zolit.noise import split_key
+from zolit.noise import Direction, control_words, coordinates, split_key
 
 ROUNDING_KEY = 0xDEADBEEF12345678
 UNITS = {"codes": (0.5, 0.0), "weights": (0.0, 0.25)}
@@ -116,6 +117,33 @@ def expected(form: str, case: Case, move: np.ndarray) -> np.ndarray:
     if form == "float8":
         return on_e4m3(case, move)
     return on_integers(case, move, *((-8, 7) if "int4" in form else (-128, 127)))
+
+
+@pytest.mark.parametrize("kernels", ["reference", "compiled"])
+@pytest.mark.parametrize("added", [False, True])
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_query_made_in_the_kernel_is_a_step(form: str, added: bool, kernels: Preference) -> None:
+    """A direction of signs times a dyadic coefficient: exact, so the bits are the same."""
+    alone, given = dyadic(FORMATS[form](5, 128)), dyadic(FORMATS[form](5, 128))
+    rows, unit = slice(1, 4), torch.tensor(UNITS["codes" if alone.store.quantized else "weights"])
+    words = torch.tensor(split_key(ROUNDING_KEY), dtype=torch.int32)
+    direction, factor = Direction("rademacher"), torch.tensor(0.75)
+    control = torch.tensor(control_words(direction, 7, 3, update=True), dtype=torch.int32)
+    index = torch.arange(1, 4, dtype=torch.int32)
+    step = steps_for(alone)[rows] if added else None
+    z = coordinates(direction, control, index, 1, 4).view(3, 128)
+    whole = factor * z + (0 if step is None else step)
+    given.store.apply(rows, whole, unit, words, "reference")
+    query = Query(direction, control, factor)
+    alone.store.apply(rows, step, unit, words, kernels, query=query)
+    assert np.array_equal(numbers(alone), numbers(given))
+
+
+def test_an_update_of_nothing_is_refused() -> None:
+    case = FORMATS["int8_row"](5, 128)
+    words = torch.tensor(split_key(ROUNDING_KEY), dtype=torch.int32)
+    with pytest.raises(ValueError, match="a step or a query"):
+        case.store.apply(slice(0, 5), None, torch.ones(2), words, "reference")
 
 
 @pytest.mark.parametrize("unit", UNITS)

@@ -3,20 +3,24 @@
 import torch
 from torch import Tensor
 
+from zolit.kernels.accumulate import whole_step
 from zolit.kernels.apply_int8 import lane_counters
 from zolit.kernels.dispatch import kernel
-from zolit.noise import hash_words
+from zolit.noise import Direction, hash_words
 
 
 @kernel
 def apply_dense(
     weight: Tensor,
-    step: Tensor,
+    step: Tensor | None,
     unit: Tensor,
     rows: Tensor,
     rounding: Tensor,
     residual: Tensor | None = None,
     decay: Tensor | None = None,
+    direction: Direction | None = None,
+    control: Tensor | None = None,
+    coefficient: Tensor | None = None,
 ) -> None:
     """``weight += step * unit[1] + decay * residual``, in place.
 
@@ -27,13 +31,17 @@ def apply_dense(
 
     Args:
         weight: ``[R, 1, W, 32]`` float32 or bfloat16.
-        step: ``[R, 1, W, 32]`` float32, in units of the coordinate.
+        step: ``[R, 1, W, 32]`` float32, in units of the coordinate, or None.
         unit: ``[2]`` float32; ``unit[1]`` is the length of the unit in weights.
         rows: ``[R]`` int32 row indices.
         rounding: ``[2]`` int32 key words of this update's rounding.
         residual: ``[R, 1, W, 32]`` floats of the error feedback, changed in place, or None.
         decay: float32 scalar tensor, factor of the residual.
+        direction: with ``control`` and ``coefficient`` a query that adds to the step (`Query`).
+        control: ``[8]`` int32.
+        coefficient: float32 scalar tensor.
     """
+    step = whole_step(step, weight, rows, direction, control, coefficient)
     target = weight.float() + step * unit[1]
     if residual is not None and decay is not None:
         target = target + decay * residual.float()

@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 
+from zolit.kernels.accumulate import whole_step
 from zolit.kernels.apply_int8 import lane_counters
 from zolit.kernels.dispatch import kernel
 from zolit.kernels.read_float8 import decode_e4m3
-from zolit.noise import hash_words
+from zolit.noise import Direction, hash_words
 
 _LARGEST = 0x7E
 """Code of 448, the largest finite e4m3 number."""
@@ -38,12 +39,15 @@ def encode_e4m3(value: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
 def apply_float8(
     codes: Tensor,
     scale: Tensor,
-    step: Tensor,
+    step: Tensor | None,
     unit: Tensor,
     rows: Tensor,
     rounding: Tensor,
     residual: Tensor | None = None,
     decay: Tensor | None = None,
+    direction: Direction | None = None,
+    control: Tensor | None = None,
+    coefficient: Tensor | None = None,
 ) -> None:
     """``codes = round(value(codes) + step * (unit[0] + unit[1] / scale) + decay * residual)``.
 
@@ -54,13 +58,17 @@ def apply_float8(
     Args:
         codes: ``[R, G, W, 32]`` int8 view of e4m3 codes, changed in place.
         scale: ``[R, G, 1, 1]`` float32.
-        step: ``[R, G, W, 32]`` float32, in units of the coordinate.
+        step: ``[R, G, W, 32]`` float32, in units of the coordinate, or None.
         unit: ``[2]`` float32, length of the unit in scales and in weights.
         rows: ``[R]`` int32 row indices.
         rounding: ``[2]`` int32 key words of this update's rounding.
         residual: ``[R, G, W, 32]`` floats of the error feedback, changed in place, or None.
         decay: float32 scalar tensor, factor of the residual.
+        direction: with ``control`` and ``coefficient`` a query that adds to the step (`Query`).
+        control: ``[8]`` int32.
+        coefficient: float32 scalar tensor.
     """
+    step = whole_step(step, codes, rows, direction, control, coefficient)
     old = decode_e4m3(codes)
     move = step * (unit[0] + unit[1] / scale)
     if residual is not None and decay is not None:

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from zolit.kernels.accumulate import whole_step
 from zolit.kernels.dispatch import kernel
-from zolit.noise import check_lanes, lane_indices, uniform, word_counters
+from zolit.noise import Direction, check_lanes, lane_indices, uniform, word_counters
 
 
 def round_codes(
@@ -42,12 +43,15 @@ def lane_counters(rows: Tensor, like: Tensor) -> Tensor:
 def apply_int8(
     codes: Tensor,
     scale: Tensor,
-    step: Tensor,
+    step: Tensor | None,
     unit: Tensor,
     rows: Tensor,
     rounding: Tensor,
     residual: Tensor | None = None,
     decay: Tensor | None = None,
+    direction: Direction | None = None,
+    control: Tensor | None = None,
+    coefficient: Tensor | None = None,
 ) -> None:
     """``codes += round(step * (unit[0] + unit[1] / scale) + decay * residual)``, in place.
 
@@ -57,14 +61,18 @@ def apply_int8(
     Args:
         codes: ``[R, G, W, 32]`` int8.
         scale: ``[R, G, 1, 1]`` float32.
-        step: ``[R, G, W, 32]`` float32, in units of the coordinate.
+        step: ``[R, G, W, 32]`` float32, in units of the coordinate, or None.
         unit: ``[2]`` float32, length of the unit in codes and in weights.
         rows: ``[R]`` int32 row indices.
         rounding: ``[2]`` int32 key words of this update's stochastic rounding.
         residual: ``[R, G, W, 32]`` floats carried between steps (error feedback, QES
             arXiv 2602.03120), updated in place; None without.
         decay: float32 scalar tensor, factor of the residual.
+        direction: with ``control`` and ``coefficient`` a query that adds to the step (`Query`).
+        control: ``[8]`` int32.
+        coefficient: float32 scalar tensor.
     """
+    step = whole_step(step, codes, rows, direction, control, coefficient)
     move = step * (unit[0] + unit[1] / scale)
     if residual is not None and decay is not None:
         move = move + decay * residual.float()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from zolit.errors import UserError
+from zolit.kernels.accumulate import Query, query_arguments
 from zolit.kernels.dispatch import Kernel, Preference
 from zolit.kernels.read import Perturbation, noise_arguments
 from zolit.noise import WORD
@@ -82,23 +83,25 @@ class AffineWeight(StoredWeight):
     def apply(
         self,
         rows: slice,
-        step: Tensor,
+        step: Tensor | None,
         unit: Tensor,
         rounding: Tensor,
         preference: Preference,
         residual: Tensor | None = None,
         decay: Tensor | None = None,
+        query: Query | None = None,
     ) -> None:
         blocks = self.code_blocks(rows)
         self.apply_kernel(
             blocks,
             self.decoding(rows)[0],
-            self.value_blocks(step),
+            None if step is None else self.value_blocks(step),
             unit,
             row_indices(rows, self.device),
             rounding,
             None if residual is None else self.value_blocks(residual),
             decay,
+            *query_arguments(query),
             preference=preference,
         )
         self.write_back(rows, blocks)

@@ -5,6 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from zolit.kernels.accumulate import Query, query_arguments
 from zolit.kernels.apply_dense import apply_dense
 from zolit.kernels.dispatch import Preference
 from zolit.kernels.read import Perturbation, noise_arguments
@@ -54,23 +55,25 @@ class DenseWeight(StoredWeight):
     def apply(
         self,
         rows: slice,
-        step: Tensor,
+        step: Tensor | None,
         unit: Tensor,
         rounding: Tensor,
         preference: Preference,
         residual: Tensor | None = None,
         decay: Tensor | None = None,
+        query: Query | None = None,
     ) -> None:
         part = self.weight[rows]
         blocks = to_blocks(part)
         apply_dense(
             blocks,
-            to_blocks(step),
+            None if step is None else to_blocks(step),
             unit,
             row_indices(rows, self.device),
             rounding,
             None if residual is None else to_blocks(residual),
             decay,
+            *query_arguments(query),
             preference=preference,
         )
         if is_padded(part):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from zolit.kernels.accumulate import Query
 from zolit.kernels.dispatch import Preference
 from zolit.kernels.read import Perturbation
 from zolit.noise import WORD
@@ -96,23 +97,25 @@ class StoredWeight(ABC):
     def apply(
         self,
         rows: slice,
-        step: Tensor,
+        step: Tensor | None,
         unit: Tensor,
         rounding: Tensor,
         preference: Preference,
         residual: Tensor | None = None,
         decay: Tensor | None = None,
+        query: Query | None = None,
     ) -> None:
         """Move rows of the weight in place.
 
         Args:
             rows: which rows.
-            step: ``[R, padded_columns]`` float32, in units of the coordinate.
+            step: ``[R, padded_columns]`` float32, in units of the coordinate, or None.
             unit: ``[2]`` float32: length of the unit in codes, in weights.
             rounding: ``[2]`` int32 key words of the stochastic rounding.
             preference: kernel choice.
             residual: ``[R, padded_columns]`` error feedback, updated in place.
             decay: float32 scalar tensor, factor of the residual.
+            query: a direction that adds to the step, made inside the kernel.
         """
 
     def activations(self, x: Tensor) -> Tensor:

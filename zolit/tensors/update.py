@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zolit.kernels.accumulate import accumulate
+from zolit.kernels.accumulate import Query, accumulate
 from zolit.noise import WORD, control_words, fold, split_key
 from zolit.tensors.affine import AffineWeight
 from zolit.tensors.store import row_indices, to_blocks
@@ -58,8 +58,8 @@ def move(
     """``theta += sum_q coefficients[q] * z(keys[q])`` in units of the coordinate, in place.
 
     Integer codes, float8 and bfloat16 are rounded stochastically, or to nearest with error
-    feedback; every query's direction takes
-    the update's rounding draw, distinct from the one its loss was measured with (QuZO's u_2).
+    feedback; every query's direction takes the update's rounding draw, distinct from the one its
+    loss was measured with (QuZO's u_2).
 
     Args:
         weight: a weight with a site.
@@ -91,15 +91,18 @@ def move(
     chunk = max(1, _CHUNK_ELEMENTS // store.padded_columns)
     for start in range(0, store.rows, chunk):
         rows = slice(start, min(start + chunk, store.rows))
-        shape = (rows.stop - start, store.padded_columns)
-        total = reading.buffers(1, *shape, torch.float32, device)[0].zero_()
-        index = row_indices(rows, device)
-        for control, step in zip(controls, steps, strict=True):
-            accumulate(
-                to_blocks(total), index, direction, control, step, preference=reading.preference
-            )
+        total = None
+        if len(keys) > 1:
+            shape = (rows.stop - start, store.padded_columns)
+            total = reading.buffers(1, *shape, torch.float32, device)[0].zero_()
+            index = row_indices(rows, device)
+            for control, step in zip(controls[:-1], steps[:-1], strict=True):
+                accumulate(
+                    to_blocks(total), index, direction, control, step, preference=reading.preference
+                )
         residual = None if feedback is None else feedback.residual[rows]
-        store.apply(rows, total, unit, rounding, reading.preference, residual, decay)
+        query = Query(direction, controls[-1], steps[-1])
+        store.apply(rows, total, unit, rounding, reading.preference, residual, decay, query)
 
 
 def _move_scales(weight: PerturbedWeight, controls: list[Tensor], steps: list[Tensor]) -> None:
