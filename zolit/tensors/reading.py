@@ -58,7 +58,7 @@ class Reading:
         self.chunk_bytes = chunk_bytes
         self._active: _Active | None = None
         self._controls: dict[int, Tensor] = {}
-        self._amplitudes: dict[Site, Tensor] = {}
+        self._amplitudes: dict[tuple[float, float], Tensor] = {}
         self._buffers: dict[tuple[torch.dtype, torch.device, int], Tensor] = {}
 
     @contextmanager
@@ -103,10 +103,11 @@ class Reading:
         if site.index not in self._controls:
             words = control_words(self.direction, active.key, site.index)
             self._controls[site.index] = torch.tensor(words, dtype=torch.int32, device=device)
-        if site not in self._amplitudes:
-            unit = [active.eps * u for u in site.unit]
-            self._amplitudes[site] = torch.tensor(unit, dtype=torch.float32, device=device)
-        return Perturbation(self.direction, self._controls[site.index], self._amplitudes[site])
+        if site.unit not in self._amplitudes:
+            length = [active.eps * u for u in site.unit]
+            self._amplitudes[site.unit] = torch.tensor(length, dtype=torch.float32, device=device)
+        control, amplitude = self._controls[site.index], self._amplitudes[site.unit]
+        return Perturbation(self.direction, control, amplitude)
 
     def rows_per_chunk(self, columns: int, item_bytes: int) -> int:
         """Rows of a weight that fit into the buffers at once.

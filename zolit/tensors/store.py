@@ -1,6 +1,7 @@
 """How a weight lies in memory: what the read, the product and the update need of a format."""
 
 from abc import ABC, abstractmethod
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import torch
@@ -120,7 +121,8 @@ class StoredWeight(ABC):
 
     def activations(self, x: Tensor) -> Tensor:
         """The other factor of a product: ``[..., columns]`` as ``[..., padded_columns]``."""
-        return F.pad(x, (0, self.padded_columns - self.columns))
+        short = self.padded_columns - self.columns
+        return F.pad(x, (0, short)) if short else x  # padding by nothing copies
 
     def scale_rows(self, factor: Tensor, floor: float) -> None:
         """Multiply the scales of each row by ``factor`` ([rows] float32), at least ``floor``."""
@@ -132,7 +134,14 @@ class StoredWeight(ABC):
 
 
 def row_indices(rows: Rows, device: torch.device) -> Tensor:
-    """``[R]`` int32 indices of a selection of rows."""
+    """``[R]`` int32 indices of a selection of rows; not to be written to."""
     if isinstance(rows, slice):
-        return torch.arange(rows.start, rows.stop, dtype=torch.int32, device=device)
+        return _chunk_indices(rows.start, rows.stop, device)
     return rows.to(torch.int32)
+
+
+@lru_cache(maxsize=64)
+def _chunk_indices(start: int, stop: int, device: torch.device) -> Tensor:
+    # Made once for all weights of a shape; an inference tensor would compile kernels anew.
+    with torch.inference_mode(False):
+        return torch.arange(start, stop, dtype=torch.int32, device=device)
