@@ -127,6 +127,19 @@ def test_rows_made_alone_in_any_order_and_groups_agree(direction: Direction) -> 
         assert torch.equal(grouped, alone)
 
 
+@pytest.mark.parametrize("direction", DIRECTIONS, ids=str)
+def test_a_control_for_each_row(direction: Direction) -> None:
+    sites = (0, 3, 7)
+    words = [noise.control_words(direction, 5, site) for site in sites]
+    rows = torch.zeros(3, dtype=torch.int32)
+    together = noise.coordinates(direction, torch.tensor(words, dtype=torch.int32), rows, 1, 4)
+    for place, one in enumerate(words):
+        # Row 0 of a weight of two words: the first half of the same row of four.
+        control = torch.tensor(one, dtype=torch.int32)
+        alone = noise.coordinates(direction, control, rows[:1], 1, 2)
+        assert torch.equal(together[place, :, :2], alone[0])
+
+
 @pytest.mark.parametrize("direction", DIRECTIONS[:6], ids=str)
 def test_moments(direction: Direction) -> None:
     z = made(direction, 256, 1024)

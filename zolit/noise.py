@@ -179,7 +179,7 @@ def coordinates(
 
     Args:
         direction: distribution, static under compilation.
-        control: ``[8]`` int32 from `control_words`.
+        control: ``[8]`` int32 from `control_words`, or ``[R, 8]``: one for each row.
         rows: ``[R]`` int32 row indices.
         groups: groups of columns in a row.
         words: noise words in a group.
@@ -190,6 +190,8 @@ def coordinates(
     word = word_counters(rows, groups, words).unsqueeze(-1)
     lane = lane_indices(rows.device)
     counter = word * 32 + lane
+    if control.dim() == 2:
+        control = control.t().view(8, -1, 1, 1, 1)
     if direction.distribution == "rademacher":
         signs = (hash_words(word, control[0], control[1]) >> lane) & 1
         z = (signs * 2 - 1).float()

@@ -8,22 +8,22 @@ from zolit.noise import Direction, check_lanes, coordinates
 
 @kernel
 def output_factors(
-    factors: Tensor, rows: Tensor, direction: Direction, control: Tensor, amplitude: Tensor
+    factors: list[Tensor], rows: Tensor, direction: Direction, control: Tensor, amplitude: Tensor
 ) -> None:
-    """``factors[0] = 1 + amplitude[1] * z`` and, if there are two, ``factors[1] = 1 - ...``.
+    """``1 + amplitude * z`` into the first and, if there are two, ``1 - ...`` into the second.
 
     Args:
-        factors: ``[C, 1, W, 32]`` float32 for C = 1 or 2 copies, written.
-        rows: ``[1]`` int32 zero: the factors of a weight are the first row of its noise.
+        factors: one or two ``[S, 1, W, 32]`` float32, written: S weights, padded to the widest.
+        rows: ``[S]`` int32 zeros: the factors of a weight are the first row of its noise.
         direction: distribution.
-        control: ``[8]`` int32 key words.
-        amplitude: ``[2]`` float32, see `zolit.kernels.read.Perturbation`.
+        control: ``[S, 8]`` int32 key words of each weight.
+        amplitude: ``[S, 1, 1, 1]`` float32, length of the unit as a fraction of the scale.
     """
-    check_lanes(factors)
-    move = amplitude[1] * coordinates(direction, control, rows, 1, factors.shape[2])
-    factors[:1].copy_(1.0 + move)
-    if factors.shape[0] == 2:
-        factors[1:].copy_(1.0 - move)
+    check_lanes(factors[0])
+    move = amplitude * coordinates(direction, control, rows, 1, factors[0].shape[2])
+    factors[0].copy_(1.0 + move)
+    if len(factors) == 2:
+        factors[1].copy_(1.0 - move)
 
 
 @kernel

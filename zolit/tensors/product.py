@@ -9,11 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zolit.errors import UserError
-from zolit.kernels.scale_outputs import output_factors, scale_outputs
-from zolit.noise import WORD
+from zolit.kernels.scale_outputs import scale_outputs
 from zolit.tensors.dense import DenseWeight
 from zolit.tensors.integer import IntegerWeight, integer_matmul
-from zolit.tensors.store import Rows, row_indices
+from zolit.tensors.store import Rows
 
 if TYPE_CHECKING:
     from zolit.tensors.weight import PerturbedWeight
@@ -72,40 +71,23 @@ def _product(x: Tensor, weight: PerturbedWeight, copies: int) -> Tensor:
     return out.view(*x.shape[:-1], store.rows)
 
 
-def _output_factors(weight: PerturbedWeight) -> Tensor | None:
-    """``1 +- amplitude * z`` of each output channel, ``[copies, 1, rows]``; None at rest."""
-    store, reading = weight.store, weight.reading
-    noise = reading.perturbation(weight.site, store.device)
-    if noise is None:
-        return None
-    copies, words = reading.copies(weight.site), -(-store.rows // WORD)
-    factors = torch.empty(copies, 1, words, WORD, device=store.device)
-    output_factors(
-        factors,
-        row_indices(slice(0, 1), store.device),
-        noise.direction,
-        noise.control,
-        noise.amplitude,
-        preference=reading.preference,
-    )
-    return factors.flatten(2)[..., : store.rows]
-
-
 def _scale_outputs(out: Tensor, weight: PerturbedWeight) -> Tensor:
     """Multiply output channels by ``1 +- amplitude * z``, in place on a fresh product."""
-    factors = _output_factors(weight)
+    reading, site = weight.reading, weight.site
+    factors = None if site is None else reading.output_factors(site, weight.store.device)
     if factors is None:
         return out
     copies = out.view(len(factors), -1, out.shape[-1])
-    scale_outputs(copies, factors, preference=weight.reading.preference)
+    scale_outputs(copies, factors, preference=reading.preference)
     return out
 
 
 def _rows(weight: PerturbedWeight, rows: Rows, count: int, dtype: torch.dtype) -> list[Tensor]:
     """Fresh decoded rows in the model's order, one or two copies."""
     store, reading = weight.store, weight.reading
-    scaled = weight.site is not None and weight.site.coordinates == "output_scales"
-    noise = None if scaled else reading.perturbation(weight.site, store.device)
+    site = weight.site
+    scaled = site is not None and site.coordinates == "output_scales"
+    noise = None if scaled else reading.perturbation(site, store.device)
     copies = reading.copies(weight.site)
     outs = [
         torch.empty(count, store.padded_columns, dtype=dtype, device=store.device)
@@ -113,7 +95,7 @@ def _rows(weight: PerturbedWeight, rows: Rows, count: int, dtype: torch.dtype) -
     ]
     store.read(rows, outs, noise, reading.preference)
     values = [out[:, : store.columns] for out in outs]
-    factors = _output_factors(weight) if scaled else None
+    factors = reading.output_factors(site, store.device) if scaled and site is not None else None
     if factors is not None:
         values = [(values[0] * factor[0, rows].unsqueeze(1)).to(dtype) for factor in factors]
     return values

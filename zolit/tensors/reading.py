@@ -10,7 +10,8 @@ from torch import Tensor
 
 from zolit.kernels.dispatch import Preference, is_compiled
 from zolit.kernels.read import Perturbation
-from zolit.noise import Direction, control_words
+from zolit.kernels.scale_outputs import output_factors
+from zolit.noise import WORD, Direction, control_words
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Reading:
         self._active: _Active | None = None
         self._controls: dict[int, Tensor] = {}
         self._amplitudes: dict[tuple[float, float], Tensor] = {}
+        self._output_rows: dict[Site, int] = {}
+        self._factors: dict[Site, Tensor] = {}
         self._buffers: dict[tuple[torch.dtype, torch.device, int], Tensor] = {}
 
     @contextmanager
@@ -80,6 +83,12 @@ class Reading:
             self._active = None
             self._controls.clear()
             self._amplitudes.clear()
+            self._factors.clear()
+
+    def register(self, site: Site, rows: int) -> None:
+        """Announce a weight of ``rows`` output channels, so that `output_factors` knows of it."""
+        if site.coordinates == "output_scales":
+            self._output_rows[site] = rows
 
     def copies(self, site: Site | None) -> int:
         """Versions of the weight at ``site`` that are read now: 1, or 2 inside a pair."""
@@ -108,6 +117,39 @@ class Reading:
             self._amplitudes[site.unit] = torch.tensor(length, dtype=torch.float32, device=device)
         control, amplitude = self._controls[site.index], self._amplitudes[site.unit]
         return Perturbation(self.direction, control, amplitude)
+
+    def output_factors(self, site: Site, device: torch.device) -> Tensor | None:
+        """``1 +- amplitude * z`` of each output channel, ``[copies, 1, rows]``; None at rest.
+
+        The first call of a query makes the factors of all weights at once.
+        """
+        if self._active is None:
+            return None
+        if not self._factors:
+            self._factors = self._make_factors(self._active, device)
+        return self._factors[site]
+
+    def _make_factors(self, active: _Active, device: torch.device) -> dict[Site, Tensor]:
+        sites = list(self._output_rows)
+        controls = [control_words(self.direction, active.key, site.index) for site in sites]
+        amplitudes = [active.eps * site.unit[1] for site in sites]
+        words = -(-max(self._output_rows.values()) // WORD)
+        factors = [
+            torch.empty(len(sites), 1, words, WORD, device=device) for _ in range(active.copies)
+        ]
+        output_factors(
+            factors,
+            torch.zeros(len(sites), dtype=torch.int32, device=device),
+            self.direction,
+            torch.tensor(controls, dtype=torch.int32, device=device),
+            torch.tensor(amplitudes, device=device).view(-1, 1, 1, 1),
+            preference=self.preference,
+        )
+        whole = torch.stack(factors).flatten(2)
+        return {
+            site: whole[:, place : place + 1, : self._output_rows[site]]
+            for place, site in enumerate(sites)
+        }
 
     def rows_per_chunk(self, columns: int, item_bytes: int) -> int:
         """Rows of a weight that fit into the buffers at once.

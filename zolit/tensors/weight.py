@@ -65,6 +65,8 @@ class PerturbedWeight(Tensor):
         super().__init__()
         self.store, self.site, self.reading = store, site, reading
         self.path, self.transposed = path, transposed
+        if site is not None:
+            reading.register(site, store.rows)
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"PerturbedWeight({self.path}, {tuple(self.shape)}, {self.store.describe()})"
