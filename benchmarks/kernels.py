@@ -6,12 +6,12 @@ One weight of SmolLM2-135M's MLP (1536 x 576), paired bfloat16 reads, medians of
 """
 
 import argparse
-import time
 from collections.abc import Callable
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from timing import median_seconds
 
 from zolit.noise import Direction
 from zolit.strategies import Float8, Int4, Int8, NoQuantizer, Quantizer
@@ -35,13 +35,8 @@ DIRECTIONS = {
 
 
 def nanoseconds(call: Callable[[], object]) -> float:
-    """Median time of a call per coordinate of the weight; two calls first warm up."""
-    times = []
-    for _ in range(CALLS + 2):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return 1e9 * sorted(times[2:])[CALLS // 2] / (ROWS * COLUMNS)
+    """Median time of a call per coordinate of the weight."""
+    return 1e9 * median_seconds(call, CALLS, warm_up=2) / (ROWS * COLUMNS)
 
 
 def measure(quantizer: Quantizer, dtype: torch.dtype, direction: Direction) -> tuple[float, float]:

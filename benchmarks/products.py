@@ -7,13 +7,12 @@
 """
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from timing import median_seconds
 from torch import Tensor
 
 SHAPES = ((192, 576), (576, 576), (1536, 576), (576, 1536))
@@ -22,13 +21,8 @@ PART, CALLS = 512, 40
 
 
 def milliseconds(call: Callable[[], object]) -> float:
-    """Median time of a call; five calls first warm up."""
-    times = []
-    for _ in range(CALLS + 5):
-        start = time.perf_counter()
-        call()
-        times.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(times[5:])
+    """Median time of a call."""
+    return 1e3 * median_seconds(call, CALLS, warm_up=5)
 
 
 def measure(rows: int, outputs: int, inputs: int) -> tuple[float, float, float]:

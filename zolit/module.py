@@ -66,8 +66,8 @@ class ZeroOrderModule(L.LightningModule):
         micro_batches: batches that a step averages its losses over, with the same directions.
         kernels: ``auto``, ``compiled`` or ``reference`` (plain torch).
         compile: ``blocks`` compiles what lies between the products (norms, rotary embeddings,
-            activations), once for all blocks of the model: up to a minute at first, steps of
-            about two thirds of the time from then on. Needs compiled kernels.
+            activations), once for all blocks of the model: half a minute at first, an eighth to
+            a quarter off each step from then on. Needs compiled kernels.
         max_skipped: stop after this many queries in a row whose loss was NaN or infinite.
 
     Raises:

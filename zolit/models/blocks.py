@@ -7,6 +7,7 @@ query while the compiled code does not.
 """
 
 import itertools
+from copy import deepcopy
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -33,10 +34,10 @@ class StoredLinear(nn.Module):
         bias: ``[rows]`` parameter or None.
     """
 
-    def __init__(self, weight: nn.Parameter, bias: nn.Parameter | None) -> None:
+    def __init__(self, weight: PerturbedWeight, bias: Tensor | None) -> None:
         super().__init__()
         self.weight, self.bias = weight, bias
-        self.rows: int = weight.store.rows  # type: ignore[attr-defined]
+        self.rows = weight.store.rows
         number = next(_numbers)
         # A tensor, as an integer would be a constant of the compilation; not a buffer, as it is
         # read on the host.
@@ -44,8 +45,6 @@ class StoredLinear(nn.Module):
         _layers[number] = self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "StoredLinear":
-        from copy import deepcopy
-
         return StoredLinear(deepcopy(self.weight, memo), deepcopy(self.bias, memo))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -62,7 +61,7 @@ _library.define("stored_linear(Tensor x, Tensor number, int rows) -> Tensor")
 @torch.library.impl(_library, "stored_linear", "CompositeExplicitAutograd")
 def _stored_linear(x: Tensor, number: Tensor, rows: int) -> Tensor:
     layer = _layers[int(number)]
-    return add_bias(matmul(x, layer.weight), layer.bias)  # type: ignore[arg-type]
+    return add_bias(matmul(x, layer.weight), layer.bias)
 
 
 @torch.library.register_fake("zolit::stored_linear", lib=_library)

@@ -52,6 +52,9 @@ class AffineWeight(StoredWeight):
         """Groups of columns that have a scale of their own."""
         return self.scale.shape[1]
 
+    def scales(self) -> dict[str, Tensor]:
+        return {"scale": self.scale}
+
     @abstractmethod
     def code_blocks(self, rows: Rows) -> Tensor:
         """Codes of some rows, in the shape that the kernels take."""
@@ -109,6 +112,9 @@ class AffineWeight(StoredWeight):
     def write_back(self, rows: slice, blocks: Tensor) -> None:
         """Store updated `code_blocks` where they were a copy; nothing to do for views."""
 
+    def scale_rows(self, factor: Tensor, floor: float) -> None:
+        self.scale.mul_(factor.unsqueeze(1)).clamp_(min=floor)
+
 
 class ByteWeight(AffineWeight):
     """Codes ``[rows, columns]`` of one byte.
@@ -124,9 +130,6 @@ class ByteWeight(AffineWeight):
     def tensors(self) -> dict[str, Tensor]:
         return {"codes": self.codes, "scale": self.scale}
 
-    def scales(self) -> dict[str, Tensor]:
-        return {"scale": self.scale}
-
     def replace(self, tensors: dict[str, Tensor]) -> "ByteWeight":
         return type(self)(tensors["codes"], tensors["scale"])
 
@@ -141,6 +144,3 @@ class ByteWeight(AffineWeight):
         part = self.bytes(rows)
         if is_padded(part):
             part.copy_(blocks.flatten(1)[:, : self.columns])
-
-    def scale_rows(self, factor: Tensor, floor: float) -> None:
-        self.scale.mul_(factor.unsqueeze(1)).clamp_(min=floor)

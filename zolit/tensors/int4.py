@@ -78,7 +78,7 @@ class Int4Weight(AffineWeight):
         return {"packed": self.packed, "scale": self.scale, "zero": self.zero}
 
     def scales(self) -> dict[str, Tensor]:
-        return {"scale": self.scale, "zero": self.zero}
+        return {**super().scales(), "zero": self.zero}
 
     def replace(self, tensors: dict[str, Tensor]) -> "Int4Weight":
         return Int4Weight(tensors["packed"], tensors["scale"], tensors["zero"])
@@ -93,5 +93,5 @@ class Int4Weight(AffineWeight):
         return [*super().decoding(rows), self.zero[rows].view(-1, self.groups, 1, 1)]
 
     def scale_rows(self, factor: Tensor, floor: float) -> None:
-        self.scale.mul_(factor.unsqueeze(1)).clamp_(min=floor)
+        super().scale_rows(factor, floor)
         self.zero.mul_(factor.unsqueeze(1))

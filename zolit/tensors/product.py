@@ -84,11 +84,10 @@ def _scale_outputs(out: Tensor, weight: PerturbedWeight) -> Tensor:
 
 def _rows(weight: PerturbedWeight, rows: Rows, count: int, dtype: torch.dtype) -> list[Tensor]:
     """Fresh decoded rows in the model's order, one or two copies."""
-    store, reading = weight.store, weight.reading
-    site = weight.site
+    store, site, reading = weight.store, weight.site, weight.reading
     scaled = site is not None and site.coordinates == "output_scales"
     noise = None if scaled else reading.perturbation(site, store.device)
-    copies = reading.copies(weight.site)
+    copies = reading.copies(site)
     outs = [
         torch.empty(count, store.padded_columns, dtype=dtype, device=store.device)
         for _ in range(1 if noise is None else copies)
