@@ -47,7 +47,7 @@ def measure(quantizer: Quantizer, dtype: torch.dtype, direction: Direction) -> t
     unit = (1.0, 0.0) if quantizer.quantized else (0.0, 1.0)
     site = Site(0, "elements", unit)
     weight = PerturbedWeight(store, site, reading, "weight", values.shape, torch.bfloat16)
-    outs = reading.buffers(2, ROWS, COLUMNS, torch.bfloat16, store.device)
+    outs = reading.buffers(2, ROWS, COLUMNS, torch.bfloat16, store.device).parts
     with reading.perturbed(1, 1e-3, 2):
         noise = reading.perturbation(site, store.device)
         read = nanoseconds(lambda: store.read(slice(0, ROWS), outs, noise, "compiled"))

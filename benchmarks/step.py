@@ -240,7 +240,7 @@ def recipe(
         noise = None if scaled else reading.perturbation(site, store.device)
         copies, shape = 1 if noise is None else 2, (store.rows, store.padded_columns)
         # The buffers of the step itself.
-        outs = reading.buffers(copies, *shape, torch.bfloat16, store.device)
+        outs = reading.buffers(copies, *shape, torch.bfloat16, store.device).parts
         store.read(slice(0, store.rows), outs, noise, reading.preference)
 
     def step() -> None:

@@ -36,7 +36,7 @@ def integer_matmul(
         out: ``[C, M, N]`` float, written.
     """
     copies, tokens, columns = x.shape
-    codes, scale = reading.buffers(1, copies * tokens, columns, torch.int8, x.device)[0], None
+    codes, scale = reading.buffers(1, copies * tokens, columns, torch.int8, x.device).parts[0], None
     scale = torch.empty(copies * tokens, 1, dtype=torch.float32, device=x.device)
     quantize_rows(x.reshape(-1, columns), codes, scale, preference=reading.preference)
     factor, sizes = codes.view(copies, tokens, columns), scale.view(copies, tokens, 1)

@@ -12,6 +12,7 @@ from zolit.errors import UserError
 from zolit.kernels.scale_outputs import scale_outputs
 from zolit.tensors.dense import DenseWeight
 from zolit.tensors.integer import IntegerWeight, integer_matmul
+from zolit.tensors.reading import Buffers
 from zolit.tensors.store import Rows
 
 if TYPE_CHECKING:
@@ -65,10 +66,20 @@ def _product(x: Tensor, weight: PerturbedWeight, copies: int) -> Tensor:
     for start in range(0, store.rows, chunk):
         rows = slice(start, min(start + chunk, store.rows))
         buffers = reading.buffers(copies, rows.stop - start, columns, x.dtype, x.device)
-        store.read(rows, buffers, noise, reading.preference)
-        for copy, buffer in enumerate(buffers):
-            torch.mm(factor[copy], buffer.t(), out=out[copy][:, rows])
+        store.read(rows, buffers.parts, noise, reading.preference)
+        _multiply(factor, buffers, out[:, :, rows])
     return out.view(*x.shape[:-1], store.rows)
+
+
+def _multiply(factor: Tensor, weights: Buffers, out: Tensor) -> None:
+    """``out[c] = factor[c] @ weights[c].T``; ``out`` may be some columns of a wider tensor."""
+    if out.is_contiguous():
+        # One batched product: oneDNN runs the versions side by side where it would give a
+        # product of a few hundred rows one thread (benchmarks/products.py).
+        torch.bmm(factor, weights.whole.transpose(1, 2), out=out)
+        return
+    for copy, weight in enumerate(weights.parts):
+        torch.mm(factor[copy], weight.t(), out=out[copy])
 
 
 def _scale_outputs(out: Tensor, weight: PerturbedWeight) -> Tensor:

@@ -38,6 +38,19 @@ class _Active:
     copies: int
 
 
+@dataclass(frozen=True)
+class Buffers:
+    """Memory for one or two decoded versions of some rows.
+
+    Attributes:
+        whole: ``[copies, rows, columns]``, for one batched product.
+        parts: the same memory version by version, ``[rows, columns]`` each, for kernels to write.
+    """
+
+    whole: Tensor
+    parts: list[Tensor]
+
+
 class Reading:
     """The state that all weights of a model share.
 
@@ -62,7 +75,8 @@ class Reading:
         self._amplitudes: dict[tuple[float, float], Tensor] = {}
         self._output_rows: dict[Site, int] = {}
         self._factors: dict[Site, Tensor] = {}
-        self._buffers: dict[tuple[torch.dtype, torch.device, int], Tensor] = {}
+        self._memory: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+        self._buffers: dict[tuple[tuple[int, int, int], torch.dtype, torch.device], Buffers] = {}
 
     @contextmanager
     def perturbed(self, key: int, eps: float, copies: Literal[1, 2]) -> Iterator[None]:
@@ -160,22 +174,32 @@ class Reading:
 
     def buffers(
         self, copies: int, rows: int, columns: int, dtype: torch.dtype, device: torch.device
-    ) -> list[Tensor]:
-        """Reused buffers ``copies`` x ``[rows, columns]``; valid until the next call."""
-        found = []
-        for copy in range(copies):
-            key = (dtype, device, copy)
-            buffer = self._buffers.get(key)
-            if buffer is None or buffer.numel() < rows * columns:
-                # A buffer outlives the evaluation that made it; an inference tensor could not be
-                # written to by the next fit.
-                with torch.inference_mode(False):
-                    buffer = torch.empty(rows * columns, dtype=dtype, device=device)
-                self._buffers[key] = buffer
-            found.append(buffer[: rows * columns].view(rows, columns))
+    ) -> Buffers:
+        """Reused memory for ``copies`` x ``[rows, columns]``; valid until the next call."""
+        need = copies * rows * columns
+        shape = (copies, rows, columns)
+        memory = self._memory.get((dtype, device))
+        if memory is None or memory.numel() < need:
+            # It outlives the evaluation that made it; an inference tensor could not be written
+            # to by the next fit.
+            with torch.inference_mode(False):
+                memory = torch.empty(need, dtype=dtype, device=device)
+            self._memory[dtype, device] = memory
+            self._buffers = {k: v for k, v in self._buffers.items() if k[1:] != (dtype, device)}
+        found = self._buffers.get((shape, dtype, device))
+        if found is None:
+            whole = memory[:need].view(shape)
+            found = Buffers(whole, [_unrelated(part) for part in whole])
+            self._buffers[shape, dtype, device] = found
         return found
 
     @property
     def buffer_bytes(self) -> int:
         """Memory that the buffers hold now."""
-        return sum(b.numel() * b.element_size() for b in self._buffers.values())
+        return sum(m.numel() * m.element_size() for m in self._memory.values())
+
+
+def _unrelated(part: Tensor) -> Tensor:
+    """The same memory as a tensor of its own: inductor refuses two written views of one tensor."""
+    with torch.inference_mode(False):
+        return torch.from_dlpack(part)

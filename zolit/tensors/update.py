@@ -94,7 +94,7 @@ def move(
         total = None
         if len(keys) > 1:
             shape = (rows.stop - start, store.padded_columns)
-            total = reading.buffers(1, *shape, torch.float32, device)[0].zero_()
+            total = reading.buffers(1, *shape, torch.float32, device).parts[0].zero_()
             index = row_indices(rows, device)
             for control, step in zip(controls[:-1], steps[:-1], strict=True):
                 accumulate(
