@@ -1,15 +1,12 @@
-"""Turn a loaded model's weights into stored weights that read perturbed."""
+"""Turn a model's weights into stored weights that read perturbed."""
 
-import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
 
-from zolit.compat import Conv1D
-from zolit.errors import UserError
+from zolit.models.plan import KINDS, Plan, Planned, find_parameters, make_plan
 from zolit.strategies.perturber.base import Perturber
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.tensors.affine import AffineWeight
@@ -19,82 +16,79 @@ from zolit.tensors.store import StoredWeight
 from zolit.tensors.update import quantization_error
 from zolit.tensors.weight import PerturbedWeight
 
-KINDS = ("linear", "output", "embeddings", "norms", "biases")
-"""Words of `tune` besides parameter-name patterns."""
+__all__ = ["KINDS", "Preparation", "find_parameters", "prepare", "stored_weights"]
 
 
 @dataclass(frozen=True)
-class Found:
-    """A parameter of a model and every module that holds it (tied weights have several)."""
+class Preparation:
+    """How the parameters of a model become stored weights.
 
-    path: str
-    parameter: nn.Parameter
-    holders: tuple[tuple[nn.Module, str], ...]
-    kind: str
-
-
-def find_parameters(model: nn.Module) -> list[Found]:
-    """Parameters in the order of the model, each with its kind: one of `KINDS` or ``other``."""
-    output = _output_layer(model)
-    holders: dict[int, list[tuple[nn.Module, str]]] = {}
-    first: dict[int, tuple[str, nn.Parameter, str]] = {}
-    for module_path, module in model.named_modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            holders.setdefault(id(parameter), []).append((module, name))
-            path = f"{module_path}.{name}" if module_path else name
-            kind = _kind(module, name, output)
-            first.setdefault(id(parameter), (path, parameter, kind))
-    return [
-        Found(path, parameter, tuple(holders[key]), kind)
-        for key, (path, parameter, kind) in first.items()
-    ]
-
-
-def _output_layer(model: nn.Module) -> nn.Module | None:
-    getter = getattr(model, "get_output_embeddings", None)
-    return None if getter is None else getter()
-
-
-def _kind(module: nn.Module, name: str, output: nn.Module | None) -> str:
-    if "norm" in type(module).__name__.lower():
-        return "norms"
-    if name == "bias":
-        return "biases"
-    if module is output:
-        return "output"
-    if isinstance(module, nn.Linear | Conv1D):
-        return "linear"
-    return "embeddings" if isinstance(module, nn.Embedding) else "other"
-
-
-def _selected(found: list[Found], tune: list[str]) -> set[str]:
-    """Paths of the parameters that ``tune`` names.
-
-    Raises:
-        UserError: if an entry names nothing.
+    Attributes:
+        quantizer: storage format of the linear layers.
+        perturber: coordinates of the tuned weights.
+        reading: state that the weights will share.
+        tune: what moves, see `zolit.models.plan.make_plan`.
     """
-    chosen: set[str] = set()
-    for entry in tune:
-        hits = [f.path for f in found if f.kind == entry or fnmatchcase(f.path, entry)]
-        # A tied output layer is listed as the embedding that it shares its weight with.
-        if entry == "output":
-            hits += [f.path for f in found if _is_tied_output(f)]
-        if not hits:
-            near = difflib.get_close_matches(entry, [*KINDS, *(f.path for f in found)], n=3)
-            raise UserError(
-                f"tune: {entry!r} names no parameter of the model; expected one of "
-                f"{', '.join(KINDS)} or a parameter-name pattern"
-                + (f", such as {', '.join(near)}" if near else "")
-            )
-        chosen.update(hits)
-    return chosen
 
+    quantizer: Quantizer
+    perturber: Perturber
+    reading: Reading
+    tune: list[str]
 
-def _is_tied_output(found: Found) -> bool:
-    modules = [module for module, _ in found.holders]
-    return any(isinstance(m, nn.Embedding) for m in modules) and any(
-        isinstance(m, nn.Linear) for m in modules
-    )
+    def plan(self, model: nn.Module) -> Plan:
+        """What each parameter becomes; the model may lie on the meta device.
+
+        Raises:
+            UserError: if ``tune`` names nothing.
+        """
+        return make_plan(model, self.tune)
+
+    @torch.no_grad()
+    def convert(self, one: Planned, value: Tensor) -> nn.Parameter | None:
+        """The parameter that takes the place of one in the plan.
+
+        Args:
+            one: a parameter of the plan.
+            value: its float weight, in the model's shape and dtype. One that keeps its floats
+                shares their storage.
+
+        Returns:
+            A `PerturbedWeight`, or None where ``value`` is to stay as it is.
+
+        Raises:
+            UserError: if the quantizer cannot hold a matrix of this shape.
+        """
+        matrix = _matrix(value, one.transposed)
+        store: StoredWeight = (
+            self.quantizer.store(matrix, one.path) if one.quantized else DenseWeight(matrix)
+        )
+        site = None
+        if one.index is not None:
+            if self.quantizer.keep_error and isinstance(store, AffineWeight):
+                store.error = quantization_error(store, matrix)
+            site = self.perturber.site(one.index, store)
+        if site is None and not store.quantized:
+            return None
+        weight = PerturbedWeight(
+            store, site, self.reading, one.path, value.shape, value.dtype, one.transposed
+        )
+        return nn.Parameter(weight, requires_grad=False)
+
+    def apply(self, model: nn.Module, plan: Plan) -> None:
+        """Convert what is still a plain parameter, and put each weight under all of its names.
+
+        Raises:
+            UserError: see `convert`.
+        """
+        for one in plan.weights:
+            parameter: nn.Parameter | None = model.get_parameter(one.path)
+            if not isinstance(parameter, PerturbedWeight):
+                parameter = self.convert(one, parameter.data)  # type: ignore[union-attr]
+            if parameter is None:
+                continue
+            for name in one.names:
+                module, _, attribute = name.rpartition(".")
+                model.get_submodule(module)._parameters[attribute] = parameter
 
 
 def prepare(
@@ -118,42 +112,10 @@ def prepare(
     Raises:
         UserError: if ``tune`` names nothing or the quantizer cannot hold a weight.
     """
-    found = find_parameters(model)
-    chosen = _selected(found, tune)
-    inputs = getattr(model, "get_input_embeddings", lambda: None)()
-    index, pairable = 0, True
-    for one in found:
-        tuned = one.path in chosen
-        if not tuned and one.kind != "linear":
-            continue
-        module = one.holders[0][0]
-        transposed = isinstance(module, Conv1D) and one.kind == "linear"
-        with torch.no_grad():
-            matrix = _matrix(one.parameter.data, transposed)
-            store: StoredWeight = (
-                quantizer.store(matrix, one.path) if one.kind == "linear" else DenseWeight(matrix)
-            )
-            if tuned and quantizer.keep_error and isinstance(store, AffineWeight):
-                store.error = quantization_error(store, matrix)
-        site = perturber.site(index, store) if tuned else None
-        if tuned:
-            index += 1
-            pairable = pairable and _pairable(one, inputs)
-        if site is None and not store.quantized:
-            continue
-        weight = PerturbedWeight(
-            store,
-            site,
-            reading,
-            one.path,
-            one.parameter.shape,
-            one.parameter.dtype,
-            transposed,
-        )
-        replacement = nn.Parameter(weight, requires_grad=False)
-        for holder, name in one.holders:
-            holder._parameters[name] = replacement
-    return pairable
+    preparation = Preparation(quantizer, perturber, reading, tune)
+    plan = preparation.plan(model)
+    preparation.apply(model, plan)
+    return plan.pairable
 
 
 def _matrix(value: Tensor, transposed: bool) -> Tensor:
@@ -161,12 +123,6 @@ def _matrix(value: Tensor, transposed: bool) -> Tensor:
     if transposed:
         return value.t().contiguous()
     return value.reshape(1, -1) if value.dim() < 2 else value.reshape(value.shape[0], -1)
-
-
-def _pairable(found: Found, inputs: nn.Module | None) -> bool:
-    return all(
-        isinstance(module, nn.Linear | Conv1D) or module is inputs for module, _ in found.holders
-    )
 
 
 def stored_weights(model: nn.Module) -> Iterator[PerturbedWeight]:
