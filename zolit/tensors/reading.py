@@ -201,5 +201,7 @@ class Reading:
 
 def _unrelated(part: Tensor) -> Tensor:
     """The same memory as a tensor of its own: inductor refuses two written views of one tensor."""
+    if part.is_meta:  # nothing is compiled or written there
+        return part
     with torch.inference_mode(False):
         return torch.from_dlpack(part)
