@@ -188,6 +188,7 @@ class ZeroOrderModule(L.LightningModule):
         self.log("train_loss", pending.loss / pending.batches, prog_bar=True)
         self.log("step_ms", 1e3 * (time.perf_counter() - pending.started), prog_bar=True)
         self.log("skipped_queries", float(self.skipped_queries))
+        self.log_dict(self.estimator.metrics())
 
     def _keys(self) -> list[int]:
         count = self.query_scheduler.queries(self.global_step, self.current_epoch)
@@ -199,7 +200,7 @@ class ZeroOrderModule(L.LightningModule):
         Raises:
             UserError: after ``max_skipped`` skipped queries in a row.
         """
-        values = (pending.values / pending.batches).float().cpu()
+        values = self.estimator.finish((pending.values / pending.batches).float().cpu())
         finite = torch.isfinite(values)
         for good in finite.tolist():
             self._skipped_in_row = 0 if good else self._skipped_in_row + 1
@@ -275,6 +276,7 @@ class ZeroOrderModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["zolit_fingerprint"] = fingerprint(self.network)
         checkpoint["zolit_skipped_queries"] = self.skipped_queries
+        checkpoint["zolit_estimator"] = self.estimator.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         theirs = checkpoint.get("zolit_fingerprint")
@@ -282,6 +284,7 @@ class ZeroOrderModule(L.LightningModule):
             raise UserError("ckpt_path: the file is not a checkpoint of zolit; give one of a run's")
         check_fingerprint(fingerprint(self.network), theirs)
         self.skipped_queries = checkpoint["zolit_skipped_queries"]
+        self.estimator.load_state_dict(checkpoint.get("zolit_estimator", {}))
 
 
 class _Pending:
