@@ -20,8 +20,8 @@ from zolit.models.checkpoint import (
     load_weight_tensors,
     weight_tensors,
 )
-from zolit.models.load import load_model
-from zolit.models.prepare import prepare
+from zolit.models.load import load_prepared
+from zolit.models.prepare import Preparation, prepare
 from zolit.models.source import ModelSource
 from zolit.noise import fold, signed
 from zolit.objectives.base import Objective
@@ -129,12 +129,17 @@ class ZeroOrderModule(L.LightningModule):
     def configure_model(self) -> None:
         """Load, quantize and wrap the model, once."""
         if self.model is None:
-            model = load_model(self.source, DTYPES[self.dtype_name])
-            self.adopt(model)
+            preparation = Preparation(self.quantizer, self.perturber, self.reading, self.tune)
+            dtype = DTYPES[self.dtype_name]
+            model, self.pairable = load_prepared(self.source, dtype, preparation)
+            self._take(model)
 
     def adopt(self, model: nn.Module) -> None:
         """Take a loaded model and prepare its weights in place."""
         self.pairable = prepare(model, self.quantizer, self.perturber, self.reading, self.tune)
+        self._take(model)
+
+    def _take(self, model: nn.Module) -> None:
         if self.compiles_blocks and self.reading.compiled:
             compile_blocks(model)
         # Every step switches to eval mode itself; Lightning warns of a fit that starts in it.

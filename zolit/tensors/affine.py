@@ -1,6 +1,7 @@
 """What quantized weights share: codes with scales by row or by group of columns."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -30,6 +31,35 @@ def check_group_size(group_size: int, columns: int, name: str) -> None:
             f"group_size must divide the {columns} input channels of {name}, got {group_size}; "
             f"{hint}"
         )
+
+
+_CHUNK_ELEMENTS = 1 << 18
+"""Weights quantized at once: their float32 copies stay in cache, and small."""
+
+
+def quantize_rows(
+    quantize: Callable[[Tensor], tuple[Tensor, ...]], weight: Tensor
+) -> tuple[Tensor, ...]:
+    """Quantize a matrix chunk by chunk of rows, for formats whose rows are independent.
+
+    Args:
+        quantize: ``[R, K]`` float32, which it may overwrite, to tensors of R rows each.
+        weight: ``[rows, K]`` float.
+
+    Returns:
+        What ``quantize`` would return for the whole matrix.
+    """
+    rows, columns = weight.shape
+    chunk = max(1, _CHUNK_ELEMENTS // columns)
+    whole: tuple[Tensor, ...] = ()
+    for start in range(0, rows, chunk):
+        part = torch.empty(weight[start : start + chunk].shape, device=weight.device)
+        made = quantize(part.copy_(weight[start : start + chunk]))
+        if not whole:
+            whole = tuple(one.new_empty(rows, *one.shape[1:]) for one in made)
+        for one, to in zip(made, whole, strict=True):
+            to[start : start + chunk].copy_(one)
+    return whole
 
 
 class AffineWeight(StoredWeight):

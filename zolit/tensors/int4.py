@@ -10,13 +10,13 @@ from torch import Tensor
 from zolit.compat import Int4Tensor
 from zolit.kernels.apply_int4 import apply_int4
 from zolit.kernels.read_int4 import HALF, pack, read_int4, unpack
-from zolit.tensors.affine import AffineWeight
+from zolit.tensors.affine import AffineWeight, quantize_rows
 from zolit.tensors.store import Rows, to_blocks
 
 
 def _packed(codes: Tensor) -> Tensor:
-    """``[R, K]`` codes as ``[R, K / 2]`` bytes."""
-    return pack(to_blocks(codes.to(torch.int32)).unflatten(-1, (2, HALF))).flatten(1)
+    """``[R, K]`` int8 codes as ``[R, K / 2]`` bytes."""
+    return pack(to_blocks(codes).unflatten(-1, (2, HALF))).flatten(1)
 
 
 class Int4Weight(AffineWeight):
@@ -59,16 +59,20 @@ class Int4Weight(AffineWeight):
             group_size: columns that share a scale.
             symmetric: ``scale = max |w| / 7`` and zero 0; else the scale spans min to max.
         """
-        groups = weight.float().view(weight.shape[0], -1, group_size)
-        if symmetric:
-            scale = (groups.abs().amax(dim=2) / 7.0).clamp(min=1e-12)
-            zero = torch.zeros_like(scale)
-        else:
-            low, high = groups.amin(dim=2), groups.amax(dim=2)
-            scale = ((high - low) / 15.0).clamp(min=1e-12)
-            zero = low + 8.0 * scale
-        codes = torch.round((groups - zero.unsqueeze(2)) / scale.unsqueeze(2)).clamp(-8, 7)
-        return cls(_packed(codes.view_as(weight)), scale, zero)
+
+        def quantize(part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            groups = part.view(part.shape[0], -1, group_size)
+            if symmetric:
+                scale = (groups.abs().amax(dim=2) / 7.0).clamp(min=1e-12)
+                zero = torch.zeros_like(scale)
+            else:
+                low, high = groups.amin(dim=2), groups.amax(dim=2)
+                scale = ((high - low) / 15.0).clamp(min=1e-12)
+                zero = low + 8.0 * scale
+            groups.sub_(zero.unsqueeze(2)).div_(scale.unsqueeze(2)).round_().clamp_(-8, 7)
+            return _packed(part.to(torch.int8)), scale, zero
+
+        return cls(*quantize_rows(quantize, weight))
 
     def codes(self) -> Tensor:
         """Unpacked codes, ``[rows, columns]`` int8."""
