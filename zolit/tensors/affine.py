@@ -93,8 +93,11 @@ class AffineWeight(StoredWeight):
         """``[R, padded_columns]`` decoded values in the kernels' shape, a view."""
         return to_blocks(buffer, self.groups)
 
-    def decoding(self, rows: Rows) -> list[Tensor]:
-        """What a read decodes codes with, each ``[R, groups, 1, 1]`` float32; the scale first."""
+    def decoding(self, rows: Rows) -> list[Tensor | None]:
+        """What a read decodes codes with, each ``[R, groups, 1, 1]`` float32; the scale first.
+
+        None is a part that the format may have and this weight lacks.
+        """
         return [self.scale[rows].view(-1, self.groups, 1, 1)]
 
     def read(
