@@ -124,6 +124,14 @@ class StoredWeight(ABC):
         short = self.padded_columns - self.columns
         return F.pad(x, (0, short)) if short else x  # padding by nothing copies
 
+    def in_model_order(self, decoded: Tensor) -> Tensor:
+        """Decoded rows without padding, their columns as the model has them: ``[R, columns]``.
+
+        Args:
+            decoded: ``[R, padded_columns]``, what `read` wrote.
+        """
+        return decoded[:, : self.columns]
+
     def scale_rows(self, factor: Tensor, floor: float) -> None:
         """Multiply the scales of each row by ``factor`` ([rows] float32), at least ``floor``."""
         raise TypeError(f"{type(self).__name__} has no scales")
