@@ -2,6 +2,9 @@
 
 import json
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -316,3 +319,34 @@ def test_a_damaged_index(text: str, match: str, tmp_path: Path) -> None:
     (tmp_path / INDEX).write_text(text)
     with pytest.raises(UserError, match=match):
         load_prepared(source, torch.float32, preparation(Int8()))
+
+
+HUB = """
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+from test_load import preparation, load_prepared, whole, assert_same, Int4, ModelSource
+import zolit.models.load
+source = ModelSource(path="someone/tiny", revision=sys.argv[2] or None)
+expected, _ = whole(source, Int4(32), torch.bfloat16)
+zolit.models.load.load_model = None
+got, _ = load_prepared(source, torch.bfloat16, preparation(Int4(32)))
+assert_same(got, expected)
+print("same")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shard", ["1GB", "20KB"])
+@pytest.mark.parametrize("revision", ["", "branch"])
+def test_a_model_of_the_hub(shard: str, revision: str, tmp_path: Path) -> None:
+    """From the hub's cache, as it stands after a download."""
+    repository, commit = tmp_path / "models--someone--tiny", "0" * 40
+    saved("llama", repository / "snapshots" / commit, shard)
+    (repository / "refs").mkdir()
+    (repository / "refs" / (revision or "main")).write_text(commit)
+    environment = os.environ | {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", HUB, str(Path(__file__).parent), revision]
+    done = subprocess.run(  # noqa: S603
+        command, capture_output=True, text=True, timeout=300, env=environment, cwd=tmp_path
+    )
+    assert done.stdout.endswith("same\n"), done.stderr

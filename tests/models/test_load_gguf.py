@@ -20,48 +20,54 @@ HIDDEN, WIDE, HEADS, GROUPS, LAYERS, VOCAB = 64, 96, 4, 2, 2, 100
 FILE = "tiny.gguf"
 
 
-def llama_shapes(tied: bool) -> dict[str, tuple[int, ...]]:
+def llama_shapes(hidden: int, wide: int, layers: int, tied: bool) -> dict[str, tuple[int, ...]]:
     """Names and shapes in a GGUF file of Llama's architecture."""
     shapes: dict[str, tuple[int, ...]] = {
-        "token_embd.weight": (VOCAB, HIDDEN),
-        "output_norm.weight": (HIDDEN,),
+        "token_embd.weight": (VOCAB, hidden),
+        "output_norm.weight": (hidden,),
     }
     if not tied:
-        shapes["output.weight"] = (VOCAB, HIDDEN)
-    narrow = HIDDEN * GROUPS // HEADS
-    for layer in range(LAYERS):
+        shapes["output.weight"] = (VOCAB, hidden)
+    narrow = hidden * GROUPS // HEADS
+    for layer in range(layers):
         at = f"blk.{layer}"
         shapes |= {
-            f"{at}.attn_norm.weight": (HIDDEN,),
-            f"{at}.ffn_norm.weight": (HIDDEN,),
-            f"{at}.attn_q.weight": (HIDDEN, HIDDEN),
-            f"{at}.attn_k.weight": (narrow, HIDDEN),
-            f"{at}.attn_v.weight": (narrow, HIDDEN),
-            f"{at}.attn_output.weight": (HIDDEN, HIDDEN),
-            f"{at}.ffn_gate.weight": (WIDE, HIDDEN),
-            f"{at}.ffn_up.weight": (WIDE, HIDDEN),
-            f"{at}.ffn_down.weight": (HIDDEN, WIDE),
+            f"{at}.attn_norm.weight": (hidden,),
+            f"{at}.ffn_norm.weight": (hidden,),
+            f"{at}.attn_q.weight": (hidden, hidden),
+            f"{at}.attn_k.weight": (narrow, hidden),
+            f"{at}.attn_v.weight": (narrow, hidden),
+            f"{at}.attn_output.weight": (hidden, hidden),
+            f"{at}.ffn_gate.weight": (wide, hidden),
+            f"{at}.ffn_up.weight": (wide, hidden),
+            f"{at}.ffn_down.weight": (hidden, wide),
         }
     return shapes
 
 
 def write_llama(
-    folder: Path, kind: Kind = Kind.Q4_1, tied: bool = False, drop: str | None = None
+    folder: Path,
+    kind: Kind = Kind.Q4_1,
+    tied: bool = False,
+    drop: str | None = None,
+    hidden: int = HIDDEN,
+    wide: int = WIDE,
+    layers: int = LAYERS,
 ) -> ModelSource:
     """A random Llama whose matrices are of one block format."""
     folder.mkdir(parents=True, exist_ok=True)
     writer = GGUFWriter(folder / FILE, "llama")
     writer.add_context_length(64)
-    writer.add_embedding_length(HIDDEN)
-    writer.add_block_count(LAYERS)
-    writer.add_feed_forward_length(WIDE)
+    writer.add_embedding_length(hidden)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(wide)
     writer.add_head_count(HEADS)
     writer.add_head_count_kv(GROUPS)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_freq_base(1e4)
     writer.add_vocab_size(VOCAB)
     generator = np.random.default_rng(0)
-    for name, shape in llama_shapes(tied).items():
+    for name, shape in llama_shapes(hidden, wide, layers, tied).items():
         values = generator.normal(size=shape).astype(np.float32)
         if name == drop:
             continue
