@@ -89,7 +89,9 @@ def assert_same(got: nn.Module, expected: nn.Module) -> None:
     assert sites == [(w.path, w.site, w.dtype, w.shape) for w in perturbed_weights(expected)]
     assert not got.training
     assert not any(p.requires_grad for p in got.parameters())
-    assert getattr(got.config, "quantization_config", None) is None
+    assert got.config.to_dict() == expected.config.to_dict()
+    assert got.config.name_or_path == expected.config.name_or_path
+    assert got.name_or_path == expected.name_or_path
 
 
 @pytest.mark.parametrize("quantizer", QUANTIZERS)
@@ -127,6 +129,16 @@ def rewrite(folder: Path, change: Any) -> None:
     tensors = load_file(folder / SINGLE)
     change(tensors)
     save_file(tensors, folder / SINGLE, metadata={"format": "pt"})
+
+
+def test_how_it_generates_is_read_too(tmp_path: Path) -> None:
+    source = saved("llama", tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"temperature": 0.25, "do_sample": true}')
+    got, _ = load_prepared(source, torch.float32, preparation(Int8()))
+    expected, _ = whole(source, Int8(), torch.float32)
+    assert_same(got, expected)
+    assert got.generation_config.temperature == 0.25
+    assert got.generation_config.to_dict() == expected.generation_config.to_dict()
 
 
 def test_mixed_dtypes(tmp_path: Path) -> None:

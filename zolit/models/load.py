@@ -1,12 +1,14 @@
 """Load a language model: as floats, or prepared weight by weight."""
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import nn
+from transformers import GenerationConfig
 
 from zolit.compat import GgufConfig, cached_file
 from zolit.errors import UserError
@@ -52,9 +54,12 @@ def load_prepared(
             else gguf_tensors(table, skeleton)
         )
         if not isinstance(found, str):
-            return stream(preparation, skeleton, found, dtype, source.resolved_path())
+            model, pairable = stream(preparation, skeleton, found, dtype, source.resolved_path())
+            _describe(model, source)
+            return model, pairable
         reason = found
-    log.info("%s is loaded whole and quantized afterwards: %s", source.path, reason)
+    level = logging.WARNING if preparation.quantizer.quantized else logging.INFO
+    log.log(level, "%s is loaded whole and quantized afterwards: %s", source.path, reason)
     model = load_model(source, dtype)
     plan = preparation.plan(model)
     preparation.apply(model, plan)
@@ -87,6 +92,18 @@ def _gguf_file(source: ModelSource) -> Path:
     if Path(path).is_dir():
         return Path(path, str(source.gguf_file))
     return Path(cached_file(path, str(source.gguf_file), revision=source.revision))
+
+
+def _describe(model: Any, source: ModelSource) -> None:
+    """What `from_pretrained` with a path notes beside the weights."""
+    path = source.resolved_path()
+    model.name_or_path = model.config.name_or_path = path
+    if source.gguf_file is None and model.can_generate():
+        # Without such a file the model has made one from its configuration.
+        with suppress(OSError):
+            model.generation_config = GenerationConfig.from_pretrained(
+                path, revision=source.revision
+            )
 
 
 def _auto_class(source: ModelSource, config: Any) -> Any:
