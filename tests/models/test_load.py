@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from zolit.strategies import (
     NoQuantizer,
     Quantizer,
 )
+from zolit.tensors.int8 import Int8Weight
 from zolit.tensors.reading import Reading
 from zolit.tensors.weight import perturbed_weights
 
@@ -141,6 +143,16 @@ def test_how_it_generates_is_read_too(tmp_path: Path) -> None:
     assert got.generation_config.to_dict() == expected.generation_config.to_dict()
 
 
+def test_leave_to_run_code_changes_nothing_where_there_is_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = replace(saved("llama", tmp_path), trust_remote_code=True)
+    with caplog.at_level(logging.INFO, "zolit"):
+        got, _ = load_prepared(source, torch.float32, preparation(Int8()))
+    assert not caplog.records
+    assert_same(got, whole(source, Int8(), torch.float32)[0])
+
+
 def test_mixed_dtypes(tmp_path: Path) -> None:
     source = saved("llama", tmp_path)
 
@@ -234,6 +246,21 @@ def test_nothing_is_unpickled_but_tensors(tmp_path: Path) -> None:
 
 
 # Bad input
+
+
+class _Faulty(Int8):
+    """A user's quantizer with a fault of its own."""
+
+    def store(self, weight: Tensor, path: str) -> Int8Weight:
+        if "layers.1" in path:
+            raise ZeroDivisionError(path)
+        return super().store(weight, path)
+
+
+def test_a_quantizer_that_fails_is_heard(tmp_path: Path) -> None:
+    """transformers' loader would collect the error and go on."""
+    with pytest.raises(ZeroDivisionError, match=r"model\.layers\.1\."):
+        load_prepared(saved("llama", tmp_path), torch.float32, preparation(_Faulty()))
 
 
 def test_tune_is_judged_before_weights_are_read(tmp_path: Path) -> None:

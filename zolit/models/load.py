@@ -41,35 +41,45 @@ def load_prepared(
         UserError: if the model cannot be read, or ``tune`` or a format does not fit it; the former
             is told before any weight is read.
     """
-    # First, as it says best what is wrong with a damaged file.
-    table = None if source.gguf_file is None else read_table(_gguf_file(source))
-    config = source.load_config()
-    reason = _whole(source, config)
-    if reason is None:
-        skeleton = _skeleton(source, config, dtype)
-        preparation.plan(skeleton)
-        found: dict[str, LazyTensor] | str = (
-            safetensors(source) or "it has no safetensors files"
-            if table is None
-            else gguf_tensors(table, skeleton)
-        )
-        if not isinstance(found, str):
-            model, pairable = stream(preparation, skeleton, found, dtype, source.resolved_path())
-            _describe(model, source)
-            return model, pairable
-        reason = found
-    level = logging.WARNING if preparation.quantizer.quantized else logging.INFO
-    log.log(level, "%s is loaded whole and quantized afterwards: %s", source.path, reason)
-    model = load_model(source, dtype)
+    model = _one_by_one(source, dtype, preparation)
+    if isinstance(model, str):
+        level = logging.WARNING if preparation.quantizer.quantized else logging.INFO
+        log.log(level, "%s is loaded whole and quantized afterwards: %s", source.path, model)
+        model = load_model(source, dtype)
+    # Of what was loaded: a checkpoint may hold two weights where the model would tie them.
     plan = preparation.plan(model)
     preparation.apply(model, plan)
     return model, plan.pairable
 
 
+def _one_by_one(
+    source: ModelSource, dtype: torch.dtype, preparation: Preparation
+) -> nn.Module | str:
+    """The model with its weights quantized, not yet with sites; or why that cannot be done."""
+    # First, as it says best what is wrong with a damaged file.
+    table = None if source.gguf_file is None else read_table(_gguf_file(source))
+    config = source.load_config()
+    reason = _whole(source, config)
+    if reason is not None:
+        return reason
+    skeleton = _skeleton(source, config, dtype)
+    plan = preparation.plan(skeleton)
+    tensors: dict[str, LazyTensor] | str = (
+        safetensors(source) or "it has no safetensors files"
+        if table is None
+        else gguf_tensors(table, skeleton)
+    )
+    if isinstance(tensors, str):
+        return tensors
+    model = stream(preparation, plan, skeleton, tensors, dtype, source.resolved_path())
+    _describe(model, source)
+    return model
+
+
 def _whole(source: ModelSource, config: Any) -> str | None:
     """Why the weights cannot be read one by one, as far as the configuration tells."""
-    if source.trust_remote_code:
-        return "it may bring code of its own"
+    if source.trust_remote_code and getattr(config, "auto_map", None):
+        return "it brings code of its own"
     if getattr(config, "quantization_config", None) is not None and source.gguf_file is None:
         return "its weights are quantized already"
     if _has_adapter(source):
@@ -116,7 +126,9 @@ def _auto_class(source: ModelSource, config: Any) -> Any:
 def _skeleton(source: ModelSource, config: Any, dtype: torch.dtype) -> nn.Module:
     """The model on the meta device: names, shapes and ties without memory."""
     with torch.device("meta"):
-        model: nn.Module = _auto_class(source, config).from_config(config, dtype=dtype)
+        model: nn.Module = _auto_class(source, config).from_config(
+            config, dtype=dtype, trust_remote_code=False
+        )
     return model
 
 

@@ -43,7 +43,7 @@ class Stream(QuantizationConfigMixin):
         dtype: torch.dtype,
     ) -> None:
         self.preparation = preparation
-        self.failure: UserError | None = None
+        self.failure: Exception | None = None
         parameters = dict(skeleton.named_parameters())
         # A weight that the model keeps in another dtype is cast to that one, after the operation;
         # and whether weights are tied is known once all are read.
@@ -120,7 +120,7 @@ class _Store(ConversionOps):
             value = value[0] if isinstance(value, list) else value
             try:
                 done[path] = self.stream.store(path, value, source_patterns)
-            except UserError as error:
+            except Exception as error:
                 self.stream.failure = error
                 raise
         return done
@@ -157,27 +157,28 @@ class StreamQuantizer(HfQuantizer):
 
 def stream(
     preparation: Preparation,
+    plan: Plan,
     skeleton: nn.Module,
     tensors: Mapping[str, LazyTensor],
     dtype: torch.dtype,
     origin: str,
-) -> tuple[nn.Module, bool]:
-    """Load and prepare a model, weight by weight.
+) -> nn.Module:
+    """Load a model and quantize its weights one by one; `Preparation.apply` does the rest.
 
     Args:
-        preparation: formats and sites of the weights.
+        preparation: formats of the weights.
+        plan: of the skeleton.
         skeleton: the model on the meta device, its weights tied.
         tensors: the checkpoint.
         dtype: of weights that stay floats.
         origin: name of the checkpoint, for messages.
 
     Returns:
-        The model, and whether every tuned weight can be read in two versions in one pass.
+        The model in eval mode, no parameter requiring a gradient. Quantized weights have no site.
 
     Raises:
-        UserError: if the plan cannot be made, or a tensor is missing, damaged or of a wrong shape.
+        UserError: if a tensor is missing, damaged or of a wrong shape, or a format cannot hold it.
     """
-    plan = preparation.plan(skeleton)
     _check_names(skeleton, tensors, origin)
     config = Stream(preparation, plan, skeleton, tensors, dtype)
     try:
@@ -195,10 +196,8 @@ def stream(
             raise config.failure from error
         raise
     check_report(report, origin)
-    # The plan of what was loaded: a checkpoint may hold two weights where the model would tie them.
-    plan = preparation.plan(model)
-    preparation.apply(model, plan)
-    return model.eval().requires_grad_(False), plan.pairable
+    loaded: nn.Module = model.eval().requires_grad_(False)
+    return loaded
 
 
 def _check_names(skeleton: nn.Module, tensors: Mapping[str, LazyTensor], origin: str) -> None:
