@@ -5,6 +5,7 @@ Reads are compared with float64 arithmetic on numpy's noise, updates with numpy'
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy_noise
@@ -29,6 +30,8 @@ from zolit.tensors.weight import PerturbedWeight
 ROWS, COLUMNS, GROUPS = 37, 192, 3
 KEY, EPS, AMPLITUDE = 77, 0.25, (0.75, 0.125)
 KERNELS: tuple[Preference, ...] = ("reference", "compiled")
+QUICK = ("3 bits", "int8 with zeros", "2x8")
+"""Compiled by default; the other compilations take 10 s each without inductor's cache."""
 
 
 def random_parts(low: int, high: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -88,6 +91,15 @@ CASES: dict[str, Callable[[], tuple[StoredWeight, np.ndarray]]] = {
 MOVING = [name for name in CASES if "x" not in name]
 
 
+def with_kernels(names: list[str]) -> list[Any]:
+    """Each name with the reference and, unless it is quick, in a slow test compiled."""
+    compiled = [
+        pytest.param(name, "compiled", marks=[] if name in QUICK else pytest.mark.slow)
+        for name in names
+    ]
+    return [*((name, "reference") for name in names), *compiled]
+
+
 def noise(direction: Direction, site: int = 2) -> Perturbation:
     words = control_words(direction, KEY, site)
     return Perturbation(direction, torch.tensor(words, dtype=torch.int32), torch.tensor(AMPLITUDE))
@@ -106,8 +118,7 @@ def read(
     return [torch.cat(parts) for parts in zip(*chunks, strict=True)]
 
 
-@pytest.mark.parametrize("kernels", KERNELS)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("name", "kernels"), with_kernels(list(CASES)))
 def test_read_at_rest(name: str, kernels: Preference) -> None:
     store, value = CASES[name]()
     np.testing.assert_allclose(
@@ -115,8 +126,7 @@ def test_read_at_rest(name: str, kernels: Preference) -> None:
     )
 
 
-@pytest.mark.parametrize("kernels", KERNELS)
-@pytest.mark.parametrize("name", MOVING)
+@pytest.mark.parametrize(("name", "kernels"), with_kernels(MOVING))
 def test_perturbed_read(name: str, kernels: Preference) -> None:
     store, value = CASES[name]()
     inner = store.inner if isinstance(store, PermutedWeight) else store
@@ -143,17 +153,16 @@ def test_indices_do_not_move(name: str) -> None:
 
 def test_planes_take_n_bits_a_code() -> None:
     store, _ = planes(3)
-    assert store.planes.numel() * 32 == 3 * ROWS * COLUMNS
+    assert sum(p.numel() for p in store.planes) * 32 == 3 * ROWS * COLUMNS
     codes = torch.randint(0, 8, (ROWS, COLUMNS), generator=torch.Generator().manual_seed(3))
     assert torch.equal(store.codes(), codes.int())
     assert store.describe()["format"] == "GroupedWeight of 3 bits"
 
 
-@pytest.mark.parametrize("kernels", KERNELS)
-@pytest.mark.parametrize("bits", [2, 3])
-def test_update_of_planes_is_exact(bits: int, kernels: Preference) -> None:
+@pytest.mark.parametrize(("name", "kernels"), with_kernels(["2 bits", "3 bits"]))
+def test_update_of_planes_is_exact(name: str, kernels: Preference) -> None:
     """Dyadic steps: float32 makes no error, so the codes are those of numpy."""
-    store, _ = planes(bits)
+    store, _ = CASES[name]()
     before = store.codes().numpy()
     steps = torch.randint(-2048, 2049, (ROWS, COLUMNS), generator=torch.Generator().manual_seed(8))
     steps = steps / 1024.0
@@ -162,7 +171,7 @@ def test_update_of_planes_is_exact(bits: int, kernels: Preference) -> None:
     counter = numpy_noise.counters(ROWS, COLUMNS)
     draw = (numpy_noise.words(counter, 99).astype(np.int64) >> 8) / 2.0**24
     moved = before + np.floor(0.5 * steps.double().numpy() + draw)
-    wanted = np.where((moved >= 0) & (moved < 2**bits), moved, before)
+    wanted = np.where((moved >= 0) & (moved < 2**store.bits), moved, before)
     assert (wanted != before).any()
     np.testing.assert_array_equal(store.codes().numpy(), wanted)
 

@@ -12,7 +12,7 @@ from zolit.noise import Direction, uniform
 
 @kernel
 def apply_planes(
-    planes: Tensor,
+    planes: list[Tensor],
     scale: Tensor,
     step: Tensor | None,
     unit: Tensor,
@@ -27,7 +27,7 @@ def apply_planes(
     """`zolit.kernels.apply_int8.apply_int8` for codes in planes of bits.
 
     Args:
-        planes: ``[R, G, W, n]`` int32, codes in [0, 2**n - 1].
+        planes: ``n`` times ``[R, G, W, 1]`` int32, codes in [0, 2**n - 1].
         scale: ``[R, G, 1, 1]`` float32.
         step: ``[R, G, W, 32]`` float32, in units of the coordinate, or None.
         unit: ``[2]`` float32, length of the unit in codes and in weights.
@@ -47,8 +47,8 @@ def apply_planes(
         draw = torch.full_like(move, 0.5)
     else:
         draw = uniform(lane_counters(rows, codes), rounding[0], rounding[1])
-    count = planes.shape[-1]
-    moved, rest = round_codes(codes, move, draw, 0, 2**count - 1)
-    planes.copy_(pack_planes(moved, count))
+    moved, rest = round_codes(codes, move, draw, 0, 2 ** len(planes) - 1)
+    for plane, new in zip(planes, pack_planes(moved, len(planes)), strict=True):
+        plane.copy_(new)
     if residual is not None:
         residual.copy_(rest.to(residual.dtype))

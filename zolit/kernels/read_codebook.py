@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from zolit.kernels.dispatch import kernel
-from zolit.noise import check_lanes, lane_indices
 
 
 @kernel
@@ -12,19 +11,16 @@ def read_codebook(codes: Tensor, codebooks: Tensor, scale: Tensor, out: Tensor) 
     """``out = scale * sum_m codebooks[m, codes[..., m]]``.
 
     Args:
-        codes: ``[R, W, V, M]`` int8 or int16: W words of V vectors of 32 / V columns; the low bits
-            are an index into each of the M codebooks.
-        codebooks: ``[M, size, 32 / V]`` float; the size is a power of two.
+        codes: ``[R, V, M]`` int8 or int16; the low bits of each are an index into codebook m.
+        codebooks: ``[M, size, width]`` float; the size is a power of two.
         scale: ``[R, 1, 1]`` float32.
-        out: ``[R, W, 32]`` float, written.
+        out: ``[R, V, width]`` float, written.
     """
-    check_lanes(out)
-    count, size, width = codebooks.shape
-    lane = lane_indices(codes.device)
-    vector = lane // width
-    book = torch.arange(count, dtype=torch.int32, device=codes.device).unsqueeze(1)
-    # [R, W, 32, M]: the index that each column reads, in each codebook.
-    index = codes.to(torch.int32)[:, :, vector] & (size - 1)
-    place = (book.squeeze(1) * size + index) * width + (lane - vector * width).unsqueeze(1)
-    value = codebooks.reshape(-1)[place].float().sum(-1)
+    low_bits = codebooks.shape[1] - 1
+    vectors = [
+        book[codes[..., m].to(torch.int32) & low_bits].float() for m, book in enumerate(codebooks)
+    ]
+    value = vectors[0]
+    for vector in vectors[1:]:
+        value = value + vector
     out.copy_((value * scale).to(out.dtype))

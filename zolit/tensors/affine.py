@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -86,7 +87,7 @@ class AffineWeight(StoredWeight):
         return {"scale": self.scale}
 
     @abstractmethod
-    def code_blocks(self, rows: Rows) -> Tensor:
+    def code_blocks(self, rows: Rows) -> Tensor | list[Tensor]:
         """Codes of some rows, in the shape that the kernels take."""
 
     def value_blocks(self, buffer: Tensor) -> Tensor:
@@ -142,7 +143,7 @@ class AffineWeight(StoredWeight):
         )
         self.write_back(rows, blocks)
 
-    def write_back(self, rows: slice, blocks: Tensor) -> None:
+    def write_back(self, rows: slice, blocks: Any) -> None:
         """Store updated `code_blocks` where they were a copy; nothing to do for views."""
 
     def scale_rows(self, factor: Tensor, floor: float) -> None:

@@ -8,7 +8,6 @@ from zolit.kernels.accumulate import Query
 from zolit.kernels.dispatch import Preference
 from zolit.kernels.read import Perturbation
 from zolit.kernels.read_codebook import read_codebook
-from zolit.noise import WORD
 from zolit.tensors.store import Rows, StoredWeight
 
 
@@ -51,15 +50,15 @@ class CodebookWeight(StoredWeight):
         if perturbation is not None:
             raise TypeError("the indices of a codebook do not move")
         codes = self.codes[rows]
-        vectors = WORD // self.codebooks.shape[2]
-        short = -codes.shape[1] % vectors
+        width = self.codebooks.shape[2]
+        short = self.padded_columns // width - codes.shape[1]
         if short:  # decodes to padding, which meets zeros
             codes = F.pad(codes, (0, 0, 0, short))
         read_codebook(
-            codes.unflatten(1, (-1, vectors)),
+            codes,
             self.codebooks,
             self.scale[rows].unsqueeze(2),
-            outs[0].unflatten(1, (-1, WORD)),
+            outs[0].unflatten(1, (-1, width)),
             preference=preference,
         )
 
