@@ -147,6 +147,28 @@ def test_not_a_gguf_file(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "match"),
+    [
+        ("llama.block_count", 1 << 24, r"names 16777216 layers and holds 21 tensors"),
+        ("llama.attention.head_count", 7, r"configuration of .* is not valid .*attention heads"),
+        (
+            "llama.feed_forward_length",
+            97,
+            r"tensor 'model\.layers\.0.* has shape \[.*96.*expects \[.*97",
+        ),
+    ],
+)
+def test_metadata_of_another_model(key: str, value: int, match: str, tmp_path: Path) -> None:
+    source = write_llama(tmp_path)
+    data, name = bytearray((tmp_path / FILE).read_bytes()), key.encode()
+    place = data.index(name) + len(name) + 4
+    data[place : place + 4] = value.to_bytes(4, "little")
+    (tmp_path / FILE).write_bytes(data)
+    with pytest.raises(UserError, match=match):
+        load_prepared(source, torch.float32, preparation(Int8()))
+
+
 def test_a_missing_tensor(tmp_path: Path) -> None:
     source = write_llama(tmp_path, drop="blk.1.ffn_up.weight")
     with pytest.raises(UserError, match=r"holds no tensor 'model\.layers\.1\.mlp\.up_proj\.weight"):

@@ -82,6 +82,20 @@ def read_table(file: Path) -> GgufTable:
     return GgufTable(file, architecture, entries)
 
 
+def check_layers(table: GgufTable, config: Any) -> None:
+    """Refuse metadata that promise more layers than the file can hold.
+
+    Raises:
+        UserError: before a model of that many layers is built.
+    """
+    layers = getattr(config, "num_hidden_layers", None) or 0
+    if layers > len(table.entries):
+        raise UserError(
+            f"model.source.gguf_file: {str(table.file)!r} names {layers} layers and holds "
+            f"{len(table.entries)} tensors; the file is damaged, copy or download it again"
+        )
+
+
 def gguf_tensors(table: GgufTable, skeleton: nn.Module) -> dict[str, LazyTensor] | str:
     """Lazy tensors under the model's names, float32 when read.
 

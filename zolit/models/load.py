@@ -12,7 +12,7 @@ from transformers import GenerationConfig
 
 from zolit.compat import GgufConfig, cached_file
 from zolit.errors import UserError
-from zolit.models.gguf import gguf_tensors, read_table
+from zolit.models.gguf import check_layers, gguf_tensors, read_table
 from zolit.models.prepare import Preparation
 from zolit.models.shards import LazyTensor, safetensors
 from zolit.models.source import ModelSource
@@ -59,6 +59,8 @@ def _one_by_one(
     # First, as it says best what is wrong with a damaged file.
     table = None if source.gguf_file is None else read_table(_gguf_file(source))
     config = source.load_config()
+    if table is not None:
+        check_layers(table, config)
     reason = _whole(source, config)
     if reason is not None:
         return reason

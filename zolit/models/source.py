@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from huggingface_hub.errors import StrictDataclassError
+
 from zolit.errors import NotFetchedError, UserError
 
 Kind = Literal["causal", "masked"]
@@ -120,6 +122,12 @@ class ModelSource:
             raise NotFetchedError(
                 f"model.source.path: no {what} could be read from {self.path!r} ({reason}); give a "
                 "folder saved by save_pretrained or a hub name, and check the network."
+            ) from error
+        except StrictDataclassError as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"model.source.path: the {what} of {self.path!r} is not valid ({reason}); give the "
+                "one that belongs to the checkpoint."
             ) from error
 
 

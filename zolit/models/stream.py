@@ -238,13 +238,13 @@ def check_report(report: Mapping[str, Any], origin: str) -> None:
 def _missing(names: list[str], origin: str) -> UserError:
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return UserError(
-        f"model.source: {origin!r} holds no tensor {names[0]!r}{more}, which its config.json asks "
-        "for; copy or download the whole checkpoint, or give the config.json that belongs to it"
+        f"model.source: {origin!r} holds no tensor {names[0]!r}{more}, which its configuration "
+        "asks for; copy or download the whole checkpoint with the configuration that belongs to it"
     )
 
 
 def _wrong_shape(name: str, got: Any, expected: Any, origin: str) -> UserError:
     return UserError(
         f"model.source: tensor {name!r} of {origin!r} has shape {list(got)}, the model expects "
-        f"{list(expected)}; give the config.json that belongs to the checkpoint"
+        f"{list(expected)}; give the checkpoint with the configuration that belongs to it"
     )
