@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -14,6 +15,7 @@ from zolit.compat import GgufConfig, cached_file
 from zolit.errors import UserError
 from zolit.models.gguf import check_layers, gguf_tensors, read_table
 from zolit.models.prepare import Preparation
+from zolit.models.quantized import contents, pickles_refused, take_declared
 from zolit.models.shards import LazyTensor, safetensors
 from zolit.models.source import ModelSource
 from zolit.models.stream import check_report, stream
@@ -61,8 +63,14 @@ def _one_by_one(
     config = source.load_config()
     if table is not None:
         check_layers(table, config)
+    form = take_declared(config, source, preparation.quantizer)
     reason = _whole(source, config)
     if reason is not None:
+        if form is not None:
+            raise UserError(
+                f"model.source: the quantized layers of {source.path!r} cannot be kept, because "
+                f"{reason}; give the quantized checkpoint alone"
+            )
         return reason
     skeleton = _skeleton(source, config, dtype)
     plan = preparation.plan(skeleton)
@@ -72,7 +80,12 @@ def _one_by_one(
         else gguf_tensors(table, skeleton)
     )
     if isinstance(tensors, str):
+        if form is not None:
+            raise pickles_refused(source.resolved_path())
         return tensors
+    if form is not None:
+        found = contents(form, skeleton, tensors, dtype)
+        preparation, tensors = replace(preparation, quantizer=found.quantizer), found.tensors
     model = stream(preparation, plan, skeleton, tensors, dtype, source.resolved_path())
     _describe(model, source)
     return model

@@ -1,5 +1,7 @@
 """Weights of codebook vectors (AQLM, arXiv 2401.06118), kept as indices."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,6 +24,8 @@ class CodebookWeight(StoredWeight):
         codebooks: ``[codebooks, size, group]`` float.
         scale: ``[rows, 1]`` float32.
     """
+
+    codes_move: ClassVar[bool] = False
 
     def __init__(self, codes: Tensor, codebooks: Tensor, scale: Tensor) -> None:
         self.codes, self.codebooks, self.scale = codes, codebooks, scale

@@ -11,7 +11,7 @@ A layer of N rows and K columns, M codebooks of 2**B vectors of g columns, has
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -28,7 +28,10 @@ class AqlmFormat:
         codebooks: vectors that are summed.
         bits: of an index, at most 16.
         group: columns of a vector: a divisor of 32.
+        mark: the tensor that tells a layer of this format.
     """
+
+    mark: ClassVar[str] = "codebooks"
 
     codebooks: int
     bits: int

@@ -8,8 +8,8 @@ from zolit.models.formats.gptq import GptqFormat, gptq_format
 
 Format = GptqFormat | AqlmFormat
 
-MARKS = {"gptq": "qweight", "aqlm": "codebooks"}
-"""The tensor of a layer that tells each format."""
+METHODS = ("gptq", "aqlm")
+"""Methods that zolit reads, as config.json names them."""
 
 
 def declared_format(config: dict[str, Any], file: str) -> Format:
@@ -29,6 +29,6 @@ def declared_format(config: dict[str, Any], file: str) -> Format:
         return aqlm_format(config, file)
     raise UserError(
         f"model.source: quantization_config of {file!r} has quant_method={method!r}, expected "
-        f"one of {', '.join(MARKS)}; give such a checkpoint, or the float model and one of "
+        f"one of {', '.join(METHODS)}; give such a checkpoint, or the float model and one of "
         "zolit's own quantizers"
     )

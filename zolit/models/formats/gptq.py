@@ -15,7 +15,7 @@ columns (inputs) in G groups has
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -37,7 +37,10 @@ class GptqFormat:
         group_size: columns that share a scale, -1 for all of them.
         zeros_less_one: whether stored zero points are one too small (``checkpoint_format: gptq``,
             the first format; ``gptq_v2`` stores them as they are).
+        mark: the tensor that tells a layer of this format.
     """
+
+    mark: ClassVar[str] = "qweight"
 
     bits: int
     group_size: int
