@@ -19,6 +19,7 @@ from lightning.pytorch.demos.boring_classes import BoringDataModule, BoringModel
 
 from zolit.callbacks import Progress, RunReport
 from zolit.cli import main, run
+from zolit.journal import read_journal
 from zolit.models.source import ModelSource
 
 
@@ -48,7 +49,8 @@ def summary(folder: Path) -> dict[str, Any]:
 def test_run_folder(finished: tuple[Path, str]) -> None:
     folder, printed = finished
     names = {path.name for path in folder.iterdir()}
-    assert names == {"config.yaml", "metrics.csv", "summary.json", "curves.png", "checkpoints"}
+    files = {"config.yaml", "journal.bin", "metrics.csv", "summary.json", "curves.png"}
+    assert names == {*files, "checkpoints"}
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     for text in ("zero-shot: test accuracy", "step 3/3", "ms/step", "fine-tuned", "peak memory"):
         assert text in printed
@@ -205,7 +207,11 @@ def test_the_global_generator_is_left_alone(
 
 @pytest.mark.parametrize(
     ("sent", "code", "status"),
-    [(signal.SIGINT, 130, "interrupted"), (signal.SIGKILL, -signal.SIGKILL, None)],
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "interrupted"),
+        (signal.SIGKILL, -signal.SIGKILL, None),
+    ],
 )
 def test_a_stopped_run_keeps_its_rows(
     sent: signal.Signals,
@@ -239,8 +245,16 @@ def test_a_stopped_run_keeps_its_rows(
     with metrics.open(encoding="utf-8") as file:
         assert sum(row["train_loss"] != "" for row in csv.DictReader(file)) >= 4
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
+    journal = read_journal(tmp_path / "run" / "journal.bin")
+    assert journal.fault is None
+    assert journal.end >= 4
     if status is not None:
-        assert summary(tmp_path / "run")["status"] == status
+        told = summary(tmp_path / "run")
+        assert told["status"] == status
+        # The step that the signal came in was finished, and is the last one everywhere.
+        assert told["steps"] == journal.end
+        again = "zolit fit --config run/config.yaml --resume run"
+        assert f"zolit: stopped after step {journal.end}; go on with: {again}" in errors
 
 
 def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,10 +1,11 @@
 """``zolit fit | validate | test | predict | estimate``."""
 
+import errno
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, NoReturn, TypeVar, get_type_hints
 
 # Read by tqdm when it is imported: a bar appears only for what takes longer than this many
 # seconds, such as a download, and not for each file that is opened.
@@ -12,6 +13,7 @@ os.environ.setdefault("TQDM_DELAY", "5")
 
 import lightning as L
 from jsonargparse import ArgumentError, Namespace
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
@@ -19,12 +21,17 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from rich.console import Console
 
-from zolit.callbacks import Progress, RunReport
+from zolit.callbacks import Journal, Progress, RunReport, StopBetweenSteps, StopRequested
 from zolit.cli_errors import COMMANDS, explain, read_given, user_error_behind
 from zolit.cli_estimate import Trainer, print_estimate
+from zolit.cli_resume import Resumption, resume_command
 from zolit.cli_table import result_table, write_predictions
 from zolit.compat import quiet_libraries
 from zolit.errors import UserError
+from zolit.journal import commands
+from zolit.journal.checkpoints import FileCheckpoints
+from zolit.metrics_file import write_rows
+from zolit.module import ZeroOrderModule
 from zolit.run_folder import RunFolder, RunOptions, write_atomically
 
 TRAINER_DEFAULTS = {
@@ -36,6 +43,9 @@ TRAINER_DEFAULTS = {
     # Buffers made while evaluating are written to while fitting, which inference mode forbids.
     "inference_mode": False,
 }
+
+_DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_Kind = TypeVar("_Kind")
 
 
 class ZolitCLI(LightningCLI):
@@ -62,6 +72,8 @@ class ZolitCLI(LightningCLI):
         self.default_datamodule = default_datamodule
         self.given = read_given(sys.argv[1:] if args is None else args)
         no_exit = {"exit_on_error": False}
+        others = (f"zolit {name} --help: {what}" for name, what in commands.COMMANDS.items())
+        epilog = f"Further commands: {' '.join(others)}"
         super().__init__(
             model_class,
             L.LightningDataModule,
@@ -71,7 +83,11 @@ class ZolitCLI(LightningCLI):
             trainer_defaults=dict(TRAINER_DEFAULTS),
             seed_everything_default=False,
             auto_configure_optimizers=False,
-            parser_kwargs={**no_exit, **{command: dict(no_exit) for command in COMMANDS}},
+            parser_kwargs={
+                "epilog": epilog,
+                **no_exit,
+                **{command: dict(no_exit) for command in COMMANDS},
+            },
             args=args,
         )
 
@@ -81,6 +97,9 @@ class ZolitCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_class_arguments(RunOptions, "run")
+        parser.add_argument(
+            "--resume", type=str | None, default=None, help="Folder of a run to go on with (fit)."
+        )
         name = f"{self.default_datamodule.__module__}.{self.default_datamodule.__qualname__}"
         parser.set_defaults({"data": {"class_path": name}})
         # Any data module with an argument `source` is told which model reads its text.
@@ -100,6 +119,15 @@ class ZolitCLI(LightningCLI):
         if config.run.run_dir is None:
             stem = Path(self.given.configs[-1]).stem if self.given.configs else self.command
             config.run.run_dir = str(Path("runs") / stem)
+        if config.resume is not None:
+            if self.command != "fit" or config.ckpt_path is not None:
+                raise UserError(
+                    f"resume: got {config.resume!r} beside {self.command} or ckpt_path; it goes "
+                    "with zolit fit alone, which takes the run's own checkpoints"
+                )
+            if not config.run.journal:
+                raise UserError("resume: needs the journal; leave out --run.journal=false")
+            config.run.run_dir = config.resume
         path = config.ckpt_path
         if path is not None and path not in ("best", "last") and not Path(path).exists():
             raise UserError(f"ckpt_path: got {path!r}, expected a checkpoint file of a run.")
@@ -111,7 +139,9 @@ class ZolitCLI(LightningCLI):
         config = self.config[self.command]
         self.folder = RunFolder(config.run.run_dir, config.run.overwrite)
         self._keeps_run = self.command == "fit" and not config.trainer.fast_dev_run
-        if self._keeps_run:
+        if self._keeps_run and config.resume is not None:
+            self.folder.check_resumable()
+        elif self._keeps_run:
             self.folder.check()
 
     def instantiate_classes(self) -> None:
@@ -147,7 +177,12 @@ class ZolitCLI(LightningCLI):
             return
         options: RunOptions = self.config_init[self.command].run
         tests = is_overridden("test_dataloader", datamodule, L.LightningDataModule)
-        if options.zero_shot and tests:
+        if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            self.trainer.strategy.checkpoint_io = FileCheckpoints()
+        resumed = None
+        if self.config.fit.resume is not None:
+            resumed = Resumption(self.folder, self._one(Journal), options.salvage)
+        if options.zero_shot and tests and not (resumed and resumed.zero_shot):
             loggers, self.trainer.loggers = self.trainer.loggers, []  # they would make folders
             self._test(model, datamodule, None)
             self.trainer.loggers = loggers
@@ -157,13 +192,22 @@ class ZolitCLI(LightningCLI):
         datamodule.setup("fit")
         model.configure_model()
         model.configure_optimizers()
-        self.folder.create()
+        if resumed is None:
+            self.folder.create()
+            if (journal := self._one(Journal)) is not None:
+                journal.claim(self.folder.path)
+        else:
+            config = self._config_text()
+            kwargs["ckpt_path"] = resumed.prepare(self.trainer, self.model, datamodule, config)
         try:
-            self._fit(model, datamodule, **kwargs)
+            self._fit(model, datamodule, resumed, **kwargs)
         except UserError:
             if self.trainer.global_step == 0:
                 self.folder.discard()
             raise
+        stop = self._one(StopBetweenSteps)
+        if stop is not None and stop.requested is not None:
+            raise StopRequested(stop.requested, self.trainer.global_step)
         if options.test_after_fit and tests:
             self._test(model, datamodule, self._best_checkpoint())
         self._print_report()
@@ -185,20 +229,43 @@ class ZolitCLI(LightningCLI):
         print_estimate(self.trainer, model, datamodule, options, json)
 
     def _fit(
-        self, model: L.LightningModule, datamodule: L.LightningDataModule, **kwargs: Any
+        self,
+        model: L.LightningModule,
+        datamodule: L.LightningDataModule,
+        resumed: Resumption | None,
+        **kwargs: Any,
     ) -> None:
         for logger in self.trainer.loggers:
             if isinstance(logger, CSVLogger):
                 _ = logger.experiment  # takes an empty folder for granted, so before our files
-        text = self._parser("fit").dump(self.config.fit, skip_none=False)
+                if resumed is not None:
+                    write_rows(logger, resumed.rows)
+        if resumed is not None and (report := self._one(RunReport)) is not None:
+            report.take_up(resumed.zero_shot, resumed.rows, resumed.steps_after)
+        text = self._config_text()
         write_atomically(self.folder.config, text)
+        if (journal := self._one(Journal)) is not None:
+            journal.config = text
         try:
             self.trainer.fit(model, datamodule=datamodule, **kwargs)
         except SystemExit as stop:
             # Lightning turns Ctrl-C into an exit of its own.
+            if isinstance(stop.__context__, StopRequested):
+                step, again = stop.__context__.step, resume_command(self.folder.path)
+                print(f"zolit: stopped after step {step}; go on with: {again}", file=sys.stderr)
+                raise stop.__context__ from None
             if self.trainer.interrupted:
                 raise KeyboardInterrupt from stop
             raise
+
+    def _config_text(self) -> str:
+        config = self.config.fit.clone()
+        config.resume = None
+        return str(self._parser("fit").dump(config, skip_none=False))
+
+    def _one(self, kind: type[_Kind]) -> _Kind | None:
+        """The trainer's callback of a kind, None without one."""
+        return next((one for one in self.callbacks if isinstance(one, kind)), None)
 
     def _test(
         self, model: L.LightningModule, datamodule: L.LightningDataModule, path: str | None
@@ -215,9 +282,8 @@ class ZolitCLI(LightningCLI):
         return getattr(self.trainer.checkpoint_callback, "best_model_path", "") or None
 
     def _print_report(self) -> None:
-        reports = [one for one in self.callbacks if isinstance(one, RunReport)]
-        if reports and self.trainer.is_global_zero:
-            summary = reports[0].summary(self.trainer, self.model)
+        if (report := self._one(RunReport)) is not None and self.trainer.is_global_zero:
+            summary = report.summary(self.trainer, self.model)
             Console().print(result_table(summary, str(self.folder.path)))
 
     def _csv_logger(self) -> Logger:
@@ -230,6 +296,10 @@ class ZolitCLI(LightningCLI):
         if config.enable_progress_bar is not False and not config.barebones:
             callbacks.append(Progress())
         if self._keeps_run:
+            journal = self.config_init[self.command].run.journal
+            if journal and isinstance(self.model, ZeroOrderModule):
+                callbacks.append(Journal(str(self.folder.path)))
+            callbacks.append(StopBetweenSteps())
             callbacks.append(RunReport(str(self.folder.path)))
             if config.enable_checkpointing is not False and not config.barebones:
                 callbacks.append(
@@ -238,6 +308,8 @@ class ZolitCLI(LightningCLI):
                         filename="best",
                         monitor="val_accuracy",
                         mode="max",
+                        # A run that is resumed may meet the file of a validation it makes again.
+                        enable_version_counter=False,
                     )
                 )
                 # A second one, as `save_last` would only save where the best one does.
@@ -275,11 +347,7 @@ def run(
     """Parse, run, and hand back the finished command; errors are raised."""
     from zolit.datamodules import PromptDataModule
 
-    if model_class is None:
-        from zolit.module import ZeroOrderModule
-
-        model_class = ZeroOrderModule
-    return ZolitCLI(model_class, PromptDataModule, args)
+    return ZolitCLI(model_class or ZeroOrderModule, PromptDataModule, args)
 
 
 def main(args: list[str] | None = None, model_class: type[L.LightningModule] | None = None) -> None:
@@ -296,12 +364,25 @@ def main(args: list[str] | None = None, model_class: type[L.LightningModule] | N
     # A user's own strategies stand beside the configuration. Last, so that they shadow nothing.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
+    given = sys.argv[1:] if args is None else args
     try:
-        run(model_class, args)
+        if given and given[0] in commands.COMMANDS:
+            commands.run(given)
+        else:
+            run(model_class, args)
     except UserError as error:
         _refuse(str(error))
     except MisconfigurationException as error:
         _refuse(f"trainer: {error}")
+    except OSError as error:
+        if error.errno not in _DISK_FAULTS:
+            raise
+        _refuse(
+            f"{error.filename or 'a file of the run'} cannot be written ({error.strerror}); make "
+            "room, then go on with the run by --resume"
+        )
+    except StopRequested as stop:
+        sys.exit(128 + stop.signal)
     except KeyboardInterrupt:
         print("zolit: interrupted", file=sys.stderr)
         sys.exit(130)

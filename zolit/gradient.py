@@ -39,3 +39,22 @@ class ProjectedGradient:
 
     def __len__(self) -> int:
         return self.keys.numel()
+
+
+@dataclass(frozen=True)
+class TakenStep:
+    """An optimizer step that was made: with the weights before it, all that follows from it.
+
+    Attributes:
+        step: its number, from 0.
+        rates: learning rate of each parameter group.
+        gradient: what was stepped on; empty if every query was skipped.
+        skipped: queries skipped since the run began.
+        skipped_in_row: of them, how many just before the next query.
+    """
+
+    step: int
+    rates: tuple[float, ...]
+    gradient: ProjectedGradient
+    skipped: int
+    skipped_in_row: int

@@ -11,7 +11,8 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from zolit.errors import UserError
-from zolit.gradient import ProjectedGradient
+from zolit.gradient import ProjectedGradient, TakenStep
+from zolit.journal.position import mended_loop_state
 from zolit.kernels.dispatch import Preference
 from zolit.models.blocks import compile_blocks
 from zolit.models.checkpoint import (
@@ -120,6 +121,8 @@ class ZeroOrderModule(L.LightningModule):
         self.model: nn.Module | None = None
         self.pairable = True
         self.skipped_queries = 0
+        self.taken: TakenStep | None = None
+        """The last step made; the journal writes it down."""
         self._skipped_in_row = 0
         self._pending: _Pending | None = None
         self._metrics: dict[str, tuple[MeanMetric, MulticlassAccuracy]] = {}
@@ -155,6 +158,11 @@ class ZeroOrderModule(L.LightningModule):
         if self.model is None:
             raise RuntimeError("the model is not loaded yet; call configure_model() first")
         return self.model
+
+    @property
+    def between_steps(self) -> bool:
+        """Whether no step is half made, with some of its micro-batches still to come."""
+        return self._pending is None
 
     @property
     def weights(self) -> list[PerturbedWeight]:
@@ -219,8 +227,11 @@ class ZeroOrderModule(L.LightningModule):
         keys = torch.tensor([signed(key) for key in pending.keys])[finite]
         rounding_key = fold(self.seed, _ROUNDING, self.global_step)
         gradient = ProjectedGradient(keys, values[finite], rounding_key)
+        optimizer, step = self.optimizers(), self.global_step
+        rates = tuple(float(group["lr"]) for group in optimizer.param_groups)  # type: ignore[union-attr]
         # Through Lightning's wrapper: only so do global_step and max_steps advance.
-        self.optimizers().step(gradient=gradient)  # type: ignore[union-attr]
+        optimizer.step(gradient=gradient)  # type: ignore[union-attr]
+        self.taken = TakenStep(step, rates, gradient, self.skipped_queries, self._skipped_in_row)
         scheduler = self.lr_schedulers()
         if scheduler is not None:
             scheduler.step()  # type: ignore[union-attr]
@@ -281,6 +292,10 @@ class ZeroOrderModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["zolit_fingerprint"] = fingerprint(self.network)
         checkpoint["zolit_skipped_queries"] = self.skipped_queries
+        checkpoint["zolit_skipped_in_row"] = self._skipped_in_row
+        if "loops" in checkpoint:
+            fit_loop = checkpoint["loops"]["fit_loop"]
+            checkpoint["loops"]["fit_loop"] = mended_loop_state(fit_loop)
         checkpoint["zolit_estimator"] = self.estimator.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -289,6 +304,7 @@ class ZeroOrderModule(L.LightningModule):
             raise UserError("ckpt_path: the file is not a checkpoint of zolit; give one of a run's")
         check_fingerprint(fingerprint(self.network), theirs)
         self.skipped_queries = checkpoint["zolit_skipped_queries"]
+        self._skipped_in_row = checkpoint.get("zolit_skipped_in_row", 0)
         self.estimator.load_state_dict(checkpoint.get("zolit_estimator", {}))
 
 

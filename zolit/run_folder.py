@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zolit.errors import UserError
+from zolit.journal.writer import is_written
 
 
 @dataclass(frozen=True)
@@ -17,12 +18,16 @@ class RunOptions:
         run_dir: folder of the run: config.yaml, metrics.csv, summary.json, curves.png and
             checkpoints/. By default ``runs/`` and the name of the last config file.
         overwrite: replace an earlier run in that folder instead of refusing it.
+        journal: write every step down, so that the run can be resumed and replayed.
+        salvage: resume from the intact part of a damaged journal instead of refusing it.
         zero_shot: measure the untuned model on the test rows before fitting.
         test_after_fit: measure the best checkpoint on the test rows after fitting.
     """
 
     run_dir: str | None = None
     overwrite: bool = False
+    journal: bool = True
+    salvage: bool = False
     zero_shot: bool = True
     test_after_fit: bool = True
 
@@ -42,6 +47,7 @@ class RunFolder:
         self.metrics = self.path / "metrics.csv"
         self.summary = self.path / "summary.json"
         self.curves = self.path / "curves.png"
+        self.journal = self.path / "journal.bin"
         self.checkpoints = self.path / "checkpoints"
         self._made: Path | None = None
 
@@ -69,8 +75,26 @@ class RunFolder:
         if occupied and not self.overwrite:
             raise UserError(
                 f"run.run_dir: got {str(self.path)!r}, which is not empty; name another folder, "
-                "or replace the run in it with --run.overwrite=true."
+                "go on with the run in it by --resume, or replace it with --run.overwrite=true."
             )
+        self._refuse_if_written()
+
+    def check_resumable(self) -> None:
+        """Whether a run in the folder can be gone on with.
+
+        Raises:
+            UserError: there is no run, another process is writing to it, or it cannot be written.
+        """
+        if not self.journal.is_file() and not self.config.is_file():
+            raise UserError(
+                f"resume: {str(self.path)!r} holds no run; give the folder that --run.run_dir named"
+            )
+        try:
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self._refuse_if_written()
 
     def create(self) -> None:
         """Make the folder; with ``overwrite``, remove what an earlier run left, and only that.
@@ -83,7 +107,7 @@ class RunFolder:
             if not self.path.exists():
                 self._made = self._first_missing()
                 self.path.mkdir(parents=True)
-            for old in (self.config, self.metrics, self.summary, self.curves):
+            for old in (self.journal, self.config, self.metrics, self.summary, self.curves):
                 old.unlink(missing_ok=True)
             if self.checkpoints.exists():
                 shutil.rmtree(self.checkpoints)
@@ -101,6 +125,13 @@ class RunFolder:
         while not missing.parent.exists():
             missing = missing.parent
         return missing
+
+    def _refuse_if_written(self) -> None:
+        if is_written(self.journal):
+            raise UserError(
+                f"run.run_dir: got {str(self.path)!r}, which another process is writing to; wait "
+                "until it has ended, or name another folder."
+            )
 
     def _unwritable(self, error: OSError) -> UserError:
         return UserError(

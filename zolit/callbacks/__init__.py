@@ -1,7 +1,17 @@
 """Ordinary Lightning callbacks: progress and the report of a run."""
 
+from zolit.callbacks.journal import Journal
 from zolit.callbacks.peak_memory import peak_memory, reset_peak_memory
 from zolit.callbacks.progress import Progress
 from zolit.callbacks.run_report import RunReport
+from zolit.callbacks.stop import StopBetweenSteps, StopRequested
 
-__all__ = ["Progress", "RunReport", "peak_memory", "reset_peak_memory"]
+__all__ = [
+    "Journal",
+    "Progress",
+    "RunReport",
+    "StopBetweenSteps",
+    "StopRequested",
+    "peak_memory",
+    "reset_peak_memory",
+]

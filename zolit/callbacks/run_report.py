@@ -5,7 +5,7 @@ import math
 import platform
 import statistics
 import time
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from lightning.pytorch.callbacks import Callback
 
 from zolit.callbacks.curves import draw_curves
 from zolit.callbacks.peak_memory import memory_kind, peak_memory, reset_peak_memory
+from zolit.journal.environment import library_versions
+from zolit.metrics_file import Row
 from zolit.run_folder import RunFolder, write_atomically
 
-_PACKAGES = ("zolit", "torch", "torchao", "transformers", "lightning")
 _CURVES = ("train_loss", "val_loss", "val_accuracy")
 
 
@@ -47,6 +48,23 @@ class RunReport(Callback):
         self._started = 0.0
         self._seconds = 0.0
         self._peak = 0
+
+    def take_up(
+        self, zero_shot: dict[str, float], rows: list[Row], steps: Callable[[int], int]
+    ) -> None:
+        """Go on with the report of a run that was interrupted.
+
+        Args:
+            zero_shot: metrics of its test before fitting.
+            rows: of its metrics.csv.
+            steps: optimizer steps made after so many batches.
+        """
+        self.zero_shot = zero_shot
+        for row in rows:
+            step = steps(int(row["step"]) + 1)
+            self._append(step, row, *_CURVES)
+            if "step_ms" in row:
+                self._step_ms.append(row["step_ms"])
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._status = "running"
@@ -111,7 +129,7 @@ class RunReport(Callback):
             "memory": memory_kind(),
             "device": str(pl_module.device),
             "seed": getattr(pl_module, "seed", None),
-            "versions": {"python": platform.python_version(), **_versions()},
+            "versions": {"python": platform.python_version(), **library_versions()},
         }
 
     def write(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -144,13 +162,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _finite(one) for name, one in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
-    return found

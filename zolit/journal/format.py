@@ -124,6 +124,8 @@ class Header:
         fingerprint: of the model (`zolit.models.checkpoint.fingerprint`).
         data: what the order of the rows follows from; empty where it is not known.
         environment: library versions, device, threads.
+        step: steps that the start weights had behind them; 0 but after a checkpoint.
+        checkpoint: path of the checkpoint that the run started from; empty for none.
     """
 
     config: str
@@ -132,6 +134,8 @@ class Header:
     fingerprint: dict[str, Any]
     data: dict[str, Any]
     environment: dict[str, Any]
+    step: int = 0
+    checkpoint: str = ""
 
 
 def checksum(data: bytes, chain: int = 0) -> int:
@@ -183,8 +187,10 @@ def decode_header(text: bytes) -> Header:
     if set(found) != set(types):
         raise FormatError("the header lacks a field or has another one")
     for name, kind in types.items():
-        if not isinstance(found[name], str if kind is str else dict):
+        if type(found[name]) is not (kind if isinstance(kind, type) else dict):
             raise FormatError(f"the header's field {name} has another type")
+    if found["step"] < 0:
+        raise FormatError("the header's field step is negative")
     if not all(isinstance(one, str) for one in found["weights"].values()):
         raise FormatError("the header's field weights has another type")
     return Header(**found)

@@ -31,7 +31,7 @@ class Fault:
     Attributes:
         offset: the first byte of what is damaged.
         record: its number among the records, from 0; None in the header.
-        steps: optimizer steps before it.
+        steps: number of the optimizer step before it, counted from 1.
         reason: why it is not believed.
     """
 
@@ -42,7 +42,7 @@ class Fault:
 
     def __str__(self) -> str:
         what = "the header" if self.record is None else f"record {self.record}"
-        return f"{what} at byte {self.offset}, after {self.steps} intact steps: {self.reason}"
+        return f"{what} at byte {self.offset}, after step {self.steps}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,14 @@ class Contents:
     fault: Fault | None
 
     @property
+    def end(self) -> int:
+        """Steps that the weights have behind them at the end of the journal."""
+        first = 0 if self.header is None else self.header.step
+        return first + len(self.steps)
+
+    @property
     def steps(self) -> list[Step]:
-        """The optimizer steps, in order; number k stands at place k."""
+        """The optimizer steps, in order."""
         return [record for record in self.records if isinstance(record, Step)]
 
 
@@ -117,7 +123,7 @@ def _read(file: BinaryIO, size: int) -> Contents:
         return contents(None, Fault(0, None, 0, str(error)))
     offsets.append(file.tell())
     chains.append(chain)
-    steps = 0
+    steps = header.step
     while offsets[-1] < size:
         try:
             head = _take(file, HEAD_BYTES)

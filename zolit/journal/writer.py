@@ -85,9 +85,9 @@ class JournalWriter:
         Raises:
             UserError: if the file cannot be written.
         """
-        place, seen = 0, 0
-        while seen < steps:
-            seen += isinstance(contents.records[place], Step)
+        place, made = 0, contents.end - len(contents.steps)
+        while made < steps:
+            made += isinstance(contents.records[place], Step)
             place += 1
         self._offset, self._chain = contents.offsets[place], contents.chains[place]
         ends = zip(contents.offsets[place + 1 :], contents.chains[place + 1 :], strict=True)

@@ -1,0 +1,178 @@
+"""Kill a run with SIGKILL at random moments, resume it each time, and compare its end.
+
+A tiny model is fine-tuned by the command line; each attempt is a process of its own, forked from
+this one so that it need not import everything again. Whenever a run has reached its end in spite of
+the kills, its journal and its weights must be those of a run that nothing disturbed.
+
+    python benchmarks/kill.py --kills 100
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import torch
+import transformers as hf
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from zolit.cli import main
+from zolit.journal import Contents, Weights, read_journal
+
+FILMS = [f"film {n} is {'bright and short' if n % 2 else 'dull and long'}" for n in range(48)]
+
+
+def make_model(folder: Path) -> None:
+    """A random two-layer Llama with a token for each word."""
+    words = sorted({*" ".join([*FILMS, "Review : Sentiment : negative positive"]).split()})
+    vocabulary = {word: n for n, word in enumerate(["<s>", "</s>", "<unk>", *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))  # noqa: S106
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>", "unk_token": "<unk>"}
+    hf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+    config = hf.LlamaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+    )
+    torch.manual_seed(0)
+    hf.LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def recipe(folder: Path, steps: int) -> list[str]:
+    """Arguments of ``zolit fit``: error feedback, a schedule, short epochs, many checkpoints."""
+    rows = folder / "films.csv"
+    lines = [f"{text},{'fresh' if n % 2 else 'rotten'}" for n, text in enumerate(FILMS)]
+    rows.write_text("\n".join(["text,category", *lines]) + "\n", encoding="utf-8")
+    schedule = "--model.lr_scheduler"
+    return [
+        *("fit", "--model.source.path", str(folder / "model"), "--model.dtype", "float32"),
+        *("--model.quantizer", "Int8", "--model.quantizer.keep_error", "true"),
+        *("--model.perturber", "CodePerturber", "--model.kernels", "reference"),
+        *("--model.optimizer", "ZOSGD", "--model.optimizer.lr", "30"),
+        *("--model.optimizer.error_feedback", "true"),
+        *(schedule, "torch.optim.lr_scheduler.StepLR", f"{schedule}.step_size", "50"),
+        *("--data.task", "rotten_tomatoes", "--data.rows", "FileRows"),
+        *("--data.rows.path", str(rows), "--data.train_size", "20"),
+        *("--data.validation_size", "8", "--data.test_size", "8", "--data.batch_size", "4"),
+        *("--trainer.max_steps", str(steps), "--trainer.val_check_interval", "7"),
+        *("--trainer.check_val_every_n_epoch", "null"),
+        *("--run.zero_shot", "false", "--run.test_after_fit", "false"),
+    ]
+
+
+def attempt(args: list[str], log: Path) -> int:
+    """Start the command in a process of its own; its number."""
+    child = os.fork()
+    if child:
+        return child
+    with log.open("a", encoding="utf-8") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    code = 1
+    try:
+        main(args)
+        code = 0
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def ended(contents: Contents) -> bool:
+    marks = [record for record in contents.records if isinstance(record, Weights)]
+    return bool(marks) and marks[-1].final
+
+
+def same_end(one: Path, two: Path) -> bool:
+    """Whether two runs made the same steps, with the same weights at each digest and at the end."""
+    mine, theirs = (read_journal(folder / "journal.bin") for folder in (one, two))
+    digests = [
+        {(r.step, r.digest) for r in contents.records if isinstance(r, Weights)}
+        for contents in (mine, theirs)
+    ]
+    saved = [
+        torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for folder in (one, two)
+    ]
+    equal = all(torch.equal(tensor, saved[1][name]) for name, tensor in saved[0].items())
+    return mine.steps == theirs.steps and digests[0] == digests[1] and equal
+
+
+def main_loop(folder: Path, kills: int, steps: int, seed: int) -> dict[str, object]:
+    make_model(folder / "model")
+    base = recipe(folder, steps)
+    log = folder / "log.txt"
+    whole = folder / "whole"
+    began = time.perf_counter()
+    _, status = os.waitpid(attempt([*base, "--run.run_dir", str(whole)], log), 0)
+    seconds = time.perf_counter() - began
+    if status:
+        raise SystemExit(f"the undisturbed run failed:\n{log.read_text(encoding='utf-8')}")
+    draw = random.Random(seed)  # noqa: S311
+    moments: Counter[str] = Counter()
+    done = runs = lost = 0
+    while done < kills:
+        run, end, salvage = folder / f"run{runs}", 0, False
+        while True:
+            journal = run / "journal.bin"
+            args = [*base, "--run.salvage", str(salvage).lower()]
+            args += ["--resume", str(run)] if journal.exists() else ["--run.run_dir", str(run)]
+            if run.exists() and not journal.exists():
+                args += ["--run.overwrite", "true"]
+            child = attempt(args, log)
+            # A third of the kills fall anywhere, the others soon after the first new record.
+            killed = done < kills
+            if killed and draw.random() < 1 / 3:
+                time.sleep(draw.uniform(0, seconds / 2))
+            elif killed:
+                size = journal.stat().st_size if journal.exists() else 0
+                while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                    if journal.exists() and journal.stat().st_size > size:
+                        break
+                    time.sleep(0.001)
+                time.sleep(draw.uniform(0, seconds / 10))
+            if killed:
+                os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+            if not os.WIFSIGNALED(status) and os.WEXITSTATUS(status):
+                raise SystemExit(f"a resumed run failed:\n{log.read_text(encoding='utf-8')}")
+            done += os.WIFSIGNALED(status)
+            if not journal.exists():
+                moments["before the journal"] += 1
+                continue
+            contents = read_journal(journal)
+            salvage = contents.fault is not None
+            lost += contents.end < end
+            end = contents.end
+            if os.WIFSIGNALED(status):
+                part = any((run / "checkpoints").glob(".*.part"))
+                moment = "inside a record" if salvage else "inside a checkpoint" if part else ""
+                moments[moment or f"{'between' if end else 'before'} the steps"] += 1
+            if ended(contents):
+                break
+        if not same_end(run, whole):
+            raise SystemExit(f"{run} did not come to the same end")
+        runs += 1
+    return {"kills": done, "runs": runs, "steps_lost": lost, "moments": dict(moments)}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    torch.set_num_threads(1)  # a fork does not inherit the threads of a pool
+    with tempfile.TemporaryDirectory() as scratch:
+        print(json.dumps(main_loop(Path(scratch), given.kills, given.steps, given.seed)))

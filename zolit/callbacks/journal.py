@@ -1,0 +1,161 @@
+"""Writes down every step of a run, so that it can be taken up, replayed and checked."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
+from zolit.datamodules.epochs import ResumableLoader
+from zolit.errors import UserError
+from zolit.journal import Contents, Header, JournalWriter, Session, Step, Weights
+from zolit.journal.digest import digests, start_tensors, weights_digest, whole
+from zolit.journal.environment import environment
+from zolit.journal.format import Record
+from zolit.journal.position import position
+from zolit.models.checkpoint import fingerprint
+from zolit.module import ZeroOrderModule
+from zolit.run_folder import RunFolder
+
+
+class Journal(Callback):
+    """Keeps the journal of a run: start weights and journal together are the run (docs/runs.md).
+
+    Each optimizer step is a record of at most 64 bytes a query, in the hands of the operating
+    system before the next step begins. The file is locked while it is written. Modules other than
+    `ZeroOrderModule` have no journal.
+
+    Args:
+        run_dir: folder of the file; by default the trainer's ``default_root_dir``.
+        every_n_steps: steps between two waits for the disk. A process that is killed loses no
+            record in any case, a machine that loses power at most so many.
+
+    Attributes:
+        config: the configuration as YAML, written to the header.
+
+    Raises:
+        UserError: if another process writes to the folder, or the file cannot be written.
+    """
+
+    def __init__(self, run_dir: str | None = None, every_n_steps: int = 1) -> None:
+        if every_n_steps < 1:
+            raise UserError(f"every_n_steps must be at least 1, got {every_n_steps}")
+        self.run_dir = run_dir
+        self.every_n_steps = every_n_steps
+        self.config = ""
+        self._writer: JournalWriter | None = None
+        self._resumed: tuple[Contents, int, dict[str, Any]] | None = None
+        self._written = -1
+        self._digested = -1
+
+    def claim(self, run_dir: str | Path) -> None:
+        """Lock the journal of a folder, before anything else in it is written."""
+        if self._writer is None:
+            path = RunFolder(run_dir).journal
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = JournalWriter(path, self.every_n_steps)
+
+    def take_up(self, contents: Contents, steps: int, changes: dict[str, Any]) -> None:
+        """Go on with a journal instead of beginning one.
+
+        Args:
+            contents: of the folder's journal.
+            steps: steps that the weights will have behind them when fitting starts.
+            changes: options that differ from the run's, for the record.
+        """
+        self._resumed = (contents, steps, changes)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not isinstance(pl_module, ZeroOrderModule) or not trainer.is_global_zero:
+            return
+        if getattr(trainer, "fast_dev_run", False):
+            return
+        self.claim(self.run_dir or trainer.default_root_dir)
+        assert self._writer is not None  # noqa: S101  (claimed just now)
+        if self._resumed is not None:
+            contents, steps, changes = self._resumed
+            self._resumed = None
+            facts = {"environment": environment(pl_module), "changes": changes}
+            self._writer.take_up(contents, steps, Session(steps, facts))
+        else:
+            self._writer.begin(self._header(trainer, pl_module))
+
+    def _header(self, trainer: L.Trainer, module: ZeroOrderModule) -> Header:
+        loader = trainer.train_dataloader
+        found = digests(start_tensors(module.network))
+        return Header(
+            config=self.config,
+            weights=found,
+            whole=whole(found).hex(),
+            fingerprint=fingerprint(module.network),
+            data=loader.order() if isinstance(loader, ResumableLoader) else {},
+            environment=environment(module),
+            step=trainer.global_step,
+            checkpoint=str(Path(trainer.ckpt_path).resolve()) if trainer.ckpt_path else "",
+        )
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        if self._writer is None or not isinstance(pl_module, ZeroOrderModule):
+            return
+        taken = pl_module.taken
+        if taken is None or taken.step == self._written:
+            return  # a batch in the midst of a step
+        self._written = taken.step
+        mask = (1 << 64) - 1
+        record = Step(
+            step=taken.step,
+            rates=taken.rates,
+            keys=tuple(key & mask for key in taken.gradient.keys.tolist()),
+            values=tuple(taken.gradient.values.tolist()),
+            rounding_key=taken.gradient.rounding_key & mask,
+            position=position(trainer),
+            skipped=taken.skipped,
+            skipped_in_row=taken.skipped_in_row,
+        )
+        self._append(record)
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._digest(trainer, pl_module, final=False)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._digest(trainer, pl_module, final=True)
+        self.close()
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        self.close()
+
+    def _digest(self, trainer: L.Trainer, module: L.LightningModule, final: bool) -> None:
+        """Write what the weights are now, and wait for the disk."""
+        if self._writer is None or not isinstance(module, ZeroOrderModule):
+            return
+        if self._written + 1 != trainer.global_step or (
+            self._digested == trainer.global_step and not final
+        ):
+            return
+        self._digested = trainer.global_step
+        self._append(Weights(trainer.global_step, weights_digest(module.network), final))
+        self._writer.flush()
+
+    def _append(self, record: Record) -> None:
+        assert self._writer is not None  # noqa: S101  (callers return without one)
+        earlier = self._writer.append(record)
+        if earlier is not None:
+            what = "weights" if isinstance(record, Weights) else "losses"
+            rank_zero_warn(
+                f"step {record.step} was made again and gave other {what} than the journal says: "
+                "from here on this is another run than the one that was interrupted; for an equal "
+                "one use its configuration, libraries, threads and device"
+            )
+
+    def close(self) -> None:
+        """Let go of the file and its lock."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None

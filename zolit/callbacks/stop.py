@@ -1,0 +1,79 @@
+"""Ctrl-C and SIGTERM end a run between two steps."""
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+
+class StopRequested(KeyboardInterrupt):
+    """A signal asked the run to end, and the step it came in was finished.
+
+    Attributes:
+        signal: its number; the exit code of the process is 128 more.
+        step: steps that were made.
+    """
+
+    def __init__(self, signal: int, step: int) -> None:
+        super().__init__(signal, step)
+        self.signal, self.step = signal, step
+
+
+class StopBetweenSteps(Callback):
+    """Lets a step, or a batch of a validation, be finished before a signal ends the run.
+
+    A second Ctrl-C interrupts at once. The handlers that stood before come back with the end of
+    fitting.
+
+    Attributes:
+        requested: the signal that came, None so far.
+    """
+
+    def __init__(self) -> None:
+        self.requested: int | None = None
+        self._earlier: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return  # only the main thread may set handlers
+        # Lightning has set its own by now, which would end the process by an exception of its own.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._earlier[number] = signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.requested is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested = number
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        # Not at the end of a batch, whose figures are logged after the hooks.
+        if getattr(pl_module, "between_steps", True):
+            self._stop(trainer)
+
+    def on_validation_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        self._stop(trainer)
+
+    def _stop(self, trainer: L.Trainer) -> None:
+        if self.requested is not None:
+            raise StopRequested(self.requested, trainer.global_step)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._restore()
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        if not isinstance(exception, StopRequested):  # then the process is about to end
+            self._restore()
+
+    def _restore(self) -> None:
+        while self._earlier:
+            signal.signal(*self._earlier.popitem())

@@ -1,0 +1,161 @@
+"""``zolit replay`` and ``zolit verify``: commands on a run that fit nothing."""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from zolit.errors import UserError
+from zolit.journal.checkpoints import FileCheckpoints
+from zolit.journal.format import Header, Weights
+from zolit.journal.reader import Contents
+from zolit.journal.replay import Difference
+from zolit.journal.resume import checkpoint, load_start, newest_base, read_run
+from zolit.run_folder import RunFolder, write_atomically
+
+COMMANDS = {
+    "replay": "Rebuild the weights of a step of a run from its journal.",
+    "verify": "Check every record of a run's journal and the weights that they make.",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog}: {message}; see {self.prog} --help")
+
+
+def run(args: list[str]) -> None:
+    """Run one of `COMMANDS`.
+
+    Args:
+        args: the command and its arguments.
+
+    Raises:
+        UserError: if an argument is wrong, or the run is not what its journal says.
+    """
+    command, *rest = args
+    parser = _Parser(f"zolit {command}", description=COMMANDS[command], allow_abbrev=False)
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
+    parser.add_argument(
+        "--salvage", action="store_true", help="use the intact part of a damaged journal"
+    )
+    if command == "replay":
+        parser.add_argument("--until", type=int, help="number of steps; by default all")
+        parser.add_argument("--to", type=Path, required=True, help="folder for the checkpoint")
+        given = parser.parse_args(rest)
+        replay(given.run, given.until, given.to, given.salvage)
+    else:
+        parser.add_argument(
+            "--records", action="store_true", help="check the file only, without the model"
+        )
+        given = parser.parse_args(rest)
+        verify(given.run, given.records, given.salvage)
+
+
+def replay(run: Path, until: int | None, to: Path, salvage: bool) -> None:
+    """Write the checkpoint of a step, and the configuration beside it.
+
+    Args:
+        run: folder of the run.
+        until: steps; None for all.
+        to: folder, made if it does not exist.
+        salvage: use the intact part of a damaged journal.
+
+    Raises:
+        UserError: if there is no such step, or the weights differ from those of the run.
+    """
+    folder = RunFolder(run)
+    contents, header = _read(folder, salvage)
+    until = contents.end if until is None else until
+    if not header.step < until <= contents.end:
+        raise UserError(
+            f"--until: got {until}, the journal of {str(run)!r} holds steps {header.step + 1} to "
+            f"{contents.end}"
+        )
+    module, trainer = _parts(header)
+    started = time.perf_counter()
+    made = load_start(module, header, str(run))
+    base = newest_base(folder, contents, until, _say)
+    if base is not None:
+        made.restore(base.content)
+        made.release_errors()
+    first = made.steps
+    _agree(made.run(contents.records, until), run)
+    seconds = time.perf_counter() - started
+    last = contents.steps[until - header.step - 1]
+    content = checkpoint(made, trainer, last, bool(header.data), base)
+    file = to / f"step={until}.ckpt"
+    FileCheckpoints().save_checkpoint(content, file)
+    write_atomically(to / "config.yaml", header.config)
+    print(
+        f"{file}: step {until}, {until - first} of them replayed in {seconds:.1f} s; use it with "
+        f"zolit test --config {to / 'config.yaml'} --ckpt_path {file}"
+    )
+
+
+def verify(run: Path, records_only: bool, salvage: bool) -> None:
+    """Check the journal's bytes, the start weights, and the weights at every digest.
+
+    Args:
+        run: folder of the run.
+        records_only: check the bytes alone.
+        salvage: check the intact part of a damaged journal.
+
+    Raises:
+        UserError: naming the first place that fails.
+    """
+    folder = RunFolder(run)
+    contents, header = _read(folder, salvage)
+    marks = [record for record in contents.records if isinstance(record, Weights)]
+    print(f"{folder.journal}: {len(contents.records)} records, {contents.end} steps, intact")
+    if not records_only:
+        module, _ = _parts(header)
+        made = load_start(module, header, str(run))
+        print(f"start weights: {len(header.weights)} tensors as recorded")
+        _agree(made.run(contents.records, contents.end), run)
+        steps = ", ".join(str(mark.step) for mark in marks) or "none were recorded"
+        print(f"weights as recorded after steps: {steps}")
+    if not (marks and marks[-1].final and marks[-1].step == contents.end):
+        print("the run has not ended: there is no digest of its final weights")
+
+
+def _read(folder: RunFolder, salvage: bool) -> tuple[Contents, Header]:
+    contents = read_run(folder, salvage)
+    if contents.header is None:
+        raise UserError(f"{str(folder.path)!r}: the run ended before its first step")
+    return contents, contents.header
+
+
+def _agree(difference: Difference | None, run: Path) -> None:
+    if difference is not None:
+        raise UserError(
+            f"{run}: {difference}; a tampered record, or another device, kernel or library version "
+            "than the run had"
+        )
+
+
+def _parts(header: Header) -> tuple[Any, Any]:
+    """Module and trainer of a run's configuration."""
+    from zolit.cli import ZolitCLI  # it imports this file
+    from zolit.datamodules import PromptDataModule
+    from zolit.module import ZeroOrderModule
+
+    class Parts(ZolitCLI):
+        """Makes every part and runs nothing."""
+
+        def _run_subcommand(self, subcommand: str) -> None:
+            self.model.configure_model()
+
+    if not header.config:
+        raise UserError("journal: it was written without the command line and names no recipe")
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "config.yaml"
+        file.write_text(header.config, encoding="utf-8")
+        cli = Parts(ZeroOrderModule, PromptDataModule, ["test", "--config", str(file)])
+    return cli.model, cli.trainer
+
+
+def _say(sentence: str) -> None:
+    print(f"zolit: {sentence}", file=sys.stderr)

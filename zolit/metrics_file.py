@@ -1,0 +1,37 @@
+"""metrics.csv of a run that is taken up again."""
+
+import csv
+from pathlib import Path
+
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor
+
+Row = dict[str, float]
+"""Figures by name, with the ``step`` of the logger."""
+
+
+def read_rows(path: Path, batches: int) -> list[Row]:
+    """Rows of the first so many batches; none if there is no such file.
+
+    Figures that were not logged are left out, and so is a row that a kill cut short.
+    """
+    if not path.exists():
+        return []
+    rows = []
+    with path.open(encoding="utf-8", newline="", errors="replace") as file:
+        for line in csv.DictReader(file):
+            try:
+                row = {name: float(value) for name, value in line.items() if value}
+            except (TypeError, ValueError):
+                continue
+            if row.get("step", batches) < batches:
+                rows.append(row)
+    return rows
+
+
+def write_rows(logger: CSVLogger, rows: list[Row]) -> None:
+    """Log rows again; a logger that is made anew removes the file that it finds."""
+    for row in rows:
+        figures: dict[str, Tensor | float] = {k: v for k, v in row.items() if k != "step"}
+        logger.log_metrics(figures, int(row["step"]))
+    logger.save()
