@@ -18,7 +18,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from zolit.datamodules.names import nearest
-from zolit.errors import UserError
+from zolit.errors import NotFetchedError, UserError
 from zolit.models.source import package_file
 
 Format = Literal["auto", "csv", "tsv", "jsonl", "json", "parquet", "lines"]
@@ -161,7 +161,7 @@ class HubRows(RowSource):
         try:
             data = load_dataset(self.name, self.config, split=self.split, revision=self.revision)
         except (ValueError, OSError) as error:
-            raise UserError(
+            raise NotFetchedError(
                 f"rows.name: {self.name!r} (config {self.config!r}, split {self.split!r}) cannot "
                 f"be loaded ({str(error).splitlines()[0]}); check the names and the network."
             ) from error

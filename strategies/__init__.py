@@ -1,12 +1,13 @@
 """The swappable parts. Importing this package makes every short class name known."""
 
-from zolit.strategies.estimator import Estimate, Estimator, Losses, TwoPoint
+from zolit.strategies.estimator import ClippedTwoPoint, Estimate, Estimator, Losses, TwoPoint
 from zolit.strategies.mask import Mask, NoMask, RandomMask
 from zolit.strategies.perturber import CodePerturber, DensePerturber, Perturber, ScalePerturber
-from zolit.strategies.quantizer import Float8, Int4, Int8, NoQuantizer, Quantizer
+from zolit.strategies.quantizer import Float8, Int4, Int8, NoQuantizer, Quantizer, Stored
 from zolit.strategies.query_scheduler import ConstantQueries, QueryScheduler
 
 __all__ = [
+    "ClippedTwoPoint",
     "CodePerturber",
     "ConstantQueries",
     "DensePerturber",
@@ -24,5 +25,6 @@ __all__ = [
     "QueryScheduler",
     "RandomMask",
     "ScalePerturber",
+    "Stored",
     "TwoPoint",
 ]

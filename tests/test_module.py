@@ -20,6 +20,7 @@ from zolit.objectives.option_scoring import OptionScoring
 from zolit.objectives.prompt_batch import PromptBatch
 from zolit.optim import ZOSGD
 from zolit.strategies import (
+    ClippedTwoPoint,
     CodePerturber,
     ConstantQueries,
     DensePerturber,
@@ -232,7 +233,9 @@ def test_the_scheduler_steps_with_the_optimizer() -> None:
     assert run.optimizers[0].param_groups[0]["lr"] == 100.0 * 0.5**3
 
 
-@pytest.mark.parametrize("kind", ["codes", "feedback", "scales", "dense", "scheduler", "micro"])
+@pytest.mark.parametrize(
+    "kind", ["codes", "feedback", "scales", "dense", "scheduler", "micro", "clipped"]
+)
 def test_resuming_equals_never_stopping(kind: str, tmp_path: Path) -> None:
     """A checkpoint of step 5, and 12 more into the next epoch = 17 steps, bit for bit."""
     options: dict[str, Any] = {
@@ -246,18 +249,22 @@ def test_resuming_equals_never_stopping(kind: str, tmp_path: Path) -> None:
         },
         "scheduler": {"lr_scheduler": lambda o: torch.optim.lr_scheduler.StepLR(o, 1, gamma=0.8)},
         "micro": {"micro_batches": 2, "query_scheduler": ConstantQueries(2)},
+        "clipped": {"perturber": ScalePerturber(), "optimizer": lambda p: ZOSGD(p, lr=1e-2)},
     }[kind]
-    whole = module(**options)
+    # An estimator that remembers earlier steps belongs to one run.
+    estimator = (lambda: ClippedTwoPoint(window=8)) if kind == "clipped" else TwoPoint
+    whole = module(**options, estimator=estimator())
     trainer(17).fit(whole, loader())
 
-    first = module(**options)
+    first = module(**options, estimator=estimator())
     saver = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=5, save_top_k=-1)
     trainer(7, tmp_path, callbacks=[saver], enable_checkpointing=True).fit(first, loader())
-    second, run = module(**options), trainer(17, tmp_path)
+    second, run = module(**options, estimator=estimator()), trainer(17, tmp_path)
     run.fit(second, loader(), ckpt_path=tmp_path / "step=5.ckpt", weights_only=True)
     assert run.global_step == 17
     assert not same(snapshot(first), snapshot(second))
     assert same(snapshot(whole), snapshot(second))
+    assert whole.estimator.metrics() == second.estimator.metrics()
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:

@@ -57,13 +57,26 @@ from torchao.quantization.quantize_.workflows import (  # noqa: E402
 )
 from torchao.utils import TorchAOBaseTensor  # noqa: E402
 from transformers import GgufConfig  # noqa: E402
+from transformers.core_model_loading import ConversionOps  # noqa: E402
+from transformers.integrations.gguf import is_gguf_arch_supported  # noqa: E402
+from transformers.modeling_gguf_pytorch_utils import (  # noqa: E402
+    TENSOR_PROCESSORS,
+    TensorProcessor,
+    get_gguf_hf_weights_map,
+)
 from transformers.pytorch_utils import Conv1D  # noqa: E402
+from transformers.quantizers import HfQuantizer, register_quantizer  # noqa: E402
+from transformers.utils.hub import cached_file  # noqa: E402
+from transformers.utils.quantization_config import QuantizationConfigMixin  # noqa: E402
 
 __all__ = [
+    "TENSOR_PROCESSORS",
     "Conv1D",
+    "ConversionOps",
     "Float8Tensor",
     "GgufConfig",
     "Granularity",
+    "HfQuantizer",
     "Int4Tensor",
     "Int8Tensor",
     "KernelPreference",
@@ -73,14 +86,20 @@ __all__ = [
     "PerRow",
     "PerTensor",
     "PerToken",
+    "QuantizationConfigMixin",
     "QuantizeTensorKwargs",
     "QuantizeTensorToFloat8Kwargs",
     "QuantizeTensorToInt8Kwargs",
+    "TensorProcessor",
     "TorchAOBaseTensor",
+    "cached_file",
     "choose_qparams_affine",
     "dequantize_affine",
+    "get_gguf_hf_weights_map",
+    "is_gguf_arch_supported",
     "quantize_affine",
     "quiet_libraries",
+    "register_quantizer",
 ]
 
 _UNHELPFUL = {

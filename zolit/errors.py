@@ -7,3 +7,7 @@ class UserError(ValueError):
 
     The command line prints the sentence and exits with code 2, without a traceback.
     """
+
+
+class NotFetchedError(UserError):
+    """What is asked for lies on the network, or has not been downloaded yet."""

@@ -20,8 +20,8 @@ from zolit.models.checkpoint import (
     load_weight_tensors,
     weight_tensors,
 )
-from zolit.models.load import load_model
-from zolit.models.prepare import prepare
+from zolit.models.load import load_prepared
+from zolit.models.prepare import Preparation, prepare
 from zolit.models.source import ModelSource
 from zolit.noise import fold, signed
 from zolit.objectives.base import Objective
@@ -129,12 +129,17 @@ class ZeroOrderModule(L.LightningModule):
     def configure_model(self) -> None:
         """Load, quantize and wrap the model, once."""
         if self.model is None:
-            model = load_model(self.source, DTYPES[self.dtype_name])
-            self.adopt(model)
+            preparation = Preparation(self.quantizer, self.perturber, self.reading, self.tune)
+            dtype = DTYPES[self.dtype_name]
+            model, self.pairable = load_prepared(self.source, dtype, preparation)
+            self._take(model)
 
     def adopt(self, model: nn.Module) -> None:
         """Take a loaded model and prepare its weights in place."""
         self.pairable = prepare(model, self.quantizer, self.perturber, self.reading, self.tune)
+        self._take(model)
+
+    def _take(self, model: nn.Module) -> None:
         if self.compiles_blocks and self.reading.compiled:
             compile_blocks(model)
         # Every step switches to eval mode itself; Lightning warns of a fit that starts in it.
@@ -188,6 +193,7 @@ class ZeroOrderModule(L.LightningModule):
         self.log("train_loss", pending.loss / pending.batches, prog_bar=True)
         self.log("step_ms", 1e3 * (time.perf_counter() - pending.started), prog_bar=True)
         self.log("skipped_queries", float(self.skipped_queries))
+        self.log_dict(self.estimator.metrics())
 
     def _keys(self) -> list[int]:
         count = self.query_scheduler.queries(self.global_step, self.current_epoch)
@@ -199,7 +205,7 @@ class ZeroOrderModule(L.LightningModule):
         Raises:
             UserError: after ``max_skipped`` skipped queries in a row.
         """
-        values = (pending.values / pending.batches).float().cpu()
+        values = self.estimator.finish((pending.values / pending.batches).float().cpu())
         finite = torch.isfinite(values)
         for good in finite.tolist():
             self._skipped_in_row = 0 if good else self._skipped_in_row + 1
@@ -275,6 +281,7 @@ class ZeroOrderModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["zolit_fingerprint"] = fingerprint(self.network)
         checkpoint["zolit_skipped_queries"] = self.skipped_queries
+        checkpoint["zolit_estimator"] = self.estimator.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         theirs = checkpoint.get("zolit_fingerprint")
@@ -282,6 +289,7 @@ class ZeroOrderModule(L.LightningModule):
             raise UserError("ckpt_path: the file is not a checkpoint of zolit; give one of a run's")
         check_fingerprint(fingerprint(self.network), theirs)
         self.skipped_queries = checkpoint["zolit_skipped_queries"]
+        self.estimator.load_state_dict(checkpoint.get("zolit_estimator", {}))
 
 
 class _Pending:

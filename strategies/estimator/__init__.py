@@ -1,6 +1,7 @@
 """How losses become projected gradients."""
 
 from zolit.strategies.estimator.base import Estimate, Estimator, Losses
+from zolit.strategies.estimator.clipped_two_point import ClippedTwoPoint
 from zolit.strategies.estimator.two_point import TwoPoint
 
-__all__ = ["Estimate", "Estimator", "Losses", "TwoPoint"]
+__all__ = ["ClippedTwoPoint", "Estimate", "Estimator", "Losses", "TwoPoint"]

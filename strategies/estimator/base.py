@@ -3,9 +3,11 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
+from zolit.errors import UserError
 from zolit.tensors.reading import Reading
 
 Losses = Callable[[int], Tensor]
@@ -41,3 +43,32 @@ class Estimator(ABC):
             eps: step along a direction, in units of the coordinate.
             pairable: whether the model can read two versions of its weights in one pass.
         """
+
+    def finish(self, values: Tensor) -> Tensor:
+        """Last word on the projected gradients of a step, once a step; as they are by default.
+
+        Args:
+            values: ``[Q]`` float32 on the CPU, averaged over the step's micro-batches; NaN or
+                infinite where a loss was.
+        """
+        return values
+
+    def metrics(self) -> dict[str, float]:
+        """What to log at each step, by name."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `finish` remembers between steps, as plain numbers and tensors; saved with a run."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave.
+
+        Raises:
+            UserError: if the state is of another estimator.
+        """
+        if state:
+            raise UserError(
+                f"ckpt_path: the checkpoint holds the state of another estimator than "
+                f"{type(self).__name__}; use the config.yaml that stands beside the checkpoint"
+            )

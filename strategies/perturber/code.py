@@ -76,4 +76,10 @@ class CodePerturber(Perturber):
             )
 
     def quantized_site(self, index: int, store: StoredWeight) -> Site:
+        if not store.codes_move:
+            raise UserError(
+                f"perturber CodePerturber moves numbers along their grid, got "
+                f"{type(store).__name__}, whose codes are indices of a codebook; use "
+                "ScalePerturber with it"
+            )
         return Site(index, "elements", (1.0, 0.0) if self.unit == "code" else (0.0, 1.0))

@@ -52,6 +52,8 @@ MASKS = {"NoMask": part("NoMask"), "RandomMask": part("RandomMask", density=0.25
 ESTIMATORS = {
     "TwoPoint": part("TwoPoint"),
     "TwoPoint, sequential": part("TwoPoint", paired=False),
+    "ClippedTwoPoint": part("ClippedTwoPoint"),
+    "ClippedTwoPoint, fixed": part("ClippedTwoPoint", limit=100.0),
 }
 
 
@@ -116,8 +118,16 @@ def refusal(recipe: Recipe) -> str | None:
 
 
 WORKING = [recipe for recipe in RECIPES if refusal(recipe) is None]
-SWEEP = [r for r in WORKING if (r.mask == "NoMask") == (r.estimator == "TwoPoint")]
-"""Each working pair of quantizer and perturber with each mask and each estimator once."""
+_OTHERS = [name for name in ESTIMATORS if name != "TwoPoint"]
+_TURN = {pair: _OTHERS[i % len(_OTHERS)] for i, pair in enumerate(MATRIX)}
+SWEEP = [
+    r
+    for r in WORKING
+    if r.estimator
+    == ("TwoPoint" if r.mask == "NoMask" else _TURN[Recipe(r.quantizer, r.perturber)])
+]
+"""Each working pair of quantizer and perturber with each mask; under the second mask the other
+estimators take turns."""
 
 
 def tiny_llama() -> nn.Module:
@@ -183,7 +193,7 @@ def train(one: ZeroOrderModule, steps: int, queries: int = 2) -> list[ProjectedG
     history = []
     for step in range(steps):
         keys = [fold(one.seed, 0, step, query) for query in range(queries)]
-        values = estimate(one, keys)
+        values = one.estimator.finish(estimate(one, keys))
         gradient = ProjectedGradient(
             torch.tensor([signed(key) for key in keys]), values, fold(one.seed, 1, step)
         )

@@ -84,7 +84,7 @@ def float8(rows: int, columns: int) -> Case:
     return Case(Float8Weight(codes, scale), codes.double().numpy(), wide, 0 * wide)
 
 
-def int4(groups: int) -> Callable[[int, int], Case]:
+def int4(groups: int, symmetric: bool = False) -> Callable[[int, int], Case]:
     def make(rows: int, columns: int) -> Case:
         generator = torch.Generator().manual_seed(4)
         codes = torch.randint(-8, 8, (rows, columns), generator=generator)
@@ -94,10 +94,10 @@ def int4(groups: int) -> Callable[[int, int], Case]:
         scale = 0.01 + torch.rand(rows, groups, generator=generator)
         zero = torch.randn(rows, groups, generator=generator)
         return Case(
-            Int4Weight(packed, scale, zero),
+            Int4Weight(packed, scale, None if symmetric else zero),
             codes.numpy().astype(np.float64),
             _spread(scale, columns),
-            _spread(zero, columns),
+            _spread(0 * zero if symmetric else zero, columns),
         )
 
     return make
@@ -111,6 +111,7 @@ FORMATS: dict[str, Callable[[int, int], Case]] = {
     "float8": float8,
     "int4_row": int4(1),
     "int4_group": int4(2),
+    "int4_symmetric": int4(1, symmetric=True),
 }
 
 

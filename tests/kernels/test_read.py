@@ -81,7 +81,15 @@ COMPILED = [
     *((form, (70, 128), "rademacher") for form in ("bfloat16", "float8", "int4_group")),
     *(
         pytest.param(form, (70, 128), name, marks=SLOW)
-        for form in ("float32", "bfloat16", "int8_group", "float8", "int4_row", "int4_group")
+        for form in (
+            "float32",
+            "bfloat16",
+            "int8_group",
+            "float8",
+            "int4_row",
+            "int4_group",
+            "int4_symmetric",
+        )
         for name in ("gaussian", "sparse_rademacher")
     ),
 ]

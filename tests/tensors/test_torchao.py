@@ -117,3 +117,15 @@ def test_rows_of_nothing_stay_finite(rows: float) -> None:
         Float8Weight.quantize(flat),
     ):
         torch.testing.assert_close(decoded(store), flat)
+
+
+def test_symmetric_int4_keeps_no_zeros() -> None:
+    store = Int4Weight.quantize(weight(), 32, True)
+    assert list(store.tensors()) == ["packed", "scale"]
+    assert list(store.scales()) == ["scale"]
+    zeros = Int4Weight(store.packed, store.scale, torch.zeros_like(store.scale))
+    assert torch.equal(decoded(store), decoded(zeros))
+    assert Int4Weight.from_torchao(zeros.to_torchao(torch.float32)).zero is None
+    again = store.replace({name: tensor.clone() for name, tensor in store.tensors().items()})
+    store.scale_rows(torch.full((6,), 2.0), 1e-7)
+    torch.testing.assert_close(decoded(store), 2 * decoded(again))

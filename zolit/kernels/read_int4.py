@@ -34,7 +34,7 @@ def pack(codes: Tensor) -> Tensor:
 def read_int4(
     packed: Tensor,
     scale: Tensor,
-    zero: Tensor,
+    zero: Tensor | None,
     rows: Tensor,
     outs: list[Tensor],
     direction: Direction | None = None,
@@ -46,7 +46,7 @@ def read_int4(
     Args:
         packed: ``[R, G, W, 16]`` int8 bytes; G groups of W words of 32 columns.
         scale: ``[R, G, 1, 1]`` float32.
-        zero: ``[R, G, 1, 1]`` float32, value of code 0.
+        zero: ``[R, G, 1, 1]`` float32, value of code 0; None where it is 0 everywhere.
         rows: ``[R]`` int32 indices of these rows within the weight.
         outs: one or two ``[R, G, W, 2, 16]`` float tensors. Five dimensions, because halves cut
             out of 32 inside a kernel become masked writes, many times slower.
@@ -57,5 +57,7 @@ def read_int4(
     length = None
     if amplitude is not None:
         length = (amplitude[0] * scale + amplitude[1]).unsqueeze(-1)
-    value = unpack(packed).float() * scale.unsqueeze(-1) + zero.unsqueeze(-1)
+    value = unpack(packed).float() * scale.unsqueeze(-1)
+    if zero is not None:
+        value = value + zero.unsqueeze(-1)
     store_copies(value, outs, rows, direction, control, length)

@@ -7,7 +7,6 @@ query while the compiled code does not.
 """
 
 import itertools
-from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 from weakref import WeakValueDictionary
@@ -123,11 +122,12 @@ def _share_codes(graph: fx.Graph) -> None:
 _QUANTIZE = (torch.ops.zolit.quantize, torch.ops.zolit.quantize.default)
 
 
-def _inductor(module: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+def _inductor(module: fx.GraphModule, inputs: list[Tensor]) -> Any:
     _share_codes(module.graph)
     module.recompile()
     # Checks of each buffer's size cost a hundredth of a step.
-    return compile_fx(module, inputs, config_patches={"size_asserts": False})
+    compiled: Any = compile_fx(module, inputs, config_patches={"size_asserts": False})
+    return compiled
 
 
 def compile_blocks(model: nn.Module) -> int:

@@ -11,7 +11,7 @@ from zolit.strategies.perturber.base import Perturber
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.tensors.affine import AffineWeight
 from zolit.tensors.dense import DenseWeight
-from zolit.tensors.reading import Reading
+from zolit.tensors.reading import Reading, Site
 from zolit.tensors.store import StoredWeight
 from zolit.tensors.update import quantization_error
 from zolit.tensors.weight import PerturbedWeight
@@ -44,51 +44,60 @@ class Preparation:
         return make_plan(model, self.tune)
 
     @torch.no_grad()
-    def convert(self, one: Planned, value: Tensor) -> nn.Parameter | None:
-        """The parameter that takes the place of one in the plan.
+    def store(self, one: Planned, value: Tensor) -> StoredWeight:
+        """One parameter of the plan in its storage format.
 
         Args:
             one: a parameter of the plan.
-            value: its float weight, in the model's shape and dtype. One that keeps its floats
-                shares their storage.
-
-        Returns:
-            A `PerturbedWeight`, or None where ``value`` is to stay as it is.
+            value: its float weight, in the model's shape. One that keeps its floats shares their
+                storage.
 
         Raises:
             UserError: if the quantizer cannot hold a matrix of this shape.
         """
         matrix = _matrix(value, one.transposed)
-        store: StoredWeight = (
-            self.quantizer.store(matrix, one.path) if one.quantized else DenseWeight(matrix)
-        )
-        site = None
-        if one.index is not None:
-            if self.quantizer.keep_error and isinstance(store, AffineWeight):
-                store.error = quantization_error(store, matrix)
-            site = self.perturber.site(one.index, store)
-        if site is None and not store.quantized:
-            return None
+        if not one.quantized:
+            return DenseWeight(matrix)
+        store = self.quantizer.store(matrix, one.path)
+        if one.index is not None and self.quantizer.keep_error and isinstance(store, AffineWeight):
+            store.error = quantization_error(store, matrix)
+        return store
+
+    def apply(self, model: nn.Module, plan: Plan) -> None:
+        """Put stored weights in the place of parameters, under all of their names.
+
+        Args:
+            model: with plain parameters, or with weights stored already, which have no site yet.
+            plan: made for this model.
+
+        Raises:
+            UserError: see `store`.
+        """
+        for one in plan.weights:
+            parameter: Tensor = model.get_parameter(one.path)
+            if isinstance(parameter, PerturbedWeight):
+                store = parameter.store
+            else:
+                store = self.store(one, parameter.data)
+            site = None if one.index is None else self.perturber.site(one.index, store)
+            if site is None and not store.quantized:
+                continue
+            self._replace(model, one, self.wrap(one, store, site, parameter))
+
+    def wrap(
+        self, one: Planned, store: StoredWeight, site: Site | None, like: Tensor
+    ) -> nn.Parameter:
+        """A stored weight as the parameter that stands for ``like``."""
         weight = PerturbedWeight(
-            store, site, self.reading, one.path, value.shape, value.dtype, one.transposed
+            store, site, self.reading, one.path, like.shape, like.dtype, one.transposed
         )
         return nn.Parameter(weight, requires_grad=False)
 
-    def apply(self, model: nn.Module, plan: Plan) -> None:
-        """Convert what is still a plain parameter, and put each weight under all of its names.
-
-        Raises:
-            UserError: see `convert`.
-        """
-        for one in plan.weights:
-            parameter: nn.Parameter | None = model.get_parameter(one.path)
-            if not isinstance(parameter, PerturbedWeight):
-                parameter = self.convert(one, parameter.data)  # type: ignore[union-attr]
-            if parameter is None:
-                continue
-            for name in one.names:
-                module, _, attribute = name.rpartition(".")
-                model.get_submodule(module)._parameters[attribute] = parameter
+    @staticmethod
+    def _replace(model: nn.Module, one: Planned, parameter: nn.Parameter) -> None:
+        for name in one.names:
+            module, _, attribute = name.rpartition(".")
+            model.get_submodule(module)._parameters[attribute] = parameter
 
 
 def prepare(

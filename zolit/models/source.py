@@ -1,15 +1,21 @@
 """Where a model comes from: the hub, a folder, or a file that a pip package brings."""
 
 import importlib.metadata
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from zolit.errors import UserError
+from huggingface_hub.errors import StrictDataclassError
+
+from zolit.errors import NotFetchedError, UserError
 
 Kind = Literal["causal", "masked"]
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf")
+
+_gguf_configs: dict[tuple["ModelSource", str, int], Any] = {}
+"""Configurations of GGUF files by source, file and time of its last change."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +41,11 @@ class ModelSource:
     kind: Literal["auto", "causal", "masked"] = "auto"
     trust_remote_code: bool = False
 
-    def resolved_path(self) -> str:
+    def resolved_path(self, weights: bool = True) -> str:
         """The local folder, as an absolute path, or the hub name as it stands.
+
+        Args:
+            weights: whether a local folder must hold weights.
 
         Raises:
             UserError: the package is not installed, the folder or the GGUF file is missing, or
@@ -48,18 +57,28 @@ class ModelSource:
             folder = Path(self.path).expanduser()
             if not folder.exists() and not self.path.startswith((".", "/", "~")):
                 return self.path
-        _check_folder(folder, self.gguf_file)
+        _check_folder(folder, self.gguf_file, weights)
         return str(folder.resolve())
 
-    def load_config(self) -> Any:
-        """The transformers configuration, without weights.
+    def load_config(self, weights: bool = True) -> Any:
+        """The transformers configuration, without weights; the caller's own to change.
+
+        Args:
+            weights: whether a local folder must hold weights beside it.
 
         Raises:
             UserError: see ``resolved_path``; or the configuration cannot be read.
         """
         from transformers import AutoConfig
 
-        return self._load(AutoConfig.from_pretrained, "configuration")
+        if self.gguf_file is None:
+            return self._load(AutoConfig.from_pretrained, "configuration", weights)
+        # Seconds of work, as the vocabulary stands before what is asked for.
+        file = Path(self.resolved_path(), self.gguf_file)
+        key = (self, str(file), file.stat().st_mtime_ns)
+        if key not in _gguf_configs:
+            _gguf_configs[key] = self._load(AutoConfig.from_pretrained, "configuration")
+        return deepcopy(_gguf_configs[key])
 
     def load_tokenizer(self) -> Any:
         """The transformers tokenizer; one without a pad token pads with its end-of-text token.
@@ -89,8 +108,8 @@ class ModelSource:
             return self.kind
         return kind_of(self.load_config() if config is None else config)
 
-    def _load(self, from_pretrained: Any, what: str) -> Any:
-        path = self.resolved_path()
+    def _load(self, from_pretrained: Any, what: str, weights: bool = True) -> Any:
+        path = self.resolved_path(weights)
         options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
         if self.gguf_file is not None:
             options["gguf_file"] = self.gguf_file
@@ -100,9 +119,15 @@ class ModelSource:
             return from_pretrained(path, **options)
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise UserError(
+            raise NotFetchedError(
                 f"model.source.path: no {what} could be read from {self.path!r} ({reason}); give a "
                 "folder saved by save_pretrained or a hub name, and check the network."
+            ) from error
+        except StrictDataclassError as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"model.source.path: the {what} of {self.path!r} is not valid ({reason}); give the "
+                "one that belongs to the checkpoint."
             ) from error
 
 
@@ -165,7 +190,7 @@ def package_file(package: str, path: str) -> Path:
     return found.resolve()
 
 
-def _check_folder(folder: Path, gguf_file: str | None) -> None:
+def _check_folder(folder: Path, gguf_file: str | None, weights: bool) -> None:
     if not folder.exists():
         raise UserError(
             f"model.source.path: there is no folder {str(folder)!r}; give an existing folder or a "
@@ -183,8 +208,8 @@ def _check_folder(folder: Path, gguf_file: str | None) -> None:
                 f"model.source.gguf_file: there is no {gguf_file!r} in {str(folder)!r}; GGUF files "
                 f"there: {', '.join(there) or 'none'}."
             )
-    elif not any(file.suffix in WEIGHT_SUFFIXES for file in folder.iterdir()):
-        raise UserError(
+    elif weights and not any(file.suffix in WEIGHT_SUFFIXES for file in folder.iterdir()):
+        raise NotFetchedError(
             f"model.source.path: {str(folder)!r} holds no weights ({', '.join(WEIGHT_SUFFIXES)}); "
             "give the folder that save_pretrained wrote."
         )

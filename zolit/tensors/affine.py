@@ -1,7 +1,9 @@
 """What quantized weights share: codes with scales by row or by group of columns."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,6 +35,35 @@ def check_group_size(group_size: int, columns: int, name: str) -> None:
         )
 
 
+_CHUNK_ELEMENTS = 1 << 18
+"""Weights quantized at once: their float32 copies stay in cache, and small."""
+
+
+def quantize_rows(
+    quantize: Callable[[Tensor], tuple[Tensor, ...]], weight: Tensor
+) -> tuple[Tensor, ...]:
+    """Quantize a matrix chunk by chunk of rows, for formats whose rows are independent.
+
+    Args:
+        quantize: ``[R, K]`` float32, which it may overwrite, to tensors of R rows each.
+        weight: ``[rows, K]`` float.
+
+    Returns:
+        What ``quantize`` would return for the whole matrix.
+    """
+    rows, columns = weight.shape
+    chunk = max(1, _CHUNK_ELEMENTS // columns)
+    whole: tuple[Tensor, ...] = ()
+    for start in range(0, rows, chunk):
+        part = torch.empty(weight[start : start + chunk].shape, device=weight.device)
+        made = quantize(part.copy_(weight[start : start + chunk]))
+        if not whole:
+            whole = tuple(one.new_empty(rows, *one.shape[1:]) for one in made)
+        for one, to in zip(made, whole, strict=True):
+            to[start : start + chunk].copy_(one)
+    return whole
+
+
 class AffineWeight(StoredWeight):
     """Codes with a scale for each row or for each group of its columns.
 
@@ -62,25 +93,28 @@ class AffineWeight(StoredWeight):
         return self.columns % WORD == 0
 
     @abstractmethod
-    def code_blocks(self, rows: Rows) -> Tensor:
+    def code_blocks(self, rows: Rows) -> Tensor | list[Tensor]:
         """Codes of some rows, in the shape that the kernels take."""
 
     def value_blocks(self, buffer: Tensor) -> Tensor:
         """``[R, padded_columns]`` decoded values in the kernels' shape, a view."""
         return to_blocks(buffer, self.groups)
 
-    def decoding(self, rows: Rows) -> list[Tensor]:
-        """What a read decodes codes with, each ``[R, groups, 1, 1]`` float32; the scale first."""
+    def decoding(self, rows: Rows) -> list[Tensor | None]:
+        """What a read decodes codes with, each ``[R, groups, 1, 1]`` float32; the scale first.
+
+        None is a part that the format may have and this weight lacks.
+        """
         return [self.scale[rows].view(-1, self.groups, 1, 1)]
 
     @cached_property
-    def _whole(self) -> tuple[Tensor, list[Tensor], Tensor]:
+    def _whole(self) -> tuple[Tensor | list[Tensor], list[Tensor | None], Tensor]:
         return self._views(slice(0, self.rows))
 
-    def _views(self, rows: Rows) -> tuple[Tensor, list[Tensor], Tensor]:
+    def _views(self, rows: Rows) -> tuple[Tensor | list[Tensor], list[Tensor | None], Tensor]:
         return self.code_blocks(rows), self.decoding(rows), row_indices(rows, self.device)
 
-    def operands(self, rows: Rows) -> tuple[Tensor, list[Tensor], Tensor]:
+    def operands(self, rows: Rows) -> tuple[Tensor | list[Tensor], list[Tensor | None], Tensor]:
         """What the kernels take of some rows: codes, what decodes them, row indices.
 
         Views of a whole weight are kept: making them again costs as much as a small product.
@@ -132,7 +166,7 @@ class AffineWeight(StoredWeight):
         )
         self.write_back(rows, codes)
 
-    def write_back(self, rows: slice, blocks: Tensor) -> None:
+    def write_back(self, rows: slice, blocks: Any) -> None:
         """Store updated `code_blocks` where they were a copy; nothing to do for views."""
 
     def scale_rows(self, factor: Tensor, floor: float) -> None:

@@ -6,7 +6,7 @@ from torch import Tensor
 from zolit.compat import Float8Tensor
 from zolit.kernels.apply_float8 import apply_float8
 from zolit.kernels.read_float8 import read_float8
-from zolit.tensors.affine import ByteWeight
+from zolit.tensors.affine import ByteWeight, quantize_rows
 
 
 class Float8Weight(ByteWeight):
@@ -27,5 +27,9 @@ class Float8Weight(ByteWeight):
     @classmethod
     def quantize(cls, weight: Tensor) -> "Float8Weight":
         """Round to nearest: ``scale = max |w| / 448`` of the row."""
-        scale = (weight.float().abs().amax(dim=1, keepdim=True) / 448.0).clamp(min=1e-12)
-        return cls((weight.float() / scale).to(torch.float8_e4m3fn), scale)
+
+        def quantize(part: Tensor) -> tuple[Tensor, Tensor]:
+            scale = (part.abs().amax(dim=1, keepdim=True) / 448.0).clamp(min=1e-12)
+            return part.div_(scale).to(torch.float8_e4m3fn), scale
+
+        return cls(*quantize_rows(quantize, weight))

@@ -10,13 +10,13 @@ from torch import Tensor
 from zolit.compat import Int4Tensor
 from zolit.kernels.apply_int4 import apply_int4
 from zolit.kernels.read_int4 import HALF, pack, read_int4, unpack
-from zolit.tensors.affine import AffineWeight
+from zolit.tensors.affine import AffineWeight, quantize_rows
 from zolit.tensors.store import Rows, to_blocks
 
 
 def _packed(codes: Tensor) -> Tensor:
-    """``[R, K]`` codes as ``[R, K / 2]`` bytes."""
-    return pack(to_blocks(codes.to(torch.int32)).unflatten(-1, (2, HALF))).flatten(1)
+    """``[R, K]`` int8 codes as ``[R, K / 2]`` bytes."""
+    return pack(to_blocks(codes).unflatten(-1, (2, HALF))).flatten(1)
 
 
 class Int4Weight(AffineWeight):
@@ -25,13 +25,13 @@ class Int4Weight(AffineWeight):
     Attributes:
         packed: ``[rows, columns / 2]`` int8.
         scale: ``[rows, groups]`` float32.
-        zero: ``[rows, groups]`` float32, the value of code 0.
+        zero: ``[rows, groups]`` float32, the value of code 0; None where it is 0 everywhere.
     """
 
     read_kernel = read_int4
     apply_kernel = apply_int4
 
-    def __init__(self, packed: Tensor, scale: Tensor, zero: Tensor) -> None:
+    def __init__(self, packed: Tensor, scale: Tensor, zero: Tensor | None = None) -> None:
         self.packed, self.scale, self.zero = packed, scale, zero
         self.rows, self.columns = packed.shape[0], 2 * packed.shape[1]
 
@@ -40,11 +40,13 @@ class Int4Weight(AffineWeight):
         """A torchao tensor, its bytes repacked; scales and zeros become float32, rows first."""
         scale, zero = (t.float().t().contiguous() for t in (tensor.scale, tensor.zero_point))
         even, odd = (tensor.qdata << 4) >> 4, tensor.qdata >> 4
-        return cls(_packed(torch.stack((even, odd), dim=2).flatten(1)), scale, zero)
+        packed = _packed(torch.stack((even, odd), dim=2).flatten(1))
+        return cls(packed, scale, zero if zero.any() else None)
 
     def to_torchao(self, dtype: torch.dtype) -> Int4Tensor:
         """A torchao tensor of logical ``dtype``, with the bytes repacked its way."""
-        scale, zero = (t.to(dtype).t().contiguous() for t in (self.scale, self.zero))
+        zeros = torch.zeros_like(self.scale) if self.zero is None else self.zero
+        scale, zero = (t.to(dtype).t().contiguous() for t in (self.scale, zeros))
         block = [1, self.columns // self.groups]
         even, odd = self.codes().view(self.rows, -1, 2).unbind(2)
         packed = (odd << 4) | (even & 0xF)
@@ -57,31 +59,39 @@ class Int4Weight(AffineWeight):
         Args:
             weight: ``[R, K]`` float.
             group_size: columns that share a scale.
-            symmetric: ``scale = max |w| / 7`` and zero 0; else the scale spans min to max.
+            symmetric: ``scale = max |w| / 7`` and no zero; else the scale spans min to max.
         """
-        groups = weight.float().view(weight.shape[0], -1, group_size)
-        if symmetric:
+
+        def symmetric_rows(part: Tensor) -> tuple[Tensor, ...]:
+            groups = part.view(part.shape[0], -1, group_size)
             scale = (groups.abs().amax(dim=2) / 7.0).clamp(min=1e-12)
-            zero = torch.zeros_like(scale)
-        else:
+            groups.div_(scale.unsqueeze(2)).round_().clamp_(-8, 7)
+            return _packed(part.to(torch.int8)), scale
+
+        def spanned_rows(part: Tensor) -> tuple[Tensor, ...]:
+            groups = part.view(part.shape[0], -1, group_size)
             low, high = groups.amin(dim=2), groups.amax(dim=2)
             scale = ((high - low) / 15.0).clamp(min=1e-12)
             zero = low + 8.0 * scale
-        codes = torch.round((groups - zero.unsqueeze(2)) / scale.unsqueeze(2)).clamp(-8, 7)
-        return cls(_packed(codes.view_as(weight)), scale, zero)
+            groups.sub_(zero.unsqueeze(2)).div_(scale.unsqueeze(2)).round_().clamp_(-8, 7)
+            return _packed(part.to(torch.int8)), scale, zero
+
+        if symmetric:
+            return cls(*quantize_rows(symmetric_rows, weight))
+        return cls(*quantize_rows(spanned_rows, weight))
 
     def codes(self) -> Tensor:
         """Unpacked codes, ``[rows, columns]`` int8."""
         return unpack(to_blocks(self.packed, width=HALF)).flatten(1).to(torch.int8)
 
     def tensors(self) -> dict[str, Tensor]:
-        return {"packed": self.packed, "scale": self.scale, "zero": self.zero}
+        return {"packed": self.packed, **self.scales()}
 
     def scales(self) -> dict[str, Tensor]:
-        return {**super().scales(), "zero": self.zero}
+        return super().scales() | ({} if self.zero is None else {"zero": self.zero})
 
     def replace(self, tensors: dict[str, Tensor]) -> "Int4Weight":
-        return Int4Weight(tensors["packed"], tensors["scale"], tensors["zero"])
+        return Int4Weight(tensors["packed"], tensors["scale"], tensors.get("zero"))
 
     def code_blocks(self, rows: Rows) -> Tensor:
         return to_blocks(self.packed[rows], self.groups, HALF)
@@ -89,9 +99,11 @@ class Int4Weight(AffineWeight):
     def value_blocks(self, buffer: Tensor) -> Tensor:
         return to_blocks(buffer, self.groups).unflatten(-1, (2, HALF))
 
-    def decoding(self, rows: Rows) -> list[Tensor]:
-        return [*super().decoding(rows), self.zero[rows].view(-1, self.groups, 1, 1)]
+    def decoding(self, rows: Rows) -> list[Tensor | None]:
+        zero = None if self.zero is None else self.zero[rows].view(-1, self.groups, 1, 1)
+        return [*super().decoding(rows), zero]
 
     def scale_rows(self, factor: Tensor, floor: float) -> None:
         super().scale_rows(factor, floor)
-        self.zero.mul_(factor.unsqueeze(1))
+        if self.zero is not None:
+            self.zero.mul_(factor.unsqueeze(1))

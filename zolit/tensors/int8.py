@@ -6,7 +6,7 @@ from torch import Tensor
 from zolit.compat import Int8Tensor
 from zolit.kernels.apply_int8 import apply_int8
 from zolit.kernels.read_int8 import read_int8
-from zolit.tensors.affine import ByteWeight
+from zolit.tensors.affine import ByteWeight, quantize_rows
 
 
 class Int8Weight(ByteWeight):
@@ -29,8 +29,11 @@ class Int8Weight(ByteWeight):
     @classmethod
     def quantize(cls, weight: Tensor, group_size: int | None) -> "Int8Weight":
         """Round to nearest, symmetric: ``scale = max |w| / 127`` of the row or group."""
-        columns = weight.shape[1]
-        groups = weight.float().view(weight.shape[0], -1, group_size or columns)
-        scale = (groups.abs().amax(dim=2) / 127.0).clamp(min=1e-12)
-        codes = torch.round(groups / scale.unsqueeze(2)).to(torch.int8).view_as(weight)
-        return cls(codes, scale)
+
+        def quantize(part: Tensor) -> tuple[Tensor, Tensor]:
+            groups = part.view(part.shape[0], -1, group_size or part.shape[1])
+            scale = (groups.abs().amax(dim=2) / 127.0).clamp(min=1e-12)
+            groups.div_(scale.unsqueeze(2)).round_()
+            return part.to(torch.int8), scale
+
+        return cls(*quantize_rows(quantize, weight))

@@ -64,7 +64,7 @@ def multiply_codes(
     for start in range(0, store.rows, chunk):
         rows = slice(start, min(start + chunk, store.rows))
         count = rows.stop - start
-        blocks, decoding, index = store.operands(rows)
+        blocks, _, index = store.operands(rows)
         weights = [store.bytes(rows)] * copies
         if noise is not None:
             parts = reading.buffers(
@@ -87,7 +87,7 @@ def multiply_codes(
         scale_product(
             whole,
             scale,
-            decoding[0].view(count),
+            store.scale[rows, 0],
             out.view(-1, store.rows)[:, rows],
             preference=reading.preference,
         )

@@ -136,7 +136,7 @@ def _rows(weight: PerturbedWeight, rows: Rows, count: int, dtype: torch.dtype) -
         for _ in range(1 if noise is None else copies)
     ]
     store.read(rows, outs, noise, reading.preference)
-    values = [out[:, : store.columns] for out in outs]
+    values = [store.in_model_order(out) for out in outs]
     factors = reading.output_factors(site, store.device) if scaled and site is not None else None
     if factors is not None:
         values = [(values[0] * factor[0, rows].unsqueeze(1)).to(dtype) for factor in factors]

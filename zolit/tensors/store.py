@@ -40,6 +40,7 @@ class StoredWeight(ABC):
         rows: output channels (first dimension of the matrix).
         columns: input channels.
         quantized: whether the stored numbers are codes with scales.
+        codes_move: whether a coordinate of the elements can move; indices of a codebook cannot.
         error: what quantization left of the weight, ``[rows, padded_columns]`` float16 in code
             units; None unless the quantizer keeps it. Error feedback starts here.
     """
@@ -48,6 +49,7 @@ class StoredWeight(ABC):
     columns: int
     error: Tensor | None = None
     quantized: ClassVar[bool] = True
+    codes_move: ClassVar[bool] = True
 
     @property
     def words(self) -> int:
@@ -123,6 +125,14 @@ class StoredWeight(ABC):
         """The other factor of a product: ``[..., columns]`` as ``[..., padded_columns]``."""
         short = self.padded_columns - self.columns
         return F.pad(x, (0, short)) if short else x  # padding by nothing copies
+
+    def in_model_order(self, decoded: Tensor) -> Tensor:
+        """Decoded rows without padding, their columns as the model has them: ``[R, columns]``.
+
+        Args:
+            decoded: ``[R, padded_columns]``, what `read` wrote.
+        """
+        return decoded[:, : self.columns]
 
     def scale_rows(self, factor: Tensor, floor: float) -> None:
         """Multiply the scales of each row by ``factor`` ([rows] float32), at least ``floor``."""

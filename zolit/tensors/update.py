@@ -31,11 +31,16 @@ def quantization_error(store: AffineWeight, weight: Tensor) -> Tensor:
     Returns:
         ``[rows, padded_columns]`` float16, in code units.
     """
-    decoded = torch.empty(store.rows, store.padded_columns, device=store.device)
-    store.read(slice(0, store.rows), [decoded], None, "reference")
-    error = to_blocks(weight.float()).flatten(1) - decoded
-    to_blocks(error, store.groups).div_(store.scale.view(-1, store.groups, 1, 1))
-    return error.half()
+    error = torch.empty(store.rows, store.padded_columns, dtype=torch.float16, device=store.device)
+    chunk = max(1, _CHUNK_ELEMENTS // store.padded_columns)
+    for start in range(0, store.rows, chunk):
+        rows = slice(start, min(start + chunk, store.rows))
+        decoded = torch.empty(rows.stop - start, store.padded_columns, device=store.device)
+        store.read(rows, [decoded], None, "reference")
+        rest = to_blocks(weight[rows].float()).flatten(1) - decoded
+        to_blocks(rest, store.groups).div_(store.scale[rows].view(-1, store.groups, 1, 1))
+        error[rows] = rest
+    return error
 
 
 @dataclass(frozen=True)

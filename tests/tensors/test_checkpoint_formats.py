@@ -1,0 +1,288 @@
+"""Formats of quantized checkpoints: bit planes, int8 with zeros, codebooks, permuted columns.
+
+Reads are compared with float64 arithmetic on numpy's noise, updates with numpy's rounding.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy_noise
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from zolit.kernels.accumulate import Query
+from zolit.kernels.dispatch import Preference
+from zolit.kernels.read import Perturbation
+from zolit.noise import Direction, control_words, split_key
+from zolit.tensors.codebook import CodebookWeight
+from zolit.tensors.grouped import GroupedWeight
+from zolit.tensors.int8_zero import Int8ZeroWeight
+from zolit.tensors.permuted import PermutedWeight
+from zolit.tensors.reading import Reading, Site
+from zolit.tensors.store import StoredWeight
+from zolit.tensors.update import SCALE_FLOOR, move
+from zolit.tensors.weight import PerturbedWeight
+
+ROWS, COLUMNS, GROUPS = 37, 192, 3
+KEY, EPS, AMPLITUDE = 77, 0.25, (0.75, 0.125)
+KERNELS: tuple[Preference, ...] = ("reference", "compiled")
+QUICK = ("3 bits", "int8 with zeros", "2x8")
+"""Compiled by default; the other compilations take 10 s each without inductor's cache."""
+
+
+def random_parts(low: int, high: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    codes = torch.randint(low, high, (ROWS, COLUMNS), generator=generator)
+    scale = 0.01 + torch.rand(ROWS, GROUPS, generator=generator)
+    return codes, scale, torch.randn(ROWS, GROUPS, generator=generator)
+
+
+def spread(part: Tensor) -> np.ndarray:
+    return np.repeat(part.double().numpy(), COLUMNS // GROUPS, axis=1)
+
+
+def planes(bits: int) -> tuple[StoredWeight, np.ndarray]:
+    codes, scale, zero = random_parts(0, 2**bits, bits)
+    value = codes.double().numpy() * spread(scale) + spread(zero)
+    return GroupedWeight.of_codes(codes, bits, scale, zero), value
+
+
+def int8_zero() -> tuple[StoredWeight, np.ndarray]:
+    codes, scale, zero = random_parts(-128, 128, 1)
+    value = codes.double().numpy() * spread(scale) + spread(zero)
+    return Int8ZeroWeight(codes.to(torch.int8), scale, zero), value
+
+
+def codebook(books: int, bits: int) -> tuple[StoredWeight, np.ndarray]:
+    draw = np.random.default_rng(books)
+    index = draw.integers(0, 2**bits, (ROWS, COLUMNS // 8, books))
+    vectors = draw.standard_normal((books, 2**bits, 8)).astype(np.float16)
+    scale = draw.uniform(-1, 1, (ROWS, 1)).astype(np.float32)
+    wrapped = np.where(index >= 2 ** (bits - 1), index - 2**bits, index)
+    codes = torch.from_numpy(wrapped.astype(np.int8 if bits <= 8 else np.int16))
+    parts = [vectors[m].astype(np.float64)[index[:, :, m]] for m in range(books)]
+    value = sum(parts).reshape(ROWS, COLUMNS) * scale
+    return CodebookWeight(codes, torch.from_numpy(vectors), torch.from_numpy(scale)), value
+
+
+def permuted() -> tuple[StoredWeight, np.ndarray]:
+    inner, stored = planes(3)
+    order = torch.randperm(COLUMNS, generator=torch.Generator().manual_seed(1))
+    value = np.empty_like(stored)
+    value[:, order.numpy()] = stored
+    return PermutedWeight(inner, order), value
+
+
+CASES: dict[str, Callable[[], tuple[StoredWeight, np.ndarray]]] = {
+    "2 bits": lambda: planes(2),
+    "3 bits": lambda: planes(3),
+    "5 bits": lambda: planes(5),
+    "8 bits": lambda: planes(8),
+    "int8 with zeros": int8_zero,
+    "1x16": lambda: codebook(1, 16),
+    "2x8": lambda: codebook(2, 8),
+    "4x5": lambda: codebook(4, 5),
+    "permuted": permuted,
+}
+MOVING = [name for name in CASES if "x" not in name]
+
+
+def with_kernels(names: list[str]) -> list[Any]:
+    """Each name with the reference and, unless it is quick, in a slow test compiled."""
+    compiled = [
+        pytest.param(name, "compiled", marks=[] if name in QUICK else pytest.mark.slow)
+        for name in names
+    ]
+    return [*((name, "reference") for name in names), *compiled]
+
+
+def noise(direction: Direction, site: int = 2) -> Perturbation:
+    words = control_words(direction, KEY, site)
+    return Perturbation(direction, torch.tensor(words, dtype=torch.int32), torch.tensor(AMPLITUDE))
+
+
+def read(
+    store: StoredWeight, noise: Perturbation | None, kernels: Preference, copies: int
+) -> list[Tensor]:
+    """All rows, in chunks of 16, in the model's order of columns."""
+    chunks = []
+    for start in range(0, ROWS, 16):
+        rows = slice(start, min(start + 16, ROWS))
+        outs = [torch.full((rows.stop - start, COLUMNS), torch.nan) for _ in range(copies)]
+        store.read(rows, outs, noise, kernels)
+        chunks.append([store.in_model_order(out) for out in outs])
+    return [torch.cat(parts) for parts in zip(*chunks, strict=True)]
+
+
+@pytest.mark.parametrize(("name", "kernels"), with_kernels(list(CASES)))
+def test_read_at_rest(name: str, kernels: Preference) -> None:
+    store, value = CASES[name]()
+    np.testing.assert_allclose(
+        read(store, None, kernels, 1)[0].numpy(), value, rtol=1e-6, atol=2e-6
+    )
+
+
+@pytest.mark.parametrize(("name", "kernels"), with_kernels(MOVING))
+def test_perturbed_read(name: str, kernels: Preference) -> None:
+    store, value = CASES[name]()
+    inner = store.inner if isinstance(store, PermutedWeight) else store
+    z = numpy_noise.direction(
+        ROWS, COLUMNS, KEY, 2, distribution="gaussian", bits=4, density=1.0, mask_key=0
+    )
+    length = AMPLITUDE[0] * spread(inner.scale) + AMPLITUDE[1]
+    added = store.in_model_order(torch.from_numpy(length * z)).numpy()
+    plus, minus = read(store, noise(Direction("gaussian", 4)), kernels, 2)
+    wrong = np.abs(plus.numpy() - (value + added)) > 1e-4
+    # A Gaussian coordinate may differ by an ulp, and so round to the neighbour on its grid.
+    assert wrong.sum() <= 1
+    assert (np.abs(minus.numpy() - (value - added)) > 1e-4).sum() <= 1
+
+
+@pytest.mark.parametrize("name", ["1x16", "2x8"])
+def test_indices_do_not_move(name: str) -> None:
+    store, _ = CASES[name]()
+    with pytest.raises(TypeError, match="do not move"):
+        store.read(slice(0, 2), [torch.empty(2, COLUMNS)], noise(Direction()), "reference")
+    with pytest.raises(TypeError, match="do not move"):
+        store.apply(slice(0, 2), torch.ones(2, 2), torch.ones(2), torch.zeros(2), "reference")
+
+
+def test_planes_take_n_bits_a_code() -> None:
+    store, _ = planes(3)
+    assert sum(p.numel() for p in store.planes) * 32 == 3 * ROWS * COLUMNS
+    codes = torch.randint(0, 8, (ROWS, COLUMNS), generator=torch.Generator().manual_seed(3))
+    assert torch.equal(store.codes(), codes.int())
+    assert store.describe()["format"] == "GroupedWeight of 3 bits"
+
+
+@pytest.mark.parametrize(("name", "kernels"), with_kernels(["2 bits", "3 bits"]))
+def test_update_of_planes_is_exact(name: str, kernels: Preference) -> None:
+    """Dyadic steps: float32 makes no error, so the codes are those of numpy."""
+    store, _ = CASES[name]()
+    before = store.codes().numpy()
+    steps = torch.randint(-2048, 2049, (ROWS, COLUMNS), generator=torch.Generator().manual_seed(8))
+    steps = steps / 1024.0
+    words = torch.tensor(split_key(99), dtype=torch.int32)
+    store.apply(slice(0, ROWS), steps.clone(), torch.tensor((0.5, 0.0)), words, kernels)
+    counter = numpy_noise.counters(ROWS, COLUMNS)
+    draw = (numpy_noise.words(counter, 99).astype(np.int64) >> 8) / 2.0**24
+    moved = before + np.floor(0.5 * steps.double().numpy() + draw)
+    wanted = np.where((moved >= 0) & (moved < 2**store.bits), moved, before)
+    assert (wanted != before).any()
+    np.testing.assert_array_equal(store.codes().numpy(), wanted)
+
+
+def test_update_of_planes_with_a_query_and_error_feedback() -> None:
+    store, _ = planes(2)
+    before = store.codes()
+    residual = torch.zeros(ROWS, COLUMNS)
+    direction = Direction("rademacher")
+    control = torch.tensor(control_words(direction, 7, 3, update=True), dtype=torch.int32)
+    query = Query(direction, control, torch.tensor(0.75))
+    words = torch.tensor(split_key(99), dtype=torch.int32)
+    unit, decay = torch.tensor((1.0, 0.0)), torch.tensor(1.0)
+    for kernels in KERNELS:
+        store.apply(slice(0, ROWS), None, unit, words, kernels, residual, decay, query)
+    z = numpy_noise.direction(
+        ROWS, COLUMNS, 7, 3, distribution="rademacher", bits=None, density=1.0, mask_key=0
+    )
+    carried = (store.codes() - before) + residual
+    np.testing.assert_array_equal(carried.numpy(), 1.5 * z)
+
+
+def wrapped(store: StoredWeight, kernels: Preference, coordinates: str) -> PerturbedWeight:
+    reading = Reading(Direction("gaussian"), kernels, chunk_bytes=20_000)
+    unit = (0.0, 1.0) if coordinates == "output_scales" else (1.0, 0.0)
+    site = Site(0, coordinates, unit)
+    shape = torch.Size((ROWS, COLUMNS))
+    return PerturbedWeight(store, site, reading, "w", shape, torch.float32)
+
+
+@pytest.mark.parametrize("coordinates", ["output_scales", "elements"])
+@pytest.mark.parametrize("name", CASES)
+def test_products_are_those_of_the_weight(name: str, coordinates: str) -> None:
+    if coordinates == "elements" and name not in MOVING:
+        return
+    store, value = CASES[name]()
+    weight = wrapped(store, "reference", coordinates)
+    x = torch.randn(4, 3, COLUMNS, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(
+        F.linear(x, weight).double(), x.double() @ torch.from_numpy(value).T, rtol=1e-4, atol=1e-4
+    )
+    torch.testing.assert_close(weight.dense().numpy(), value.astype(np.float32))
+    both = []
+    for sign in (1, -1):
+        with weight.reading.perturbed(KEY, sign * EPS, 1):
+            both.append(weight * 1.0)
+    assert not torch.equal(*both)
+    with weight.reading.perturbed(KEY, EPS, 2):
+        got = F.linear(x, weight)
+    wanted = torch.cat((x[:2] @ both[0].T, x[2:] @ both[1].T))
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_scales_move_with_their_zeros(name: str) -> None:
+    store, value = CASES[name]()
+    weight = wrapped(store, "reference", "output_scales")
+    codes = {k: t.clone() for k, t in store.tensors().items() if k not in store.scales()}
+    move(weight, [5, 6], [0.01, -0.02], rounding_key=1)
+    z = [
+        numpy_noise.direction(
+            1, ROWS, key, 0, distribution="gaussian", bits=None, density=1.0, mask_key=0
+        )[0, :ROWS]
+        for key in (5, 6)
+    ]
+    factor = 1 + 0.01 * z[0] - 0.02 * z[1]
+    got = read(store, None, "reference", 1)[0].numpy()
+    np.testing.assert_allclose(got, value * factor[:, None], rtol=1e-5, atol=1e-5)
+    assert all(torch.equal(t, codes[k]) for k, t in store.tensors().items() if k in codes)
+    assert all(t.dtype == torch.float32 for t in store.scales().values())
+
+
+@pytest.mark.parametrize("name", ["3 bits", "1x16"])
+def test_scales_stop_at_the_floor(name: str) -> None:
+    store, _ = CASES[name]()
+    sign = store.scale.sign().clone()
+    store.scale_rows(torch.full((ROWS,), -1e-12), SCALE_FLOOR)
+    size = store.scale.abs()
+    assert math.isclose(size.min().item(), SCALE_FLOOR, rel_tol=1e-6)
+    if name == "3 bits":
+        assert torch.equal(store.scale.sign(), sign)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_tensors_rebuild_the_weight(name: str) -> None:
+    store, value = CASES[name]()
+    other = store.replace({k: t.clone() for k, t in store.tensors().items()})
+    np.testing.assert_allclose(
+        read(other, None, "reference", 1)[0].numpy(), value, rtol=1e-6, atol=2e-6
+    )
+    assert other.describe() == store.describe()
+    assert store.scales().keys() <= store.tensors().keys()
+
+
+def test_columns_that_leave_a_word_unfinished() -> None:
+    """AQLM vectors of 8 columns may end inside a word of 32."""
+    store, value = codebook(2, 8)
+    short = CodebookWeight(store.codes[:, :-1].contiguous(), store.codebooks, store.scale)
+    assert (short.columns, short.padded_columns) == (COLUMNS - 8, COLUMNS)
+    x = torch.randn(5, COLUMNS - 8, generator=torch.Generator().manual_seed(3))
+    out = torch.empty(ROWS, COLUMNS)
+    short.read(slice(0, ROWS), [out], None, "reference")
+    got = short.activations(x) @ out.T
+    np.testing.assert_allclose(got.numpy(), x.numpy() @ value[:, :-8].T, rtol=1e-4, atol=1e-3)
+
+
+def test_rows_by_index() -> None:
+    for name in CASES:
+        store, value = CASES[name]()
+        index = torch.tensor([36, 3, 3, 12])
+        out = torch.empty(4, COLUMNS)
+        store.read(index, [out], None, "reference")
+        got = store.in_model_order(out)
+        np.testing.assert_allclose(got.numpy(), value[index.numpy()], rtol=1e-6, atol=2e-6)

@@ -1,0 +1,54 @@
+"""Move codes that are stored in planes of bits, rounded stochastically and kept in range."""
+
+import torch
+from torch import Tensor
+
+from zolit.kernels.accumulate import whole_step
+from zolit.kernels.apply_int8 import lane_counters, round_codes
+from zolit.kernels.dispatch import kernel
+from zolit.kernels.read_planes import pack_planes, unpack_planes
+from zolit.noise import Direction, uniform
+
+
+@kernel
+def apply_planes(
+    planes: list[Tensor],
+    scale: Tensor,
+    step: Tensor | None,
+    unit: Tensor,
+    rows: Tensor,
+    rounding: Tensor,
+    residual: Tensor | None = None,
+    decay: Tensor | None = None,
+    direction: Direction | None = None,
+    control: Tensor | None = None,
+    coefficient: Tensor | None = None,
+) -> None:
+    """`zolit.kernels.apply_int8.apply_int8` for codes in planes of bits.
+
+    Args:
+        planes: ``n`` times ``[R, G, W, 1]`` int32, codes in [0, 2**n - 1].
+        scale: ``[R, G, 1, 1]`` float32.
+        step: ``[R, G, W, 32]`` float32, in units of the coordinate, or None.
+        unit: ``[2]`` float32, length of the unit in codes and in weights.
+        rows: ``[R]`` int32 row indices.
+        rounding: ``[2]`` int32 key words of this update's rounding.
+        residual: ``[R, G, W, 32]`` error feedback, or None.
+        decay: float32 scalar tensor, factor of the residual.
+        direction: with ``control`` and ``coefficient`` a query that adds to the step (`Query`).
+        control: ``[8]`` int32.
+        coefficient: float32 scalar tensor.
+    """
+    codes = unpack_planes(planes)
+    step = whole_step(step, codes, rows, direction, control, coefficient)
+    move = step * (unit[0] + unit[1] / scale)
+    if residual is not None and decay is not None:
+        move = move + decay * residual.float()
+        draw = torch.full_like(move, 0.5)
+    else:
+        draw = uniform(lane_counters(rows, codes), rounding[0], rounding[1])
+    moved, rest = round_codes(codes, move, draw, 0, 2 ** len(planes) - 1)
+    for plane, new in zip(planes, pack_planes(moved, len(planes)), strict=True):
+        plane.copy_(new)
+    if residual is not None:
+        residual.copy_(rest.to(residual.dtype))

@@ -1,0 +1,82 @@
+"""The tensors of one quantized layer of a checkpoint, checked as they are read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from zolit.errors import UserError
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+
+
+class Readable(Protocol):
+    """A tensor, or something that reads one when it is indexed."""
+
+    def __getitem__(self, index: slice) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class LayerTensors:
+    """What a checkpoint holds of one layer.
+
+    Attributes:
+        path: name of the layer in the model, for messages.
+        file: that holds its tensors, for messages.
+        tensors: by their last name (``qweight``); each is read when it is taken.
+        declared: what config.json says of the format, for messages.
+    """
+
+    path: str
+    file: str
+    tensors: Mapping[str, Readable]
+    declared: str
+
+    def take(self, name: str, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...]) -> Tensor:
+        """Read a tensor that must be there, in this shape and one of these dtypes.
+
+        Raises:
+            UserError: naming file, tensor and what is wrong with it.
+        """
+        if name not in self.tensors:
+            there = ", ".join(sorted(self.tensors)) or "nothing"
+            raise UserError(
+                f"model.source: {self.file!r} holds no tensor {self.name(name)!r} (of that layer "
+                f"it has {there}), which {self.declared} needs; give the config.json that belongs "
+                "to the checkpoint"
+            )
+        tensor = self.tensors[name][:]
+        if tuple(tensor.shape) != shape or tensor.dtype not in dtypes:
+            wanted = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+            raise self.bad(
+                name,
+                f"is {list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}, but "
+                f"{self.declared} makes it {list(shape)} {wanted}",
+            )
+        return tensor
+
+    def name(self, tensor: str) -> str:
+        """Full name of a tensor of the layer."""
+        return f"{self.path}.{tensor}"
+
+    def bad(self, tensor: str, what: str) -> UserError:
+        """The error of a tensor that cannot be right."""
+        return UserError(
+            f"model.source: tensor {self.name(tensor)!r} of {self.file!r} {what}; give the "
+            "config.json that belongs to the checkpoint, or copy the file again"
+        )
+
+    def usable_scales(self, tensor: str, scale: Tensor) -> Tensor:
+        """``scale`` as float32.
+
+        Raises:
+            UserError: if one is zero, NaN or infinite.
+        """
+        wide = scale.float()
+        wrong = ~torch.isfinite(wide) | (wide == 0)
+        if wrong.any():
+            value, count = wide[wrong][0].item(), int(wrong.sum())
+            raise self.bad(tensor, f"has {count} scales that are zero, NaN or infinite ({value})")
+        return wide

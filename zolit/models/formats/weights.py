@@ -1,0 +1,84 @@
+"""Layers of quantized checkpoints as stored weights, in their own form."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from zolit.kernels.read_int4 import HALF, pack
+from zolit.models.formats.aqlm import AqlmFormat, read_aqlm
+from zolit.models.formats.declared import Format
+from zolit.models.formats.gptq import GptqFormat, GroupedCodes, read_gptq
+from zolit.models.formats.layer import LayerTensors
+from zolit.noise import WORD
+from zolit.tensors.codebook import CodebookWeight
+from zolit.tensors.grouped import GroupedWeight
+from zolit.tensors.int4 import Int4Weight
+from zolit.tensors.int8 import Int8Weight
+from zolit.tensors.int8_zero import Int8ZeroWeight
+from zolit.tensors.permuted import PermutedWeight
+from zolit.tensors.store import StoredWeight, to_blocks
+from zolit.tensors.zeroed import value_of_zero
+
+
+def layer_weight(layer: LayerTensors, form: Format, rows: int, columns: int) -> StoredWeight:
+    """A layer of a checkpoint as it is kept in memory: as many bits a weight as on disk.
+
+    Args:
+        layer: its tensors.
+        form: what config.json says.
+        rows: outputs of the layer in the model.
+        columns: its inputs.
+
+    Raises:
+        UserError: if the layer cannot be read, or its groups cannot be held.
+    """
+    if isinstance(form, AqlmFormat):
+        found = read_aqlm(layer, form, rows, columns)
+        return CodebookWeight(found.codes, found.codebooks, found.scale.unsqueeze(1))
+    return _gptq_weight(layer, form, rows, columns)
+
+
+def _gptq_weight(layer: LayerTensors, form: GptqFormat, rows: int, columns: int) -> StoredWeight:
+    size = columns if form.group_size == -1 else form.group_size
+    if size % WORD:
+        raise layer.bad(
+            "qweight", f"has groups of {size} columns, but zolit holds multiples of {WORD}"
+        )
+    found = read_gptq(layer, form, rows, columns)
+    weight = _BY_BITS[form.bits](found)
+    return weight if found.permutation is None else PermutedWeight(weight, found.permutation)
+
+
+def _planes(found: GroupedCodes) -> StoredWeight:
+    zero = value_of_zero(found.scale, found.zero, 0)
+    return GroupedWeight.of_codes(found.codes, found.bits, found.scale, zero)
+
+
+def _int4(found: GroupedCodes) -> StoredWeight:
+    codes = (found.codes.view(torch.int8) - 8).to(torch.int8)
+    packed = pack(to_blocks(codes).unflatten(-1, (2, HALF))).flatten(1)
+    return Int4Weight(packed, found.scale, _zero(found, 8))
+
+
+def _int8(found: GroupedCodes) -> StoredWeight:
+    # Less 128 is the top bit turned over.
+    codes, zero = (found.codes ^ 128).view(torch.int8), _zero(found, 128)
+    if zero is None:
+        return Int8Weight(codes, found.scale)
+    return Int8ZeroWeight(codes, found.scale, zero)
+
+
+def _zero(found: GroupedCodes, middle: int) -> Tensor | None:
+    """Value of stored code 0; None for symmetric layers, where it is 0."""
+    if (found.zero == middle).all():
+        return None
+    return value_of_zero(found.scale, found.zero, middle)
+
+
+_BY_BITS: dict[int, Callable[[GroupedCodes], StoredWeight]] = {
+    2: _planes,
+    3: _planes,
+    4: _int4,
+    8: _int8,
+}

@@ -1,0 +1,148 @@
+"""The tensors of a GGUF file under the names of a transformers model, none of them read yet.
+
+The `gguf` package reads the table and dequantizes; transformers knows the names and what its
+converter did to the weights of each architecture (llama.cpp stores Llama's query and key rows in
+another order). The tensors themselves are read by position, see `zolit.models.shards`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gguf import GGMLQuantizationType, GGUFReader, dequantize
+from torch import Tensor, nn
+
+from zolit.compat import (
+    TENSOR_PROCESSORS,
+    TensorProcessor,
+    get_gguf_hf_weights_map,
+    is_gguf_arch_supported,
+)
+from zolit.errors import UserError
+from zolit.models.plan import find_parameters
+from zolit.models.shards import LazyTensor
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a tensor lies in a file.
+
+    Attributes:
+        name: in the file.
+        kind: its block format.
+        offset: bytes from the start of the file.
+        shape: of its values, or of its bytes where it is made of blocks.
+        dtype: of what ``shape`` counts.
+    """
+
+    name: str
+    kind: GGMLQuantizationType
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+@dataclass(frozen=True)
+class GgufTable:
+    """What a file holds.
+
+    Attributes:
+        file: its path.
+        architecture: the name that it gives to its kind of model.
+        entries: its tensors.
+    """
+
+    file: Path
+    architecture: str
+    entries: tuple[Entry, ...]
+
+
+def read_table(file: Path) -> GgufTable:
+    """The table of a GGUF file.
+
+    Raises:
+        UserError: if the file is not GGUF, is cut short or its metadata is damaged.
+    """
+    try:
+        reader = GGUFReader(file)
+        architecture = str(reader.fields["general.architecture"].contents())
+        entries = tuple(
+            Entry(t.name, t.tensor_type, t.data_offset, t.data.shape, t.data.dtype)
+            for t in reader.tensors
+        )
+    except (OSError, ValueError, LookupError, TypeError, OverflowError, MemoryError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"model.source.gguf_file: {str(file)!r} is not a whole GGUF file ({reason}); copy or "
+            "download it again"
+        ) from error
+    return GgufTable(file, architecture, entries)
+
+
+def check_layers(table: GgufTable, config: Any) -> None:
+    """Refuse metadata that promise more layers than the file can hold.
+
+    Raises:
+        UserError: before a model of that many layers is built.
+    """
+    layers = getattr(config, "num_hidden_layers", None) or 0
+    if layers > len(table.entries):
+        raise UserError(
+            f"model.source.gguf_file: {str(table.file)!r} names {layers} layers and holds "
+            f"{len(table.entries)} tensors; the file is damaged, copy or download it again"
+        )
+
+
+def gguf_tensors(table: GgufTable, skeleton: nn.Module) -> dict[str, LazyTensor] | str:
+    """Lazy tensors under the model's names, float32 when read.
+
+    Args:
+        table: of the file.
+        skeleton: the model that the file describes, on the meta device.
+
+    Returns:
+        The tensors, or why they cannot be read one by one.
+    """
+    if is_gguf_arch_supported(table.architecture):
+        return f"transformers has a loader of its own for GGUF files of {table.architecture}"
+    config: Any = skeleton.config
+    processor = TENSOR_PROCESSORS.get(table.architecture, TensorProcessor)(config=config.to_dict())
+    try:
+        names = get_gguf_hf_weights_map(skeleton, processor)
+    except NotImplementedError as error:
+        return str(error)
+    tensors: dict[str, LazyTensor] = {}
+    for entry in table.entries:
+        name = names.get(entry.name)
+        if name in tensors:
+            return f"several of its tensors make up {name}"
+        if name is not None:
+            reader = _reader(table.file, entry, processor, names)
+            tensors[name] = LazyTensor(entry.name, table.file, reader)
+    absent = [p.path for p in find_parameters(skeleton) if not tensors.keys() & set(p.names)]
+    if absent:
+        return f"no single tensor of it is {absent[0]}"
+    return tensors
+
+
+def _reader(
+    file: Path, entry: Entry, processor: Any, names: dict[str, str]
+) -> Callable[[], Tensor]:
+    def read() -> Tensor:
+        count = int(np.prod(entry.shape))
+        data = np.fromfile(file, dtype=entry.dtype, count=count, offset=entry.offset)
+        values = dequantize(data.reshape(entry.shape), entry.kind)
+        # What a processor does not return, it puts here (GPT-2's output layer).
+        aside: dict[str, Any] = {"tensors": {}}
+        result = processor.process(
+            weights=values, name=entry.name, tensor_key_mapping=names, parsed_parameters=aside
+        )
+        if result.name is None:
+            (tensor,) = aside["tensors"].values()
+            return tensor.float()
+        return torch.from_numpy(np.ascontiguousarray(result.weights))
+
+    return read

@@ -1,0 +1,146 @@
+"""The tensors of a safetensors checkpoint, none of them read yet.
+
+Files are read by position, not mapped: pages of a mapped file would count as memory of the process
+for as long as the file stays open.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from zolit.compat import cached_file
+from zolit.errors import UserError
+from zolit.models.source import ModelSource
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+@dataclass(frozen=True)
+class LazyTensor:
+    """A tensor of a file, read each time it is indexed (which is how transformers asks for it).
+
+    Attributes:
+        name: in the checkpoint.
+        file: that holds it.
+        read: returns it in a dtype of the file's.
+    """
+
+    name: str
+    file: Path
+    read: Callable[[], Tensor]
+
+    def __getitem__(self, index: Any) -> Tensor:
+        try:
+            return self.read()
+        except (OSError, SafetensorError, ValueError) as error:
+            raise UserError(
+                f"model.source: tensor {self.name!r} of {str(self.file)!r} could not be read "
+                f"({_reason(error)}); the file is damaged, copy or download it again"
+            ) from error
+
+
+def safetensors_files(source: ModelSource) -> list[Path] | None:
+    """The checkpoint's files, downloaded if need be; None if it is not of safetensors.
+
+    Raises:
+        UserError: if the index is damaged or names a shard that is not there.
+    """
+    single = _find(source, SINGLE)
+    if single is not None:
+        return [single]
+    index = _find(source, INDEX)
+    if index is None:
+        return None
+    files = []
+    for name in sorted(set(_weight_map(index).values())):
+        file = _find(source, name)
+        if file is None:
+            raise UserError(
+                f"model.source: {str(index)!r} names the shard {name!r}, which is not there; copy "
+                "or download the whole checkpoint"
+            )
+        files.append(file)
+    return files
+
+
+def safetensors(source: ModelSource) -> dict[str, LazyTensor] | None:
+    """The checkpoint's tensors by name; None if it is not of safetensors.
+
+    Raises:
+        UserError: if a file is missing, cut short or damaged, or lacks a tensor of the index.
+    """
+    files = safetensors_files(source)
+    if files is None:
+        return None
+    tensors: dict[str, LazyTensor] = {}
+    for file in files:
+        tensors.update(_tensors(file))
+    index = files[0].parent / INDEX
+    if files[0].name != SINGLE and index.is_file():
+        for name, shard in _weight_map(index).items():
+            if name not in tensors:
+                raise UserError(
+                    f"model.source: {str(index)!r} says that {shard!r} holds tensor {name!r}, "
+                    "which it does not; the two are of different checkpoints"
+                )
+    return tensors
+
+
+def _tensors(file: Path) -> dict[str, LazyTensor]:
+    try:
+        handle = safe_open(file, framework="pt", device="cpu", backend="pread")
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"model.source: {str(file)!r} is not a whole safetensors file ({_reason(error)}); copy "
+            "or download it again"
+        ) from error
+
+    def reader(name: str) -> Callable[[], Tensor]:
+        # Not by slice, which copies once more.
+        return lambda: handle.get_tensor(name)
+
+    return {
+        name: LazyTensor(name, file, reader(name))
+        for name in handle.keys()  # noqa: SIM118  (not a dictionary)
+    }
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Names of tensors and of the files that hold them, in the folder of the index."""
+    try:
+        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = {str(tensor): str(file) for tensor, file in places.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"model.source: {str(index)!r} is not the index of a checkpoint ({_reason(error)}); "
+            "its weight_map should name the file of each tensor"
+        ) from error
+    for tensor, file in names.items():
+        if Path(file).name != file or not file.endswith(".safetensors"):
+            raise UserError(
+                f"model.source: {str(index)!r} places tensor {tensor!r} in {file!r}; expected a "
+                "safetensors file beside the index"
+            )
+    return names
+
+
+def _find(source: ModelSource, name: str) -> Path | None:
+    path = source.resolved_path()
+    if Path(path).is_dir():
+        file = Path(path, name)
+        return file if file.is_file() else None
+    try:
+        found = cached_file(path, name, revision=source.revision)
+    except OSError:
+        # Not on the hub, or no network: transformers' own loader then says which.
+        return None
+    return None if found is None else Path(found)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,76 @@
+"""A weight whose columns are stored in another order than the model's (GPTQ's act-order)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zolit.kernels.accumulate import Query
+from zolit.kernels.dispatch import Preference
+from zolit.kernels.read import Perturbation
+from zolit.tensors.store import Rows, StoredWeight
+
+
+class PermutedWeight(StoredWeight):
+    """Another weight, of which stored column j is the model's column ``permutation[j]``.
+
+    A product permutes its activations instead of the weight. Coordinates of a direction count
+    stored columns.
+
+    Attributes:
+        inner: the weight in its stored order.
+        permutation: ``[columns]`` int64.
+    """
+
+    def __init__(self, inner: StoredWeight, permutation: Tensor) -> None:
+        self.inner, self.permutation = inner, permutation
+        self.rows, self.columns = inner.rows, inner.columns
+
+    @property
+    def device(self) -> torch.device:
+        return self.inner.device
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {**self.inner.tensors(), "permutation": self.permutation}
+
+    def scales(self) -> dict[str, Tensor]:
+        return self.inner.scales()
+
+    def replace(self, tensors: dict[str, Tensor]) -> "PermutedWeight":
+        return PermutedWeight(self.inner.replace(tensors), tensors["permutation"])
+
+    def read(
+        self,
+        rows: Rows,
+        outs: list[Tensor],
+        perturbation: Perturbation | None,
+        preference: Preference,
+    ) -> None:
+        self.inner.read(rows, outs, perturbation, preference)
+
+    def apply(
+        self,
+        rows: slice,
+        step: Tensor | None,
+        unit: Tensor,
+        rounding: Tensor,
+        preference: Preference,
+        residual: Tensor | None = None,
+        decay: Tensor | None = None,
+        query: Query | None = None,
+    ) -> None:
+        self.inner.apply(rows, step, unit, rounding, preference, residual, decay, query)
+
+    def activations(self, x: Tensor) -> Tensor:
+        return self.inner.activations(x[..., self.permutation])
+
+    def in_model_order(self, decoded: Tensor) -> Tensor:
+        ordered = self.inner.in_model_order(decoded)
+        return torch.empty_like(ordered).index_copy_(1, self.permutation, ordered)
+
+    def scale_rows(self, factor: Tensor, floor: float) -> None:
+        self.inner.scale_rows(factor, floor)
+
+    def describe(self) -> dict[str, Any]:
+        inner = self.inner.describe()
+        return {**inner, "format": f"{type(self).__name__} of {inner['format']}"}

@@ -1,0 +1,38 @@
+"""What weights with zero points share."""
+
+import torch
+from torch import Tensor
+
+from zolit.tensors.affine import AffineWeight
+from zolit.tensors.store import Rows
+
+
+class ZeroedWeight(AffineWeight):
+    """``w = code * scale + zero`` with scale and zero by row or by group of columns.
+
+    Attributes:
+        zero: ``[rows, groups]`` float32, the value of code 0.
+    """
+
+    zero: Tensor
+
+    def scales(self) -> dict[str, Tensor]:
+        return super().scales() | {"zero": self.zero}
+
+    def decoding(self, rows: Rows) -> list[Tensor | None]:
+        return [*super().decoding(rows), self.zero[rows].view(-1, self.groups, 1, 1)]
+
+    def scale_rows(self, factor: Tensor, floor: float) -> None:
+        super().scale_rows(factor, floor)
+        self.zero.mul_(factor.unsqueeze(1))
+
+
+def value_of_zero(scale: Tensor, zero_code: Tensor, offset: int) -> Tensor:
+    """Weight of stored code 0 where a code c is stored as ``c - offset``.
+
+    Args:
+        scale: ``[rows, groups]`` float32.
+        zero_code: ``[rows, groups]`` integer, the code of weight 0.
+        offset: what was subtracted from every code.
+    """
+    return scale * (offset - zero_code.to(torch.int32)).float()
