@@ -3,10 +3,12 @@
 from zolit.strategies.estimator import ClippedTwoPoint, Estimate, Estimator, Losses, TwoPoint
 from zolit.strategies.mask import Mask, NoMask, RandomMask
 from zolit.strategies.perturber import CodePerturber, DensePerturber, Perturber, ScalePerturber
-from zolit.strategies.quantizer import Float8, Int4, Int8, NoQuantizer, Quantizer, Stored
+from zolit.strategies.quantizer import GPTQ, HQQ, Float8, Int4, Int8, NoQuantizer, Quantizer, Stored
 from zolit.strategies.query_scheduler import ConstantQueries, QueryScheduler
 
 __all__ = [
+    "GPTQ",
+    "HQQ",
     "ClippedTwoPoint",
     "CodePerturber",
     "ConstantQueries",

@@ -1,4 +1,4 @@
-"""``zolit fit | validate | test | predict``."""
+"""``zolit fit | validate | test | predict | estimate``."""
 
 import os
 import sys
@@ -21,6 +21,7 @@ from rich.console import Console
 
 from zolit.callbacks import Progress, RunReport
 from zolit.cli_errors import COMMANDS, explain, read_given, user_error_behind
+from zolit.cli_estimate import Trainer, print_estimate
 from zolit.cli_table import result_table, write_predictions
 from zolit.compat import quiet_libraries
 from zolit.errors import UserError
@@ -66,12 +67,17 @@ class ZolitCLI(LightningCLI):
             L.LightningDataModule,
             subclass_mode_data=True,
             save_config_callback=None,
+            trainer_class=Trainer,
             trainer_defaults=dict(TRAINER_DEFAULTS),
             seed_everything_default=False,
             auto_configure_optimizers=False,
             parser_kwargs={**no_exit, **{command: dict(no_exit) for command in COMMANDS}},
             args=args,
         )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        return {**LightningCLI.subcommands(), "estimate": {"model", "datamodule"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_class_arguments(RunOptions, "run")
@@ -170,6 +176,13 @@ class ZolitCLI(LightningCLI):
         answers = getattr(datamodule, "answers", None)
         if answers is not None and self.trainer.is_global_zero:
             write_predictions(batches, answers, sys.stdout)  # type: ignore[arg-type]
+
+    def estimate(
+        self, model: Any, datamodule: L.LightningDataModule, json: bool = False, **kwargs: Any
+    ) -> None:
+        """The memory that ``fit`` would need with the same options."""
+        options: RunOptions = self.config_init[self.command].run
+        print_estimate(self.trainer, model, datamodule, options, json)
 
     def _fit(
         self, model: L.LightningModule, datamodule: L.LightningDataModule, **kwargs: Any

@@ -11,7 +11,7 @@ import yaml
 
 from zolit.errors import UserError
 
-COMMANDS = ("fit", "validate", "test", "predict")
+COMMANDS = ("fit", "validate", "test", "predict", "estimate")
 
 _LISTED = 8
 

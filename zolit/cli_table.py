@@ -1,10 +1,14 @@
-"""What the commands print: the table of ``zolit fit``, the rows of ``zolit predict``."""
+"""What the commands print: tables of ``fit`` and ``estimate``, the rows of ``predict``."""
 
 import csv
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
 from rich.table import Table
+
+from zolit.memory.estimate import Estimate
+
+_BAR = 24
 
 
 def result_table(summary: dict[str, Any], folder: str) -> Table:
@@ -28,6 +32,51 @@ def result_table(summary: dict[str, Any], folder: str) -> Table:
     table.add_section()
     for label, value, form in costs:
         table.add_row(label, "", "-" if value is None else form.format(value))
+    return table
+
+
+def memory_table(estimate: Estimate, train: str, evaluation: str) -> Table:
+    """Part by part in MB (10^6 bytes), with a bar as long as its share of the peak.
+
+    Parts in parentheses do not add to the peak: another one stands at the same place.
+
+    Args:
+        estimate: of a run.
+        train: size of the training batch, in words.
+        evaluation: size of the validation batch, in words.
+    """
+    running = estimate.peak_running >= estimate.peak_loading
+    passing = {
+        f"activations, step of {train}": estimate.step,
+        f"activations, evaluation of {evaluation}": estimate.evaluation,
+        "update": estimate.update,
+        "best checkpoint, read back": estimate.checkpoint,
+        "compiler, while it compiles": estimate.compiling,
+    }
+    most = max(passing, key=lambda name: passing[name])
+    parts = [
+        ("Python, libraries and rows", estimate.base, True),
+        ("codes of the weights", estimate.codes, True),
+        ("scales and zeros", estimate.scales, True),
+        ("weights that stay floats", estimate.floats, True),
+        ("error feedback", estimate.feedback, True),
+        ("the largest weight while it is loaded", estimate.loading, not running),
+        ("compiler", estimate.compiler, running),
+        ("workspace of reads", estimate.workspace, running),
+        *((name, size, running and name == most) for name, size in passing.items()),
+    ]
+    table = Table(title="Memory of the run, estimated", title_justify="left")
+    table.add_column("")
+    table.add_column("MB", justify="right")
+    table.add_column("of the peak", min_width=_BAR)
+    for name, size, adds in parts:
+        if size:
+            figure = f"{size / 1e6:.1f}"
+            bar = "━" * max(1, round(_BAR * size / estimate.total)) if adds else ""
+            table.add_row(name, figure if adds else f"({figure})", bar)
+    table.add_section()
+    table.add_row("peak while loading", f"({estimate.peak_loading / 1e6:.1f})", "")
+    table.add_row("peak of the process", f"{estimate.total / 1e6:.1f}", "━" * _BAR)
     return table
 
 

@@ -1,9 +1,9 @@
 """How weights are stored."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from zolit.tensors.store import StoredWeight
 
@@ -16,15 +16,25 @@ class Quantizer(ABC):
         integer_codes: whether codes lie on a uniform integer grid.
         integer_products: whether layers multiply integer codes with quantized activations, so
             that a perturbation must keep codes integer.
+        calibrated: whether `calibrate` must see the whole model before `store`.
         keep_error: keep what quantization leaves of each tuned weight (two bytes a code), for an
             optimizer with error feedback to start from: codes then follow the weight that was
             quantized, and moves far smaller than a code count from the first step.
     """
 
     quantized: ClassVar[bool] = True
+    calibrated: ClassVar[bool] = False
     integer_codes: ClassVar[bool] = True
     integer_products: bool = False
     keep_error: bool = False
+
+    def calibrate(self, model: nn.Module, tokenizer: Any) -> None:  # noqa: B027  (optional)
+        """Look at the float model, which may be changed, before its weights are stored.
+
+        Args:
+            model: loaded whole.
+            tokenizer: its transformers tokenizer.
+        """
 
     @abstractmethod
     def store(self, weight: Tensor, path: str) -> StoredWeight:

@@ -15,6 +15,7 @@ from recipes import (
     QUANTIZERS,
     RECIPES,
     Recipe,
+    part,
     refusal,
 )
 
@@ -23,7 +24,10 @@ from zolit.strategies import Estimator, Mask, Perturber, Quantizer, QuerySchedul
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "methods.md"
 
 KINDS = {
-    "quantizer": (Quantizer, QUANTIZERS),
+    "quantizer": (
+        Quantizer,
+        QUANTIZERS | {"Stored": part("Stored"), "GPTQ": part("GPTQ", text="c4.txt")},
+    ),
     "perturber": (Perturber, PERTURBERS),
     "mask": (Mask, MASKS),
     "estimator": (Estimator, ESTIMATORS),
@@ -58,7 +62,7 @@ def test_mask_and_estimator_combine_with_everything() -> None:
     works = {(r.quantizer, r.perturber): refusal(r) is None for r in MATRIX}
     for recipe in RECIPES:
         assert (refusal(recipe) is None) == works[recipe.quantizer, recipe.perturber], recipe
-    assert sum(works.values()) == 42
+    assert sum(works.values()) == 48
 
 
 def test_the_documented_matrix_is_the_real_one() -> None:

@@ -35,9 +35,18 @@ def peak_memory() -> int:
     if memory_kind() == "cuda":
         devices = range(torch.cuda.device_count())
         return max(torch.cuda.max_memory_allocated(device) for device in devices)
+    return _status("VmHWM:")
+
+
+def resident_memory() -> int:
+    """Bytes of the process that are in memory now; where the system does not say, their peak."""
+    return _status("VmRSS:")
+
+
+def _status(field: str) -> int:
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
-        line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+        line = next(line for line in status.splitlines() if line.startswith(field))
         return int(line.split()[1]) * 1024
     except (OSError, StopIteration):
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -48,6 +48,8 @@ def load_prepared(
         level = logging.WARNING if preparation.quantizer.quantized else logging.INFO
         log.log(level, "%s is loaded whole and quantized afterwards: %s", source.path, model)
         model = load_model(source, dtype)
+        if preparation.quantizer.calibrated:
+            preparation.quantizer.calibrate(model, source.load_tokenizer())
     # Of what was loaded: a checkpoint may hold two weights where the model would tie them.
     plan = preparation.plan(model)
     preparation.apply(model, plan)
@@ -64,6 +66,8 @@ def _one_by_one(
     if table is not None:
         check_layers(table, config)
     form = take_declared(config, source, preparation.quantizer)
+    if preparation.quantizer.calibrated:
+        return "its quantizer is calibrated on the whole model"
     reason = _whole(source, config)
     if reason is not None:
         if form is not None:

@@ -1,0 +1,106 @@
+"""Perplexity on WikiText-2 of a model stored by each quantizer: what quantizing costs.
+
+python benchmarks/perplexity.py --text FILE.jsonl --calibration FILE.txt [--only NAME ...]
+
+The text is cut into windows that follow one another; every token but the first of a window is
+predicted. Quantizers store the linear layers of the blocks; embeddings stay bfloat16.
+"""
+
+import argparse
+import gc
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from smollm2 import SOURCE
+from torch import Tensor
+from torch.nn import functional as F
+
+from zolit.models.load import load_prepared
+from zolit.models.prepare import Preparation, stored_weights
+from zolit.strategies import GPTQ, HQQ, Int4, Int8, NoQuantizer, Quantizer, ScalePerturber
+from zolit.strategies.perturber import DensePerturber
+from zolit.tensors.reading import Reading
+
+# What makes each, from the file of calibration text.
+QUANTIZERS: dict[str, Callable[[str], Quantizer]] = {
+    "bfloat16": lambda text: NoQuantizer(),
+    "Int8": lambda text: Int8(),
+    "Int4, group 64, nearest": lambda text: Int4(64),
+    "Int4, group 64, HQQ": lambda text: HQQ(64),
+    "Int4, group 64, GPTQ": lambda text: GPTQ(text, samples=64, length=512, group_size=64),
+}
+
+
+def windows(text: Path, length: int, most: int) -> Tensor:
+    """``[windows, length]`` token ids of a file of paragraphs, one JSON object a line."""
+    lines = text.read_text(encoding="utf-8").splitlines()
+    whole = "".join(json.loads(line)["text"] for line in lines)
+    ids = SOURCE.load_tokenizer()(whole, return_tensors="pt").input_ids[0]
+    count = min(most, len(ids) // length)
+    return ids[: count * length].view(count, length)
+
+
+@torch.inference_mode()
+def perplexity(model: torch.nn.Module, ids: Tensor, batch: int) -> tuple[float, float]:
+    """Perplexity and the standard error of its logarithm, over windows."""
+    losses = []
+    for part in ids.split(batch):
+        logits = model(input_ids=part, use_cache=False).logits
+        for one, target in zip(logits, part, strict=True):
+            losses.append(F.cross_entropy(one[:-1].float(), target[1:]).item())
+    each = torch.tensor(losses, dtype=torch.float64)
+    return math.exp(each.mean()), (each.std() / math.sqrt(len(each))).item()
+
+
+def measure(name: str, calibration: str, ids: Tensor, batch: int) -> dict[str, float | str]:
+    """One row of the table."""
+    quantizer = QUANTIZERS[name](calibration)
+    perturber = ScalePerturber() if quantizer.quantized else DensePerturber()
+    started = time.perf_counter()
+    preparation = Preparation(quantizer, perturber, Reading(perturber.direction()), ["linear"])
+    model, _ = load_prepared(SOURCE, torch.bfloat16, preparation)
+    seconds = time.perf_counter() - started
+    bits = sum(
+        8 * tensor.numel() * tensor.element_size()
+        for weight in stored_weights(model)
+        for tensor in weight.store.tensors().values()
+    ) / sum(weight.store.rows * weight.store.columns for weight in stored_weights(model))
+    value, error = perplexity(model, ids, batch)
+    row: dict[str, float | str] = {
+        "weights": name,
+        "bits": round(bits, 2),
+        "perplexity": round(value, 3),
+        "standard error of log": round(error, 4),
+        "loading, s": round(seconds, 1),
+    }
+    return row
+
+
+def main() -> None:
+    """Print JSON lines, then the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--text", type=Path, required=True)
+    parser.add_argument("--calibration", required=True, help="text, a document a line")
+    parser.add_argument("--length", type=int, default=512)
+    parser.add_argument("--windows", type=int, default=10**6)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--only", nargs="*", choices=QUANTIZERS, default=list(QUANTIZERS))
+    options = parser.parse_args()
+    ids = windows(options.text, options.length, options.windows)
+    rows = []
+    for name in options.only:
+        rows.append(measure(name, options.calibration, ids, options.batch))
+        print(json.dumps(rows[-1]), flush=True)
+        gc.collect()
+    print("| " + " | ".join(rows[0]) + " |")
+    print("|---" * len(rows[0]) + "|")
+    for row in rows:
+        print("| " + " | ".join(str(cell) for cell in row.values()) + " |")
+
+
+if __name__ == "__main__":
+    main()

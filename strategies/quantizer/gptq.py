@@ -1,0 +1,133 @@
+"""Int4 weights calibrated on text: GPTQ."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from zolit.errors import UserError
+from zolit.kernels.read_int4 import HALF, pack
+from zolit.strategies.quantizer.base import Quantizer
+from zolit.strategies.quantizer.calibration import calibrate_blocks, windows_of_text
+from zolit.tensors.affine import check_group_size
+from zolit.tensors.int4 import Int4Weight
+from zolit.tensors.store import to_blocks
+
+_LEVELS = 15
+
+
+class GPTQ(Quantizer):
+    """Groupwise int4 codes that keep the outputs of each layer (Frantar et al. 2022, arXiv
+    2210.17323, Algorithm 1).
+
+    Columns are rounded one after another, and those not yet rounded take up the error, weighed by
+    the second moments of the layer's inputs on a calibration text. Blocks are calibrated in order,
+    each on the outputs of the quantized ones before it. The model is loaded whole for it.
+
+    Args:
+        text: file of calibration text, a document a line; the paper takes C4.
+        samples: windows of text, taken from the beginning of the file; the paper takes 128.
+        length: tokens of a window; the paper takes 2048.
+        group_size: input channels that share a scale: 32, 64 or 128, or another multiple of 32.
+        damping: added to the diagonal of the second moments, as a fraction of its mean.
+
+    Raises:
+        UserError: if an argument is out of range.
+    """
+
+    calibrated: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        text: str,
+        samples: int = 128,
+        length: int = 512,
+        group_size: int = 64,
+        damping: float = 0.01,
+    ) -> None:
+        for name, value in (("samples", samples), ("length", length)):
+            if value < 1:
+                raise UserError(f"{name} must be at least 1, got {value}; try 128")
+        if not 0 < damping < 1:
+            raise UserError(f"damping must be in (0, 1), got {damping}; try 0.01")
+        self.text = text
+        self.samples = samples
+        self.length = length
+        self.group_size = group_size
+        self.damping = damping
+        self._found: dict[str, Int4Weight] = {}
+
+    def calibrate(self, model: nn.Module, tokenizer: Any) -> None:
+        ids = windows_of_text(Path(self.text), tokenizer, self.samples, self.length)
+
+        def quantize(path: str, weight: Tensor, moments: Tensor) -> Tensor:
+            check_group_size(self.group_size, weight.shape[1], path)
+            codes, scale, zero = gptq(weight, moments, self.group_size, self.damping)
+            packed = pack(to_blocks(codes - 8).unflatten(-1, (2, HALF))).flatten(1)
+            store = Int4Weight(packed, scale, (8 - zero) * scale)
+            self._found[path] = store
+            decoded = torch.empty(store.rows, store.columns, dtype=weight.dtype)
+            store.read(slice(0, store.rows), [decoded], None, "reference")
+            return decoded
+
+        calibrate_blocks(model, ids, quantize)
+
+    def store(self, weight: Tensor, path: str) -> Int4Weight:
+        if path not in self._found:
+            raise UserError(
+                f"quantizer GPTQ was not calibrated on {path}, which is in no block of the model "
+                "or was never run; use quantizer Int4 or HQQ"
+            )
+        return self._found.pop(path)
+
+
+def gptq(
+    weight: Tensor, moments: Tensor, group_size: int, damping: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Codes of a weight that keep its outputs.
+
+    Args:
+        weight: ``[rows, columns]`` float.
+        moments: ``[columns, columns]`` float32, sum of ``x x^T`` over inputs x of the layer.
+        group_size: columns that share a scale; their range is that of the columns as they stand
+            when the group's turn comes.
+        damping: fraction of the mean of the diagonal of ``moments`` that is added to it.
+
+    Returns:
+        ``[rows, columns]`` int8 codes in [0, 15], ``[rows, groups]`` float32 scales and whole zero
+        points: ``scale * (code - zero)``.
+    """
+    rest = weight.float().clone()
+    factor = _inverse_factor(moments, damping)
+    rest[:, moments.diagonal() == 0] = 0  # inputs that are never there
+    codes = torch.empty(weight.shape, dtype=torch.int8)
+    scales, zeros = [], []
+    for start in range(0, weight.shape[1], group_size):
+        stop = start + group_size
+        part, local = rest[:, start:stop], factor[start:stop, start:stop]
+        low, high = part.amin(1).clamp(max=0), part.amax(1).clamp(min=0)
+        scale = ((high - low) / _LEVELS).clamp(min=1e-12)
+        zero = torch.round(-low / scale)
+        errors = torch.empty_like(part)
+        for column in range(group_size):
+            value = part[:, column].clone()
+            code = torch.round(value / scale + zero).clamp_(0, _LEVELS)
+            errors[:, column] = (value - scale * (code - zero)) / local[column, column]
+            part[:, column:] -= torch.outer(errors[:, column], local[column, column:])
+            codes[:, start + column] = code.to(torch.int8)
+        rest[:, stop:] -= errors @ factor[start:stop, stop:]
+        scales.append(scale)
+        zeros.append(zero)
+    return codes, torch.stack(scales, 1), torch.stack(zeros, 1)
+
+
+def _inverse_factor(moments: Tensor, damping: float) -> Tensor:
+    """Upper Cholesky factor of the inverse of the damped moments (the paper's step 3)."""
+    damped = moments.double().clone()
+    diagonal = damped.diagonal()
+    mean = diagonal.mean()
+    diagonal[diagonal == 0] = 1
+    diagonal += damping * mean
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
+    return torch.linalg.cholesky(inverse, upper=True).float()

@@ -1,0 +1,108 @@
+"""Int4 weights with zero points found by half-quadratic quantization."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from zolit.errors import UserError
+from zolit.kernels.read_int4 import HALF, pack
+from zolit.strategies.quantizer.base import Quantizer
+from zolit.tensors.affine import check_group_size, quantize_rows
+from zolit.tensors.int4 import Int4Weight
+from zolit.tensors.store import to_blocks
+
+_LEVELS = 15
+
+
+class HQQ(Quantizer):
+    """Groupwise int4 codes whose zero points minimize ``|W - decoded|_p^p``, p below 1 (Badri and
+    Shaji 2023, "Half-Quadratic Quantization of Large Machine Learning Models"). No data is needed.
+
+    The scale of a group spans its minimum to its maximum, as in `Int4`; half-quadratic splitting
+    alternates between the error that a heavy-tailed norm forgives (a shrinkage) and the zero point
+    that fits the rest (a mean). A group stops when its mean absolute error no longer falls, where
+    the authors' code stops all groups of a tensor together.
+
+    Args:
+        group_size: input channels that share a scale: 32, 64 or 128, or another multiple of 32.
+        iterations: at most so many for a group.
+        norm: p, in (0, 1].
+        beta: weight of the quadratic term at the start.
+        kappa: its growth an iteration, at least 1.
+        keep_error: keep what rounding left of each weight for an optimizer with error feedback.
+
+    Raises:
+        UserError: if an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        group_size: int = 64,
+        iterations: int = 20,
+        norm: float = 0.7,
+        beta: float = 10.0,
+        kappa: float = 1.01,
+        keep_error: bool = False,
+    ) -> None:
+        for name, value, fits, expected in (
+            ("iterations", iterations, iterations >= 1, "at least 1"),
+            ("norm", norm, 0 < norm <= 1, "in (0, 1]"),
+            ("beta", beta, math.isfinite(beta) and beta > 0, "positive"),
+            ("kappa", kappa, math.isfinite(kappa) and kappa >= 1, "at least 1"),
+        ):
+            if not fits:
+                raise UserError(f"{name} must be {expected}, got {value}; leave it out")
+        self.group_size = group_size
+        self.iterations = iterations
+        self.norm = norm
+        self.beta = beta
+        self.kappa = kappa
+        self.keep_error = keep_error
+
+    def store(self, weight: Tensor, path: str) -> Int4Weight:
+        check_group_size(self.group_size, weight.shape[1], path)
+        return Int4Weight(*quantize_rows(self._rows, weight))
+
+    def _rows(self, part: Tensor) -> tuple[Tensor, ...]:
+        """Packed codes, scales and values of code 0 of ``[R, K]`` float32 rows."""
+        groups = part.view(part.shape[0], -1, self.group_size)
+        inverse, zero = half_quadratic(groups, self.iterations, self.norm, self.beta, self.kappa)
+        codes = torch.round(groups * inverse + zero).clamp_(0, _LEVELS) - 8
+        blocks = to_blocks(codes.view(part.shape).to(torch.int8))
+        scale = 1.0 / inverse
+        packed = pack(blocks.unflatten(-1, (2, HALF))).flatten(1)
+        return packed, scale.squeeze(2), ((8 - zero) * scale).squeeze(2)
+
+
+def half_quadratic(
+    groups: Tensor, iterations: int, norm: float, beta: float, kappa: float
+) -> tuple[Tensor, Tensor]:
+    """Inverse scales and zero points of four-bit codes ``round(w * inverse + zero)``.
+
+    Args:
+        groups: ``[R, G, size]`` float32 weights.
+        iterations: at most so many.
+        norm: p of the error's norm.
+        beta: weight of the quadratic term at the start.
+        kappa: its growth an iteration.
+
+    Returns:
+        Two ``[R, G, 1]`` float32; the zero point is not whole.
+    """
+    low, high = groups.amin(dim=2, keepdim=True), groups.amax(dim=2, keepdim=True)
+    inverse = (_LEVELS / (high - low)).clamp(max=2e4)  # of a group of equal weights too
+    zero = torch.round(-low * inverse)
+    active = torch.ones_like(zero, dtype=torch.bool)
+    best = torch.full_like(zero, torch.inf)
+    for _ in range(iterations):
+        codes = torch.round(groups * inverse + zero).clamp_(0, _LEVELS)
+        rest = groups - (codes - zero) / inverse
+        error = rest.abs().mean(dim=2, keepdim=True)
+        forgiven = rest.sign() * (rest.abs() - rest.abs().pow(norm - 1) / beta).clamp_(min=0)
+        fitted = (codes - (groups - forgiven) * inverse).mean(dim=2, keepdim=True)
+        zero = torch.where(active, fitted, zero)
+        active &= error < best
+        best = torch.minimum(best, error)
+        beta *= kappa
+    return inverse, zero

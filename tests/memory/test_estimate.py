@@ -1,0 +1,137 @@
+"""The estimate beside a module that is loaded and stepped for real."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from zolit.gradient import ProjectedGradient
+from zolit.memory.batches import Batches
+from zolit.memory.estimate import Estimate, estimate_memory
+from zolit.memory.tracker import LiveBytes
+from zolit.models.source import ModelSource
+from zolit.module import ZeroOrderModule
+from zolit.objectives.prompt_batch import PromptBatch
+from zolit.optim import ZOSGD
+from zolit.strategies import (
+    CodePerturber,
+    ConstantQueries,
+    DensePerturber,
+    Float8,
+    Int4,
+    Int8,
+    NoQuantizer,
+    Perturber,
+    Quantizer,
+    ScalePerturber,
+)
+
+CODES = CodePerturber(1.0, distribution="rademacher")
+RECIPES: list[tuple[Quantizer, Perturber, bool]] = [
+    (Int8(), CODES, False),
+    (Int8(keep_error=True), CODES, True),
+    (Int8(activations="int8"), CODES, False),
+    (Int4(64), ScalePerturber(1e-2), False),
+    (Float8(keep_error=True), CODES, True),
+    (NoQuantizer(), DensePerturber(), True),
+]
+
+
+def module(folder: Path, parts: tuple[Quantizer, Perturber, bool]) -> ZeroOrderModule:
+    quantizer, perturber, feedback = parts
+    return ZeroOrderModule(
+        ModelSource(str(folder)),
+        quantizer,
+        perturber,
+        query_scheduler=ConstantQueries(2),
+        optimizer=lambda weights: ZOSGD(weights, lr=1e-6, error_feedback=feedback),
+        kernels="reference",
+    )
+
+
+def batch(rows: int, padded: bool) -> PromptBatch:
+    mask = torch.ones(rows, 48, dtype=torch.int64)
+    mask[0, : 5 * padded] = 0
+    return PromptBatch(
+        input_ids=torch.arange(rows * 48).view(rows, 48) % 300,
+        attention_mask=mask,
+        answer_positions=torch.full((rows, 1), 47),
+        answer_ids=torch.tensor([[10], [20]]),
+        labels=torch.zeros(rows, dtype=torch.int64),
+    )
+
+
+def step(real: ZeroOrderModule, optimizer: ZOSGD, rows: PromptBatch) -> None:
+    estimate = real.estimator.estimate(
+        lambda copies: real.objective.losses(real.network, rows, copies),
+        real.reading,
+        [0, 1],
+        real.perturber.eps,
+        real.pairable,
+    )
+    optimizer.step(gradient=ProjectedGradient(torch.tensor([0, 1]), 0 * estimate.values, 1))
+
+
+@pytest.mark.parametrize(
+    ("parts", "padded"),
+    [
+        (RECIPES[3], True),
+        (RECIPES[5], False),
+        *(pytest.param(parts, True, marks=pytest.mark.slow) for parts in RECIPES),
+        *(pytest.param(parts, False, marks=pytest.mark.slow) for parts in RECIPES),
+    ],
+    ids=lambda p: f"{type(p[0]).__name__}-{p[2]}" if isinstance(p, tuple) else None,
+)
+@torch.no_grad()
+def test_agrees_with_a_real_step(
+    parts: tuple[Quantizer, Perturber, bool], padded: bool, tiny_llama: Path
+) -> None:
+    train, evaluation = batch(4, padded), batch(6, padded)
+    found = estimate_memory(module(tiny_llama, parts), Batches(train, evaluation, ""), base=0)
+
+    real = module(tiny_llama, parts)
+    real.configure_model()
+    real.network.eval()
+    optimizer = ZOSGD(real.weights, lr=1e-6, error_feedback=parts[2])
+    step(real, optimizer, train)  # what stays is made now
+    with LiveBytes() as stepped:
+        step(real, optimizer, train)
+    with LiveBytes() as evaluated:
+        real.objective.scores(real.network, evaluation)
+
+    stores = [p.store for p in real.network.parameters() if hasattr(p, "store")]
+    quantized = [store for store in stores if store.quantized]
+    kept = [store.tensors().values() for store in quantized]
+    assert found.codes + found.scales == sum(t.nbytes for tensors in kept for t in tensors)
+    assert found.scales == sum(t.nbytes for s in quantized for t in s.scales().values())
+    residuals = [state["residual"].nbytes for state in optimizer.state.values() if state]
+    assert found.feedback == sum(residuals)
+    total = sum(p.numel() for p in real.network.parameters())
+    coded = sum(store.rows * store.columns for store in quantized)
+    buffers = sum(b.nbytes for b in real.network.buffers())
+    assert found.floats == 2 * (total - coded) + buffers
+    assert found.workspace == real.reading.buffer_bytes
+    assert max(found.step, found.update) == pytest.approx(stepped.peak, rel=0.05)
+    assert found.evaluation == pytest.approx(evaluated.peak, rel=0.05)
+
+
+def test_compiled_kernels_keep_no_temporaries(tiny_llama: Path) -> None:
+    rows = Batches(batch(4, False), None, "")
+    parts = (Int8(), CODES, False)
+    plain = estimate_memory(module(tiny_llama, parts), rows, base=0)
+    compiled = module(tiny_llama, parts)
+    compiled.reading.preference = "compiled"
+    found = estimate_memory(compiled, rows, base=0)
+    assert found.step < plain.step
+    assert found.update < plain.update
+    assert (plain.compiler, plain.compiling) == (0, 0)
+    assert found.compiler > 0
+    assert (found.codes, found.workspace) == (plain.codes, plain.workspace)
+
+
+def test_parts_make_the_peak() -> None:
+    parts = dict.fromkeys(Estimate.__dataclass_fields__, 0)
+    some = Estimate(**{**parts, "base": 100, "codes": 40, "step": 7, "update": 5, "loading": 9})
+    assert some.total == some.peak_loading == 149
+    more = Estimate(**{**parts, "base": 100, "codes": 40, "step": 7, "workspace": 3, "loading": 9})
+    assert more.total == more.peak_running == 150

@@ -1,0 +1,1 @@
+"""What memory a run needs, before anything is loaded."""

@@ -1,0 +1,241 @@
+"""What memory a run needs: its model built and stepped on the meta device."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zolit.gradient import ProjectedGradient
+from zolit.memory import compiler
+from zolit.memory.batches import Batches
+from zolit.memory.tracker import AsOnDevice, LiveBytes
+from zolit.models.checkpoint import weight_tensors
+from zolit.models.plan import Planned
+from zolit.models.prepare import Preparation, stored_weights
+from zolit.models.source import ModelSource
+from zolit.module import DTYPES, ZeroOrderModule
+from zolit.tensors.store import StoredWeight
+
+
+class SameOfAKind(Preparation):
+    """Quantizes one weight of each kind, and takes the others of that kind to be like it.
+
+    A kind is a name without its layer's number, with its shape. A format is made chunk by chunk of
+    rows, which is many operations without numbers.
+
+    Attributes:
+        passing: most bytes that one weight needs while it is quantized besides what it becomes: the
+            weight as floats, and what the quantizer makes on the way.
+    """
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.passing = 0
+        self._first: dict[tuple[Any, ...], StoredWeight] = {}
+
+    def store(self, one: Planned, value: Tensor) -> StoredWeight:
+        key = (re.sub(r"\d+", "", one.path), value.shape, one.quantized, one.index is None)
+        if not one.quantized or key not in self._first:
+            with LiveBytes() as made:
+                store = self._first[key] = super().store(one, value)
+            self.passing = max(self.passing, made.peak - made.live + value.nbytes)
+            return store
+        first = self._first[key]
+        store = first.replace({n: torch.empty_like(t) for n, t in first.tensors().items()})
+        store.error = None if first.error is None else torch.empty_like(first.error)
+        return store
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes of a run, part by part.
+
+    Attributes:
+        codes: codes of the quantized weights.
+        scales: their scales and zero points.
+        floats: weights that stay floats: embeddings, norms, output; all of them unquantized.
+        feedback: what rounding left of each code, for error feedback.
+        loading: the largest weight as floats while it is quantized, with what that takes.
+        workspace: buffers that decoded rows and sums over queries are written to.
+        step: activations at the peak of a training step.
+        update: what the update of the weights needs besides the workspace.
+        evaluation: activations at the peak of a validation or test batch.
+        checkpoint: the best checkpoint's tensors when they are read back for the last test.
+        base: Python and the libraries, with the rows and prompts; 0 if the model is on a GPU.
+        compiler: what compiling the kernels leaves in the process; 0 if none are compiled.
+        compiling: what it needs on top of that while it compiles.
+    """
+
+    codes: int
+    scales: int
+    floats: int
+    feedback: int
+    loading: int
+    workspace: int
+    step: int
+    update: int
+    evaluation: int
+    checkpoint: int
+    base: int
+    compiler: int
+    compiling: int
+
+    @property
+    def weights(self) -> int:
+        """What stays: stored weights, scales, floats, and error feedback."""
+        return self.codes + self.scales + self.floats + self.feedback
+
+    @property
+    def peak_loading(self) -> int:
+        """The process at its largest while the model is loaded."""
+        return self.base + self.weights + self.loading
+
+    @property
+    def passing(self) -> int:
+        """The most that passes by while the run goes on: one of these parts at a time."""
+        return max(self.step, self.update, self.evaluation, self.checkpoint, self.compiling)
+
+    @property
+    def peak_running(self) -> int:
+        """The process at its largest after loading."""
+        return self.base + self.compiler + self.weights + self.workspace + self.passing
+
+    @property
+    def total(self) -> int:
+        """The process at its largest."""
+        return max(self.peak_loading, self.peak_running)
+
+
+def meta_model(source: ModelSource, dtype: torch.dtype) -> nn.Module:
+    """The model of a configuration, without numbers.
+
+    Raises:
+        UserError: if there is no such configuration, or no such model.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+
+    config = source.load_config(weights=False)
+    causal = source.resolved_kind(config) == "causal"
+    auto = AutoModelForCausalLM if causal else AutoModelForMaskedLM
+    with torch.device("meta"):
+        model: nn.Module = auto.from_config(
+            config, dtype=dtype, trust_remote_code=source.trust_remote_code
+        )
+    return model.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def estimate_memory(
+    module: ZeroOrderModule, batches: Batches, base: int, reads_checkpoint: bool = False
+) -> Estimate:
+    """What a run of this module needs.
+
+    The model is built from its configuration on the meta device; no weight is read. A step and an
+    evaluation run there on the largest batches, and the storages that they make are counted.
+    Blocks are taken as not compiled (`compile: blocks` fuses temporaries and needs less).
+
+    Args:
+        module: as made from a recipe, without a model yet; it gets the one on the meta device.
+        batches: the largest batches, on the CPU.
+        base: bytes of the process before the model is loaded.
+        reads_checkpoint: whether the best checkpoint is read back.
+
+    Raises:
+        UserError: whatever the recipe is refused for.
+    """
+    compiled = module.reading.compiled
+    dtype = DTYPES[module.dtype_name]
+    model = meta_model(module.source, dtype)
+    preparation = SameOfAKind(module.quantizer, module.perturber, module.reading, module.tune)
+    plan = preparation.plan(model)
+    quantized_paths = {one.path for one in plan.weights if one.quantized}
+    kept = [p.nbytes for name, p in model.named_parameters() if name not in quantized_paths]
+    preparation.apply(model, plan)
+    module.model, module.pairable = model, plan.pairable
+    optimizer = module.optimizer_factory(module.weights)
+    step, update = _passing(_step, module, batches.train), _passing(_update, module, optimizer)
+    evaluation = 0
+    if batches.evaluation is not None:
+        evaluation = _passing(_evaluation, module, batches.evaluation)
+    weights = list(stored_weights(module.network))
+    quantized = [weight.store for weight in weights if weight.store.quantized]
+    scales = _bytes(t for store in quantized for t in store.scales().values())
+    codes = _bytes(t for store in quantized for t in store.tensors().values()) - scales
+    errors = [weight.store.error for weight in weights if weight.store.error is not None]
+    tuned = _bytes(weight_tensors(module.network).values()) if reads_checkpoint else 0
+    return Estimate(
+        codes=codes,
+        scales=scales,
+        floats=_bytes(_floats(module.network)),
+        feedback=_bytes([*errors, *_state(optimizer)]),
+        loading=max([preparation.passing, *kept]),
+        workspace=module.reading.buffer_bytes,
+        step=step,
+        update=update,
+        evaluation=evaluation,
+        checkpoint=tuned,
+        base=base,
+        compiler=compiler.LEFT if compiled else 0,
+        compiling=compiler.PASSING if compiled else 0,
+    )
+
+
+def _step(module: ZeroOrderModule, batch: Any) -> None:
+    # Two queries stand for more: they run one after another, and share what they need.
+    keys = list(range(min(2, module.query_scheduler.queries(0, 0))))
+    module.estimator.estimate(
+        lambda copies: module.objective.losses(module.network, batch, copies),
+        module.reading,
+        keys,
+        module.perturber.eps,
+        module.pairable,
+    )
+
+
+def _update(module: ZeroOrderModule, optimizer: Any) -> None:
+    count = min(2, module.query_scheduler.queries(0, 0))
+    gradient = ProjectedGradient(torch.arange(count), torch.ones(count), 1)
+    optimizer.step(gradient=gradient)
+
+
+def _evaluation(module: ZeroOrderModule, batch: Any) -> None:
+    module.objective.scores(module.network, batch)
+
+
+def _passing(run: Any, module: ZeroOrderModule, argument: Any) -> int:
+    """Bytes alive at the peak of what leaves nothing behind."""
+    # The first time makes what stays: buffers and residuals.
+    for _ in range(2):
+        with LiveBytes() as made, AsOnDevice():
+            run(module, argument)
+    return made.peak
+
+
+def _floats(model: nn.Module) -> list[Tensor]:
+    stored = {id(weight): weight for weight in stored_weights(model)}
+    plain = [p for p in model.parameters() if id(p) not in stored]
+    dense = [
+        tensor
+        for weight in stored.values()
+        if not weight.store.quantized
+        for tensor in weight.store.tensors().values()
+    ]
+    return [*plain, *model.buffers(), *dense]
+
+
+def _state(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [
+        value
+        for state in optimizer.state.values()
+        for value in state.values()
+        if isinstance(value, Tensor)
+    ]
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    """Bytes of the storages of tensors, shared ones once."""
+    storages = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}
+    return sum(storages.values())

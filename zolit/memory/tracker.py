@@ -1,0 +1,131 @@
+"""How many bytes a computation has alive, counted on tensors that hold none."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from weakref import finalize
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.weak import WeakIdKeyDictionary
+
+from zolit.tensors.weight import PerturbedWeight
+
+_FUSED = (torch.float32, torch.bfloat16, torch.float16)
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the storages that are made inside this context and not freed yet.
+
+    Storages that existed before, such as the weights of a model, are not counted, nor is what an
+    operation allocates and frees within itself. Tensors on the meta device may meet others, such
+    as token ids; the result is one on the meta device.
+
+    Attributes:
+        live: bytes alive now.
+        peak: most bytes alive at once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = 0
+        self.peak = 0
+        self._known = WeakIdKeyDictionary()
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        inputs = _tensors((args, kwargs))
+        for value in inputs:
+            self._known.setdefault(value.untyped_storage(), None)
+        if len({value.is_meta for value in inputs}) == 2:
+            args, kwargs = tree_map(_without_numbers, (args, kwargs))
+        out = func(*args, **kwargs)
+        for value in _tensors(out):
+            if (storage := value.untyped_storage()) not in self._known:
+                self._known[storage] = None
+                self._made(storage)
+        return out
+
+    def _made(self, storage: torch.UntypedStorage) -> None:
+        size = storage.nbytes()
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        finalize(storage, partial(self._freed, size)).atexit = False
+
+    def _freed(self, size: int) -> None:
+        self.live -= size
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    # A stored weight is a shell; the tensors in its store are seen when they are read.
+    return [
+        value
+        for value in tree_leaves(values)
+        if isinstance(value, Tensor) and not isinstance(value, PerturbedWeight)
+    ]
+
+
+def _without_numbers(value: Any) -> Any:
+    """The same on the meta device; token ids and masks meet weights there."""
+    plain = isinstance(value, Tensor) and not isinstance(value, PerturbedWeight)
+    if not plain or value.is_meta:
+        return value
+    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+
+
+class AsOnDevice(TorchFunctionMode):
+    """Makes a model on the meta device take the ways that it takes on a real one.
+
+    Attention computes no matrix of scores, as the fused kernels of CPU and CUDA do not; on the meta
+    device torch would fall back to plain operations, which keep the scores of all heads. What the
+    CPU kernel allocates besides its output is counted: the logarithms of the normalizers, a boolean
+    mask as floats, and packed keys and values.
+
+    Token ids and masks keep their numbers when a model moves them to its device, because it asks
+    them questions, such as whether a batch is padded at all.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention and _is_fused(*args, **kwargs):
+            return _attention(*args, **kwargs)
+        if func is Tensor.to and not args[0].is_meta and not args[0].is_floating_point():
+            device, dtype, *_ = torch._C._nn._parse_to(*args[1:], **kwargs)
+            if device is not None and device.type == "meta":
+                return args[0] if dtype is None else args[0].to(dtype)
+        return func(*args, **kwargs)
+
+
+def _is_fused(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    **options: Any,
+) -> bool:
+    return (
+        query.dim() == 4
+        and query.dtype in _FUSED
+        and dropout_p == 0.0
+        and query.shape[-1] == value.shape[-1]
+    )
+
+
+def _attention(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **options: Any
+) -> Tensor:
+    batch, heads, tokens, size = query.shape
+    _normalizers = query.new_empty(batch, heads, tokens, dtype=torch.float32)
+    _packed = torch.empty_like(key), torch.empty_like(value)
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        _floats = torch.empty_like(attn_mask, dtype=query.dtype)
+    return torch.empty_like(query)  # in the layout of the query, as the kernel does
