@@ -51,7 +51,7 @@ def measure(quantizer: Quantizer, dtype: torch.dtype, direction: Direction) -> t
     with reading.perturbed(1, 1e-3, 2):
         noise = reading.perturbation(site, store.device)
         read = nanoseconds(lambda: store.read(slice(0, ROWS), outs, noise, "compiled"))
-    return read, nanoseconds(lambda: move(weight, [1], [1e-6], 2))
+    return read, nanoseconds(lambda: move([weight], [1], [1e-6], 2, [None]))
 
 
 def main() -> None:

@@ -280,3 +280,15 @@ def test_random_mask_is_the_same_for_every_direction(distribution: str) -> None:
     assert not torch.equal(masks[0], made(direction, 256, 1024, site=4) != 0)
     kept = made(Direction(distribution), 256, 1024)[masks[0]]
     assert torch.equal(made(direction, 256, 1024)[masks[0]], kept)
+
+
+@pytest.mark.parametrize("update", [False, True])
+def test_tables_hold_the_words_of_each_weight(update: bool) -> None:
+    direction, sites = noise.Direction("gaussian", density=0.5, mask_key=3), [0, 7, 2, 1 << 31]
+    key = (1 << 64) - 5
+    table = noise.control_table(direction, key, sites, update=update)
+    assert table.dtype == torch.int32
+    words = [noise.control_words(direction, key, site, update=update) for site in sites]
+    assert table.tolist() == words
+    roundings = noise.rounding_table(key, sites).tolist()
+    assert roundings == [list(noise.split_key(noise.fold(key, site))) for site in sites]

@@ -14,9 +14,11 @@ Gaussian directions two hashes for each coordinate (Box and Muller 1958).
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,6 +32,9 @@ _GOLDEN = 0x9E3779B97F4A7C15
 # rounding of an update and the random mask.
 RADIUS, ANGLE, READ_ROUNDING, UPDATE_ROUNDING, STEP_ROUNDING, MASK = range(6)
 
+Key = Any
+"""A 64-bit key as a Python integer, or an array of them as uint64."""
+
 _LEVELS = {bits: 2 ** (bits - 1) - 1 for bits in range(2, 9)}
 
 DIRECTION_RANGE = 5.0
@@ -37,10 +42,13 @@ DIRECTION_RANGE = 5.0
 with probability 5.7e-7."""
 
 
-def fold(key: int, *data: int) -> int:
-    """A new 64-bit key from ``key`` and integers, by SplitMix64 (Steele et al. 2014)."""
+def fold(key: Key, *data: Key) -> Key:
+    """A new 64-bit key from ``key`` and integers, by SplitMix64 (Steele et al. 2014).
+
+    Any of them may be a uint64 array, for one key each.
+    """
     for value in data:
-        key = (key ^ (value * _GOLDEN)) & _U64
+        key = (key & _U64) ^ ((value * _GOLDEN) & _U64)
         key = (key + _GOLDEN) & _U64
         key = ((key ^ (key >> 30)) * 0xBF58476D1CE4E5B9) & _U64
         key = ((key ^ (key >> 27)) * 0x94D049BB133111EB) & _U64
@@ -98,11 +106,37 @@ def control_words(direction: Direction, key: int, site: int, *, update: bool = F
     Returns:
         ``[radius, radius', angle, angle', rounding, rounding', mask, mask']``.
     """
+    return [word for k in _site_keys(direction, key, site, update) for word in split_key(k)]
+
+
+def control_table(
+    direction: Direction, key: int, sites: Sequence[int], *, update: bool = False
+) -> Tensor:
+    """`control_words` of many weights at once, ``[len(sites), 8]`` int32."""
+    return _split_keys(_site_keys(direction, key, np.array(sites, dtype=np.uint64), update))
+
+
+def rounding_table(key: int, sites: Sequence[int]) -> Tensor:
+    """Key words of the stochastic rounding of many weights, ``[len(sites), 2]`` int32.
+
+    Args:
+        key: 64-bit key of an update's rounding.
+        sites: index of each weight.
+    """
+    return _split_keys([fold(key, np.array(sites, dtype=np.uint64))])
+
+
+def _split_keys(keys: list[Key]) -> Tensor:
+    """Arrays of ``[S]`` keys as ``[S, 2 * len(keys)]`` int32 words, high before low."""
+    words = np.stack(keys, axis=1).astype(">u8").view(">i4")
+    return torch.from_numpy(words.astype(np.int32))
+
+
+def _site_keys(direction: Direction, key: int, site: Key, update: bool) -> list[Key]:
     site_key = fold(key, site)
     rounding = UPDATE_ROUNDING if update else READ_ROUNDING
     keys = [fold(site_key, stream) for stream in (RADIUS, ANGLE, rounding)]
-    keys.append(fold(direction.mask_key, site, MASK))
-    return [word for k in keys for word in split_key(k)]
+    return [*keys, fold(direction.mask_key, site, MASK)]
 
 
 def split_key(key: int) -> tuple[int, int]:

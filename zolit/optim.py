@@ -73,9 +73,9 @@ class ZOSGD(Optimizer):
         factors = self.weights(gradient.values)
         for group in self.param_groups:
             coefficients = (-float(group["lr"]) * factors).tolist()
-            for weight in group["params"]:
-                feedback = self._feedback(weight, group)
-                move(weight, keys, coefficients, gradient.rounding_key, feedback)
+            weights = group["params"]
+            feedbacks = [self._feedback(weight, group) for weight in weights]
+            move(weights, keys, coefficients, gradient.rounding_key, feedbacks)
         return result
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

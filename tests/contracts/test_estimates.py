@@ -150,7 +150,7 @@ def test_a_rounded_step_is_the_descent_step_on_average(name: str) -> None:
         one = quadratic(recipe)
         weight = one.weights[0]
         before = weight.dense() / 1
-        move(weight, [9], [-0.05], fold(rounding, 1))
+        move([weight], [9], [-0.05], fold(rounding, 1), [None])
         moved.append((weight.dense() - before).double().numpy())
     scale = weight.store.scale.repeat_interleave(COLUMNS // weight.store.scale.shape[1], 1)
     wanted = -0.05 * update_direction(one, 9, True) * scale.numpy()

@@ -230,7 +230,7 @@ def test_scales_move_with_their_zeros(name: str) -> None:
     store, value = CASES[name]()
     weight = wrapped(store, "reference", "output_scales")
     codes = {k: t.clone() for k, t in store.tensors().items() if k not in store.scales()}
-    move(weight, [5, 6], [0.01, -0.02], rounding_key=1)
+    move([weight], [5, 6], [0.01, -0.02], 1, [None])
     z = [
         numpy_noise.direction(
             1, ROWS, key, 0, distribution="gaussian", bits=None, density=1.0, mask_key=0

@@ -51,7 +51,7 @@ def test_codes_follow_the_moved_weight_within_half_a_code(quantizer: Quantizer) 
     for step in range(40):
         words = torch.tensor(control_words(direction, step, 0), dtype=torch.int32)
         moved += 0.02 * coordinates(direction, words, rows, 1, COLUMNS // 32).flatten(1)
-        move(parameter, [step], [0.02], 7, Feedback(error, 1.0))
+        move([parameter], [step], [0.02], 7, [Feedback(error, 1.0)])
     scale = store.scale.repeat_interleave(COLUMNS // store.groups, dim=1)
     distance = (parameter.dense() - (weight() + moved * scale)) / scale
     inside = distance.abs() <= 0.5 + 40 * 2.0**-11  # forty roundings of the residual to float16

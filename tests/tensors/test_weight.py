@@ -12,6 +12,7 @@ from zolit.noise import Direction, control_words, coordinates
 from zolit.strategies import Float8, Int4, Int8, NoQuantizer, Quantizer
 from zolit.tensors.dense import DenseWeight
 from zolit.tensors.reading import Reading, Site
+from zolit.tensors.update import move
 from zolit.tensors.weight import PerturbedWeight, perturbed_weights
 
 KEY, EPS = 77, 0.25
@@ -215,6 +216,16 @@ def test_a_parameter_moves_detaches_and_copies(name: str) -> None:
     moved = copy.copy(layer).to("meta")
     assert moved.weight.device.type == "meta"
     assert moved.weight.site == Site(0, "elements", other.site.unit)
+
+
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_a_copy_reads_its_own_codes(name: str) -> None:
+    mine = wrap(matrix(4, 32), QUANTIZERS[name], reader())
+    before = mine + 0.0  # views of the codes are kept from here on
+    other = copy.deepcopy(mine)
+    move([other], [5], [0.5], 1, [None])
+    assert not torch.equal(other + 0.0, before)
+    assert torch.equal(mine + 0.0, before)
 
 
 def test_a_cast_reads_the_weight() -> None:

@@ -66,7 +66,7 @@ def accumulate(
         total: ``[R, G, W, 32]`` float32.
         rows: ``[R]`` int32 row indices.
         direction: distribution.
-        control: ``[8]`` int32 key words.
-        coefficient: float32 scalar tensor.
+        control: ``[8]`` int32 key words, or ``[R, 8]``: of each row.
+        coefficient: float32 scalar tensor, or ``[R, 1, 1, 1]``.
     """
     total.copy_(whole_step(total, total, rows, direction, control, coefficient))

@@ -12,11 +12,13 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch._inductor.compile_fx import compile_fx
 
 from zolit.compat import Conv1D
 from zolit.errors import UserError
-from zolit.tensors.product import add_bias, matmul
+from zolit.tensors.integer import IntegerWeight, quantize
+from zolit.tensors.product import add_bias, matmul, quantized_matmul
 from zolit.tensors.weight import PerturbedWeight
 
 _layers: "WeakValueDictionary[int, StoredLinear]" = WeakValueDictionary()
@@ -38,6 +40,7 @@ class StoredLinear(nn.Module):
         super().__init__()
         self.weight, self.bias = weight, bias
         self.rows = weight.store.rows
+        self.in_integers = isinstance(weight.store, IntegerWeight)
         number = next(_numbers)
         # A tensor, as an integer would be a constant of the compilation; not a buffer, as it is
         # read on the host.
@@ -49,6 +52,13 @@ class StoredLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., columns]`` to ``[..., rows]``."""
+        if self.in_integers:
+            # An operation of its own: layers with the same input share it (`_share_codes`).
+            codes, scale = torch.ops.zolit.quantize(x, self.number)
+            quantized: Tensor = torch.ops.zolit.stored_integer_linear(
+                codes, scale, self.number, self.rows, x.dtype
+            )
+            return quantized
         product: Tensor = torch.ops.zolit.stored_linear(x, self.number, self.rows)
         return product
 
@@ -56,6 +66,11 @@ class StoredLinear(nn.Module):
 # Not `torch.library.custom_op`, whose checks at each call cost as much as a small product.
 _library = torch.library.Library("zolit", "FRAGMENT")
 _library.define("stored_linear(Tensor x, Tensor number, int rows) -> Tensor")
+_library.define("quantize(Tensor x, Tensor number) -> (Tensor, Tensor)")
+_library.define(
+    "stored_integer_linear(Tensor codes, Tensor scale, Tensor number, int rows, ScalarType dtype)"
+    " -> Tensor"
+)
 
 
 @torch.library.impl(_library, "stored_linear", "CompositeExplicitAutograd")
@@ -67,6 +82,52 @@ def _stored_linear(x: Tensor, number: Tensor, rows: int) -> Tensor:
 @torch.library.register_fake("zolit::stored_linear", lib=_library)
 def _(x: Tensor, number: Tensor, rows: int) -> Tensor:
     return x.new_empty(*x.shape[:-1], rows)
+
+
+@torch.library.impl(_library, "quantize", "CompositeExplicitAutograd")
+def _quantize(x: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
+    return quantize(x, _layers[int(number)].weight.reading.preference)
+
+
+@torch.library.register_fake("zolit::quantize", lib=_library)
+def _(x: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
+    codes = torch.empty(x.shape, dtype=torch.int8, device=x.device)
+    return codes, x.new_empty(*x.shape[:-1], 1, dtype=torch.float32)
+
+
+@torch.library.impl(_library, "stored_integer_linear", "CompositeExplicitAutograd")
+def _stored_integer_linear(
+    codes: Tensor, scale: Tensor, number: Tensor, rows: int, dtype: torch.dtype
+) -> Tensor:
+    layer = _layers[int(number)]
+    return add_bias(quantized_matmul(codes, scale, layer.weight, dtype), layer.bias)
+
+
+@torch.library.register_fake("zolit::stored_integer_linear", lib=_library)
+def _(codes: Tensor, scale: Tensor, number: Tensor, rows: int, dtype: torch.dtype) -> Tensor:
+    return codes.new_empty(*codes.shape[:-1], rows, dtype=dtype)
+
+
+def _share_codes(graph: fx.Graph) -> None:
+    """Quantize an input once for all the layers that take it (query, key and value)."""
+    first: dict[fx.Node, fx.Node] = {}
+    for node in list(graph.nodes):
+        if node.op == "call_function" and node.target in _QUANTIZE:
+            shared = first.setdefault(node.args[0], node)
+            if shared is not node:
+                node.replace_all_uses_with(shared)
+                graph.erase_node(node)
+
+
+_QUANTIZE = (torch.ops.zolit.quantize, torch.ops.zolit.quantize.default)
+
+
+def _inductor(module: fx.GraphModule, inputs: list[Tensor]) -> Any:
+    _share_codes(module.graph)
+    module.recompile()
+    # Checks of each buffer's size cost a hundredth of a step.
+    compiled: Any = compile_fx(module, inputs, config_patches={"size_asserts": False})
+    return compiled
 
 
 def compile_blocks(model: nn.Module) -> int:
@@ -95,7 +156,7 @@ def compile_blocks(model: nn.Module) -> int:
             for name, child in list(parent.named_children()):
                 if _is_stored_linear(child):
                     setattr(parent, name, StoredLinear(child.weight, child.bias))  # type: ignore[arg-type]
-        block.compile(dynamic=True)
+        block.compile(backend=_inductor, dynamic=True)
     return len(found)
 
 

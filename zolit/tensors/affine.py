@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -86,6 +87,11 @@ class AffineWeight(StoredWeight):
     def scales(self) -> dict[str, Tensor]:
         return {"scale": self.scale}
 
+    @property
+    def views_codes(self) -> bool:
+        """Whether `code_blocks` of a slice is a view, not a padded copy."""
+        return self.columns % WORD == 0
+
     @abstractmethod
     def code_blocks(self, rows: Rows) -> Tensor | list[Tensor]:
         """Codes of some rows, in the shape that the kernels take."""
@@ -101,6 +107,22 @@ class AffineWeight(StoredWeight):
         """
         return [self.scale[rows].view(-1, self.groups, 1, 1)]
 
+    @cached_property
+    def _whole(self) -> tuple[Tensor | list[Tensor], list[Tensor | None], Tensor]:
+        return self._views(slice(0, self.rows))
+
+    def _views(self, rows: Rows) -> tuple[Tensor | list[Tensor], list[Tensor | None], Tensor]:
+        return self.code_blocks(rows), self.decoding(rows), row_indices(rows, self.device)
+
+    def operands(self, rows: Rows) -> tuple[Tensor | list[Tensor], list[Tensor | None], Tensor]:
+        """What the kernels take of some rows: codes, what decodes them, row indices.
+
+        Views of a whole weight are kept: making them again costs as much as a small product.
+        """
+        if isinstance(rows, slice) and rows.stop - rows.start == self.rows and self.views_codes:
+            return self._whole
+        return self._views(rows)
+
     def read(
         self,
         rows: Rows,
@@ -108,10 +130,11 @@ class AffineWeight(StoredWeight):
         perturbation: Perturbation | None,
         preference: Preference,
     ) -> None:
+        codes, decoding, index = self.operands(rows)
         self.read_kernel(
-            self.code_blocks(rows),
-            *self.decoding(rows),
-            row_indices(rows, self.device),
+            codes,
+            *decoding,
+            index,
             [self.value_blocks(out) for out in outs],
             *noise_arguments(perturbation),
             preference=preference,
@@ -128,20 +151,20 @@ class AffineWeight(StoredWeight):
         decay: Tensor | None = None,
         query: Query | None = None,
     ) -> None:
-        blocks = self.code_blocks(rows)
+        codes, decoding, index = self.operands(rows)
         self.apply_kernel(
-            blocks,
-            self.decoding(rows)[0],
+            codes,
+            decoding[0],
             None if step is None else self.value_blocks(step),
             unit,
-            row_indices(rows, self.device),
+            index,
             rounding,
             None if residual is None else self.value_blocks(residual),
             decay,
             *query_arguments(query),
             preference=preference,
         )
-        self.write_back(rows, blocks)
+        self.write_back(rows, codes)
 
     def write_back(self, rows: slice, blocks: Any) -> None:
         """Store updated `code_blocks` where they were a copy; nothing to do for views."""

@@ -4,12 +4,13 @@ import torch
 from torch import Tensor
 
 from zolit.kernels.activations import emulate_float8, quantize_rows, scale_product
+from zolit.kernels.dispatch import Preference
 from zolit.kernels.perturb_codes import perturb_codes
 from zolit.kernels.read import Perturbation
 from zolit.tensors.float8 import Float8Weight
 from zolit.tensors.int8 import Int8Weight
 from zolit.tensors.reading import Reading
-from zolit.tensors.store import row_indices, to_blocks
+from zolit.tensors.store import to_blocks
 
 
 class IntegerWeight(Int8Weight):
@@ -23,48 +24,70 @@ class EmulatedFloat8Weight(Float8Weight):
         return super().activations(emulate_float8(x))
 
 
-def integer_matmul(
-    x: Tensor, store: IntegerWeight, reading: Reading, noise: Perturbation | None, out: Tensor
-) -> None:
-    """``out[c] = x[c] @ W_c.T`` by int8 x int8 -> int32 products.
+def quantize(x: Tensor, preference: Preference) -> tuple[Tensor, Tensor]:
+    """Activations as integers.
 
     Args:
-        x: ``[C, M, K]`` float, C versions of the weight.
+        x: ``[..., K]`` float.
+        preference: kernel choice.
+
+    Returns:
+        ``[..., K]`` int8 codes and ``[..., 1]`` float32 scales.
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    codes = torch.empty(rows.shape, dtype=torch.int8, device=x.device)
+    scale = torch.empty(len(rows), 1, dtype=torch.float32, device=x.device)
+    quantize_rows(rows, codes, scale, preference=preference)
+    return codes.view(x.shape), scale.view(*x.shape[:-1], 1)
+
+
+def multiply_codes(
+    codes: Tensor,
+    scale: Tensor,
+    store: IntegerWeight,
+    reading: Reading,
+    noise: Perturbation | None,
+    out: Tensor,
+) -> None:
+    """``out[c] = (scale * codes)[c] @ W_c.T`` by int8 x int8 -> int32 products.
+
+    Args:
+        codes: ``[C, M, K]`` int8, C versions of the weight.
+        scale: ``[C * M, 1]`` float32, of each row of ``codes``.
         store: the weight.
         reading: shared state, for buffers and kernel choice.
         noise: direction on the codes, None to multiply the stored codes.
         out: ``[C, M, N]`` float, written.
     """
-    copies, tokens, columns = x.shape
-    codes, scale = reading.buffers(1, copies * tokens, columns, torch.int8, x.device).parts[0], None
-    scale = torch.empty(copies * tokens, 1, dtype=torch.float32, device=x.device)
-    quantize_rows(x.reshape(-1, columns), codes, scale, preference=reading.preference)
-    factor, sizes = codes.view(copies, tokens, columns), scale.view(copies, tokens, 1)
+    copies, tokens, columns = codes.shape
     chunk = reading.rows_per_chunk(columns, 1)
     for start in range(0, store.rows, chunk):
         rows = slice(start, min(start + chunk, store.rows))
-        part = store.bytes(rows)
-        weights = [part] * copies
+        count = rows.stop - start
+        blocks, _, index = store.operands(rows)
+        weights = [store.bytes(rows)] * copies
         if noise is not None:
-            blocks = to_blocks(part)
-            outs = [torch.empty_like(blocks) for _ in range(copies)]
-            index = row_indices(rows, x.device)
+            parts = reading.buffers(
+                copies, count, store.padded_columns, torch.int8, codes.device
+            ).parts
             perturb_codes(
                 blocks,
                 index,
-                outs,
+                [to_blocks(part) for part in parts],
                 noise.direction,
                 noise.control,
                 noise.amplitude,
                 preference=reading.preference,
             )
-            weights = [o.flatten(1)[:, :columns] for o in outs]
-        for copy, weight in enumerate(weights):
-            whole = torch._int_mm(factor[copy], weight.t())
-            scale_product(
-                whole,
-                sizes[copy],
-                store.scale[rows, 0],
-                out[copy][:, rows],
-                preference=reading.preference,
-            )
+            weights = [part[:, :columns] for part in parts]
+        # One reused buffer: the product takes three times as long into memory out of cache.
+        whole = reading.buffers(1, copies * tokens, count, torch.int32, codes.device).whole[0]
+        for one, weight, part in zip(codes, weights, whole.chunk(copies), strict=True):
+            torch._int_mm(one, weight.t(), out=part)
+        scale_product(
+            whole,
+            scale,
+            store.scale[rows, 0],
+            out.view(-1, store.rows)[:, rows],
+            preference=reading.preference,
+        )

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from zolit.errors import UserError
 from zolit.kernels.scale_outputs import scale_outputs
 from zolit.tensors.dense import DenseWeight
-from zolit.tensors.integer import IntegerWeight, integer_matmul
+from zolit.tensors.integer import IntegerWeight, multiply_codes, quantize
 from zolit.tensors.reading import Buffers
 from zolit.tensors.store import Rows
 
@@ -33,6 +33,8 @@ def matmul(x: Tensor, weight: PerturbedWeight) -> Tensor:
         ``[..., rows]`` in the dtype of ``x``.
     """
     store, site, reading = weight.store, weight.site, weight.reading
+    if isinstance(store, IntegerWeight):
+        return quantized_matmul(*quantize(x, reading.preference), weight, x.dtype)
     if site is not None and site.coordinates == "output_scales":
         return _scale_outputs(_product(x, weight, 1), weight)
     copies = reading.copies(site)
@@ -50,16 +52,8 @@ def _product(x: Tensor, weight: PerturbedWeight, copies: int) -> Tensor:
     store, reading = weight.store, weight.reading
     elements = weight.site is not None and weight.site.coordinates == "elements"
     noise = reading.perturbation(weight.site, store.device) if elements else None
-    tokens = x.numel() // x.shape[-1]
-    if tokens % copies:
-        raise UserError(
-            f"a paired read needs an even batch, but {weight.path} got {tuple(x.shape)}; "
-            "set the estimator's `paired: false`"
-        )
-    out = x.new_empty(copies, tokens // copies, store.rows)
-    if isinstance(store, IntegerWeight):
-        integer_matmul(x.reshape(copies, -1, store.columns), store, reading, noise, out)
-        return out.view(*x.shape[:-1], store.rows)
+    _check_halves(x, weight, copies)
+    out = x.new_empty(copies, x.numel() // (x.shape[-1] * copies), store.rows)
     factor = store.activations(x).reshape(copies, -1, store.padded_columns)
     columns = store.padded_columns
     chunk = reading.rows_per_chunk(columns, x.element_size())
@@ -80,6 +74,44 @@ def _multiply(factor: Tensor, weights: Buffers, out: Tensor) -> None:
         return
     for copy, weight in enumerate(weights.parts):
         torch.mm(factor[copy], weight.t(), out=out[copy])
+
+
+def quantized_matmul(
+    codes: Tensor, scale: Tensor, weight: PerturbedWeight, dtype: torch.dtype
+) -> Tensor:
+    """`matmul` of activations that are quantized already, with an `IntegerWeight`.
+
+    Args:
+        codes: ``[..., columns]`` int8; halves as in `matmul`.
+        scale: ``[..., 1]`` float32, of each row of ``codes``.
+        weight: a weight of ``[rows, columns]``.
+        dtype: of the result.
+
+    Returns:
+        ``[..., rows]``.
+    """
+    store, site, reading = weight.store, weight.site, weight.reading
+    elements = site is not None and site.coordinates == "elements"
+    copies = reading.copies(site) if elements else 1
+    _check_halves(codes, weight, copies)
+    out = codes.new_empty(*codes.shape[:-1], store.rows, dtype=dtype)
+    multiply_codes(
+        codes.view(copies, -1, store.columns),
+        scale.view(-1, 1),
+        store,  # type: ignore[arg-type]
+        reading,
+        reading.perturbation(site, store.device) if elements else None,
+        out.view(copies, -1, store.rows),
+    )
+    return out if elements else _scale_outputs(out, weight)
+
+
+def _check_halves(x: Tensor, weight: PerturbedWeight, copies: int) -> None:
+    if x.numel() // x.shape[-1] % copies:
+        raise UserError(
+            f"a paired read needs an even batch, but {weight.path} got {tuple(x.shape)}; "
+            "set the estimator's `paired: false`"
+        )
 
 
 def _scale_outputs(out: Tensor, weight: PerturbedWeight) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from zolit.kernels.dispatch import Preference, is_compiled
 from zolit.kernels.read import Perturbation
 from zolit.kernels.scale_outputs import output_factors
-from zolit.noise import WORD, Direction, control_words
+from zolit.noise import WORD, Direction, control_table
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class Reading:
         self.preference: Preference = preference
         self.chunk_bytes = chunk_bytes
         self._active: _Active | None = None
+        self._sites: dict[int, None] = {}
         self._controls: dict[int, Tensor] = {}
         self._amplitudes: dict[tuple[float, float], Tensor] = {}
         self._output_rows: dict[Site, int] = {}
@@ -100,7 +101,10 @@ class Reading:
             self._factors.clear()
 
     def register(self, site: Site, rows: int) -> None:
-        """Announce a weight of ``rows`` output channels, so that `output_factors` knows of it."""
+        """Announce a weight of ``rows`` output channels: the words that make the noise of all
+        weights, and their output factors, are made at once.
+        """
+        self._sites[site.index] = None
         if site.coordinates == "output_scales":
             self._output_rows[site] = rows
 
@@ -123,14 +127,23 @@ class Reading:
         if site is None or self._active is None:
             return None
         active = self._active
-        if site.index not in self._controls:
-            words = control_words(self.direction, active.key, site.index)
-            self._controls[site.index] = torch.tensor(words, dtype=torch.int32, device=device)
+        if not self._controls:
+            self._controls = self.controls(active.key, device)
         if site.unit not in self._amplitudes:
             length = [active.eps * u for u in site.unit]
             self._amplitudes[site.unit] = torch.tensor(length, dtype=torch.float32, device=device)
         control, amplitude = self._controls[site.index], self._amplitudes[site.unit]
         return Perturbation(self.direction, control, amplitude)
+
+    @property
+    def sites(self) -> list[int]:
+        """Indices of the sites of all weights."""
+        return list(self._sites)
+
+    def controls(self, key: int, device: torch.device, update: bool = False) -> dict[int, Tensor]:
+        """Key words of the direction ``key`` (`control_table`) for every site, by its index."""
+        table = control_table(self.direction, key, self.sites, update=update).to(device)
+        return dict(zip(self._sites, table.unbind(0), strict=True))
 
     def output_factors(self, site: Site, device: torch.device) -> Tensor | None:
         """``1 +- amplitude * z`` of each output channel, ``[copies, 1, rows]``; None at rest.
@@ -145,7 +158,7 @@ class Reading:
 
     def _make_factors(self, active: _Active, device: torch.device) -> dict[Site, Tensor]:
         sites = list(self._output_rows)
-        controls = [control_words(self.direction, active.key, site.index) for site in sites]
+        controls = control_table(self.direction, active.key, [site.index for site in sites])
         amplitudes = [active.eps * site.unit[1] for site in sites]
         words = -(-max(self._output_rows.values()) // WORD)
         factors = [
@@ -155,7 +168,7 @@ class Reading:
             factors,
             torch.zeros(len(sites), dtype=torch.int32, device=device),
             self.direction,
-            torch.tensor(controls, dtype=torch.int32, device=device),
+            controls.to(device),
             torch.tensor(amplitudes, device=device).view(-1, 1, 1, 1),
             preference=self.preference,
         )

@@ -1,13 +1,16 @@
 """Move a stored weight along regenerated directions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from zolit.kernels.accumulate import Query, accumulate
-from zolit.noise import WORD, control_words, fold, split_key
+from zolit.noise import WORD, rounding_table
 from zolit.tensors.affine import AffineWeight
+from zolit.tensors.reading import Site
 from zolit.tensors.store import row_indices, to_blocks
 from zolit.tensors.weight import PerturbedWeight
 
@@ -54,11 +57,11 @@ class Feedback:
 
 
 def move(
-    weight: PerturbedWeight,
+    weights: Sequence[PerturbedWeight],
     keys: list[int],
     coefficients: list[float],
     rounding_key: int,
-    feedback: Feedback | None = None,
+    feedbacks: Sequence[Feedback | None],
 ) -> None:
     """``theta += sum_q coefficients[q] * z(keys[q])`` in units of the coordinate, in place.
 
@@ -67,53 +70,103 @@ def move(
     loss was measured with (QuZO's u_2).
 
     Args:
-        weight: a weight with a site.
+        weights: weights of one model, each with a site.
         keys: 64-bit key of each direction.
         coefficients: signed step along each, in coordinate units.
         rounding_key: key of this step's stochastic rounding.
-        feedback: error feedback of this weight, None without.
+        feedbacks: error feedback of each weight, None without.
     """
-    site, store, reading = weight.site, weight.store, weight.reading
-    if site is None:
-        raise ValueError(f"{weight.path} has no site among the perturbed weights")
-    device, direction = store.device, reading.direction
-    controls = [
-        torch.tensor(
-            control_words(direction, key, site.index, update=True),
-            dtype=torch.int32,
-            device=device,
-        )
-        for key in keys
-    ]
-    unit = torch.tensor(site.unit, dtype=torch.float32, device=device)
-    steps = [torch.tensor(c, dtype=torch.float32, device=device) for c in coefficients]
-    if site.coordinates == "output_scales":
-        _move_scales(weight, controls, [unit[1] * step for step in steps])
+    if not weights or not keys:
         return
-    words = split_key(fold(rounding_key, site.index))
-    rounding = torch.tensor(words, dtype=torch.int32, device=device)
-    decay = None if feedback is None else torch.tensor(feedback.decay, device=device)
+    step = _Step.of(weights[0], keys, coefficients, rounding_key)
+    scaled = []
+    for weight, feedback in zip(weights, feedbacks, strict=True):
+        if weight.site is None:
+            raise ValueError(f"{weight.path} has no site among the perturbed weights")
+        if weight.site.coordinates == "output_scales":
+            scaled.append((weight, weight.site))
+        else:
+            _move_elements(weight, weight.site, step, feedback)
+    if scaled:
+        _move_scales(scaled, step)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Tensors that the moves of all weights in a step are made of.
+
+    Attributes:
+        controls: key words of each query's direction, by the index of the site.
+        coefficients: float32 scalar of each query.
+        roundings: key words of the stochastic rounding, by the index of the site.
+    """
+
+    controls: list[dict[int, Tensor]]
+    coefficients: list[Tensor]
+    roundings: dict[int, Tensor]
+
+    @classmethod
+    def of(
+        cls, weight: PerturbedWeight, keys: list[int], coefficients: list[float], rounding_key: int
+    ) -> "_Step":
+        reading, device = weight.reading, weight.store.device
+        table = rounding_table(rounding_key, reading.sites).to(device)
+        return cls(
+            [reading.controls(key, device, update=True) for key in keys],
+            list(torch.tensor(coefficients, dtype=torch.float32, device=device).unbind()),
+            dict(zip(reading.sites, table.unbind(0), strict=True)),
+        )
+
+
+def _move_elements(
+    weight: PerturbedWeight, site: Site, step: _Step, feedback: Feedback | None
+) -> None:
+    store, reading = weight.store, weight.reading
+    unit = _constant(site.unit, store.device)
+    decay = None if feedback is None else _constant(feedback.decay, store.device)
+    controls = [table[site.index] for table in step.controls]
+    *earlier, last = zip(controls, step.coefficients, strict=True)
     chunk = max(1, _CHUNK_ELEMENTS // store.padded_columns)
     for start in range(0, store.rows, chunk):
         rows = slice(start, min(start + chunk, store.rows))
         total = None
-        if len(keys) > 1:
+        if earlier:
             shape = (rows.stop - start, store.padded_columns)
-            total = reading.buffers(1, *shape, torch.float32, device).parts[0].zero_()
-            index = row_indices(rows, device)
-            for control, step in zip(controls[:-1], steps[:-1], strict=True):
-                accumulate(
-                    to_blocks(total), index, direction, control, step, preference=reading.preference
-                )
-        residual = None if feedback is None else feedback.residual[rows]
-        query = Query(direction, controls[-1], steps[-1])
-        store.apply(rows, total, unit, rounding, reading.preference, residual, decay, query)
+            total = reading.buffers(1, *shape, torch.float32, store.device).parts[0].zero_()
+            blocks, index = to_blocks(total), row_indices(rows, store.device)
+            for query in earlier:
+                accumulate(blocks, index, reading.direction, *query, preference=reading.preference)
+        store.apply(
+            rows,
+            total,
+            unit,
+            step.roundings[site.index],
+            reading.preference,
+            None if feedback is None else feedback.residual[rows],
+            decay,
+            Query(reading.direction, *last),
+        )
 
 
-def _move_scales(weight: PerturbedWeight, controls: list[Tensor], steps: list[Tensor]) -> None:
-    store, reading = weight.store, weight.reading
-    first = row_indices(slice(0, 1), store.device)
-    factor = torch.ones(1, 1, -(-store.rows // WORD), WORD, device=store.device)
-    for control, step in zip(controls, steps, strict=True):
-        accumulate(factor, first, reading.direction, control, step, preference=reading.preference)
-    store.scale_rows(factor.flatten()[: store.rows], SCALE_FLOOR)
+def _move_scales(weights: list[tuple[PerturbedWeight, Site]], step: _Step) -> None:
+    """The factors of all weights at once, padded to the widest."""
+    reading, device = weights[0][0].reading, weights[0][0].store.device
+    words = -(-max(weight.store.rows for weight, _ in weights) // WORD)
+    factors = torch.ones(len(weights), 1, words, WORD, device=device)
+    first = torch.zeros(len(weights), dtype=torch.int32, device=device)
+    units = torch.tensor([site.unit[1] for _, site in weights], device=device).view(-1, 1, 1, 1)
+    for table, coefficient in zip(step.controls, step.coefficients, strict=True):
+        control = torch.stack([table[site.index] for _, site in weights])
+        length = units * coefficient
+        accumulate(
+            factors, first, reading.direction, control, length, preference=reading.preference
+        )
+    for (weight, _), factor in zip(weights, factors.flatten(1), strict=True):
+        weight.store.scale_rows(factor[: weight.store.rows], SCALE_FLOOR)
+
+
+@lru_cache(maxsize=64)
+def _constant(value: float | tuple[float, ...], device: torch.device) -> Tensor:
+    # Shared by all weights and steps; an inference tensor would compile kernels anew.
+    with torch.inference_mode(False):
+        return torch.tensor(value, dtype=torch.float32, device=device)
