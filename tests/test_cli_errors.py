@@ -18,7 +18,7 @@ NAN = float("nan")
 REFUSED: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"model.quantizer": "Int88"}, ("model.quantizer", "'Int88'", "nearest: Int8")),
     ({"model.quantizer.class_path": "Int88"}, ("model.quantizer", "'Int88'", "Int8")),
-    ({"model.quantizer": 3}, ("model.quantizer", "'3'", "Float8, Int4, Int8")),
+    ({"model.quantizer": 3}, ("model.quantizer", "'3'", "GPTQ, HQQ, Int4, Int8")),
     ({"model.quantizer": DELETE}, ("model.quantizer", "required", "--model.quantizer")),
     ({"model.quantizer.init_args": {"group_sizes": 32}}, ("group_sizes", "nearest: group_size")),
     (

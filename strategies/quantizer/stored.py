@@ -1,5 +1,7 @@
 """Weights as a quantized checkpoint stores them."""
 
+from collections.abc import Callable, Mapping
+
 from torch import Tensor
 
 from zolit.strategies.quantizer.base import Quantizer
@@ -14,6 +16,20 @@ class Stored(Quantizer):
     its config.json.
     """
 
+    def __init__(self) -> None:
+        self._layers: Mapping[str, Callable[[], StoredWeight]] = {}
+
+    @classmethod
+    def of(cls, layers: Mapping[str, Callable[[], StoredWeight]]) -> "Stored":
+        """With the layers of one checkpoint.
+
+        Args:
+            layers: what makes each stored weight, by the name of its parameter in the model.
+        """
+        made = cls()
+        made._layers = layers
+        return made
+
     def store(self, weight: Tensor, path: str) -> StoredWeight:
-        """A layer that the checkpoint left as floats; the loader brings the others."""
-        return DenseWeight(weight)
+        """The checkpoint's layer of that name; ``weight`` itself where it left floats."""
+        return self._layers[path]() if path in self._layers else DenseWeight(weight)

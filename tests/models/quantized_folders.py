@@ -32,9 +32,11 @@ GPTQ: dict[str, dict[str, Any]] = {
 AQLM = {"1x16": (1, 16), "2x8": (2, 8)}
 
 
-def float_model() -> nn.Module:
-    torch.manual_seed(0)
-    return hf.LlamaForCausalLM(hf.LlamaConfig(**CONFIG)).eval().requires_grad_(False)
+def float_model(**changes: Any) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = hf.LlamaForCausalLM(hf.LlamaConfig(**{**CONFIG, **changes}))
+    return model.eval().requires_grad_(False)
 
 
 def _layer(kind: str, rows: int, columns: int, seed: int) -> tuple[dict[str, Tensor], Any]:
@@ -66,9 +68,15 @@ def write_config(folder: Path, model: nn.Module, declared: dict[str, Any]) -> No
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
-def quantized_llama(folder: Path, kind: str) -> tuple[nn.Module, dict[str, Tensor]]:
-    """Write a checkpoint; returns the float model of its decoded weights, and its tensors."""
-    model = float_model()
+def quantized_llama(folder: Path, kind: str, **changes: Any) -> tuple[nn.Module, dict[str, Tensor]]:
+    """Write a checkpoint; returns the float model of its decoded weights, and its tensors.
+
+    Args:
+        folder: that is written to.
+        kind: a key of `GPTQ` or `AQLM`.
+        changes: to the configuration.
+    """
+    model = float_model(**changes)
     tensors: dict[str, Tensor] = {}
     for seed, (path, module) in enumerate(model.model.named_modules()):
         if isinstance(module, nn.Linear):

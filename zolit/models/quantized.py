@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from zolit.errors import UserError
 from zolit.models.formats.declared import Format, declared_format
@@ -21,20 +21,6 @@ from zolit.tensors.store import StoredWeight
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
-class CheckpointLayers(Stored):
-    """`Stored` with the layers of one checkpoint.
-
-    Args:
-        layers: what makes each stored weight, by the name of its parameter in the model.
-    """
-
-    def __init__(self, layers: Mapping[str, Callable[[], StoredWeight]]) -> None:
-        self.layers = layers
-
-    def store(self, weight: Tensor, path: str) -> StoredWeight:
-        return self.layers[path]() if path in self.layers else super().store(weight, path)
-
-
 @dataclass(frozen=True)
 class Contents:
     """A quantized checkpoint, none of its tensors read.
@@ -45,7 +31,7 @@ class Contents:
             without memory, so that the loader passes by it.
     """
 
-    quantizer: Quantizer
+    quantizer: Stored
     tensors: dict[str, LazyTensor]
 
 
@@ -153,7 +139,7 @@ def contents(
         shape = (linear.out_features, linear.in_features)
         layers[f"{module}.weight"] = _reader(layer, form, *shape)
         rest[f"{module}.weight"] = _stand_in(f"{module}.weight", file, shape, dtype)
-    return Contents(CheckpointLayers(layers), rest)
+    return Contents(Stored.of(layers), rest)
 
 
 def _reader(
