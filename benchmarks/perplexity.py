@@ -25,13 +25,13 @@ from zolit.strategies import GPTQ, HQQ, Int4, Int8, NoQuantizer, Quantizer, Scal
 from zolit.strategies.perturber import DensePerturber
 from zolit.tensors.reading import Reading
 
-# What makes each, from the file of calibration text.
-QUANTIZERS: dict[str, Callable[[str], Quantizer]] = {
-    "bfloat16": lambda text: NoQuantizer(),
-    "Int8": lambda text: Int8(),
-    "Int4, group 64, nearest": lambda text: Int4(64),
-    "Int4, group 64, HQQ": lambda text: HQQ(64),
-    "Int4, group 64, GPTQ": lambda text: GPTQ(text, samples=64, length=512, group_size=64),
+# What makes each, from the file of calibration text and its windows of 512 tokens.
+QUANTIZERS: dict[str, Callable[[str, int], Quantizer]] = {
+    "bfloat16": lambda text, samples: NoQuantizer(),
+    "Int8": lambda text, samples: Int8(),
+    "Int4, group 64, nearest": lambda text, samples: Int4(64),
+    "Int4, group 64, HQQ": lambda text, samples: HQQ(64),
+    "Int4, group 64, GPTQ": lambda text, samples: GPTQ(text, samples, 512, 64),
 }
 
 
@@ -56,9 +56,8 @@ def perplexity(model: torch.nn.Module, ids: Tensor, batch: int) -> tuple[float, 
     return math.exp(each.mean()), (each.std() / math.sqrt(len(each))).item()
 
 
-def measure(name: str, calibration: str, ids: Tensor, batch: int) -> dict[str, float | str]:
+def measure(name: str, quantizer: Quantizer, ids: Tensor, batch: int) -> dict[str, float | str]:
     """One row of the table."""
-    quantizer = QUANTIZERS[name](calibration)
     perturber = ScalePerturber() if quantizer.quantized else DensePerturber()
     started = time.perf_counter()
     preparation = Preparation(quantizer, perturber, Reading(perturber.direction()), ["linear"])
@@ -85,6 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--calibration", required=True, help="text, a document a line")
+    parser.add_argument("--samples", type=int, default=64, help="windows of calibration text")
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--windows", type=int, default=10**6)
     parser.add_argument("--batch", type=int, default=4)
@@ -93,7 +93,8 @@ def main() -> None:
     ids = windows(options.text, options.length, options.windows)
     rows = []
     for name in options.only:
-        rows.append(measure(name, options.calibration, ids, options.batch))
+        quantizer = QUANTIZERS[name](options.calibration, options.samples)
+        rows.append(measure(name, quantizer, ids, options.batch))
         print(json.dumps(rows[-1]), flush=True)
         gc.collect()
     print("| " + " | ".join(rows[0]) + " |")
