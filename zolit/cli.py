@@ -168,6 +168,13 @@ class ZolitCLI(LightningCLI):
             kwargs["default_root_dir"] = str(self.folder.path)
         return super().instantiate_trainer(callbacks=self.callbacks, logger=logger, **kwargs)
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        finally:
+            if (journal := self._one(Journal)) is not None:
+                journal.close()
+
     def fit(
         self, model: L.LightningModule, datamodule: L.LightningDataModule, **kwargs: Any
     ) -> None:

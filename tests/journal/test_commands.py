@@ -109,7 +109,9 @@ def test_damage_is_refused_unless_the_user_says_otherwise(
     journal.write_bytes(data)
     config = ["--config", str(copied / "config.yaml"), "--resume", str(copied)]
     for args in (["verify", str(copied)], ["fit", *config]):
-        assert "its checksum is wrong; to use the intact part" in refusal(capsys, *args)
+        assert "after step 7: there is no record of kind 5; to use the intact part" in refusal(
+            capsys, *args
+        )
     assert journal.read_bytes() == data
     main(["fit", *config, "--run.salvage=true"])
     assert (copied / "journal.bin.damaged").read_bytes() == data
@@ -162,6 +164,7 @@ def test_what_changes_later_steps_is_told(copied: Path, capsys: pytest.CaptureFi
     told = capsys.readouterr().err
     assert "model.optimizer.init_args.lr 0.01 -> 0.02" in told
     assert "steps after 7 read other batches than the run would: digest" in told
+    assert "made again" not in told
     steps = read_journal(copied / "journal.bin").steps
     assert [one.rates for one in steps] == [(0.01,)] * 7 + [(0.02,)] * 2
 

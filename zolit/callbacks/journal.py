@@ -146,16 +146,24 @@ class Journal(Callback):
     def _append(self, record: Record) -> None:
         assert self._writer is not None  # noqa: S101  (callers return without one)
         earlier = self._writer.append(record)
-        if earlier is not None:
-            what = "weights" if isinstance(record, Weights) else "losses"
-            rank_zero_warn(
-                f"step {record.step} was made again and gave other {what} than the journal says: "
-                "from here on this is another run than the one that was interrupted; for an equal "
-                "one use its configuration, libraries, threads and device"
-            )
+        if earlier is None or _found_alike(earlier, record):
+            return
+        what = "weights" if isinstance(record, Weights) else "losses"
+        rank_zero_warn(
+            f"step {record.step} was made again and gave other {what} than the journal says: from "
+            "here on this is another run than the one that was interrupted; for an equal one use "
+            "its configuration, libraries, threads and device"
+        )
 
     def close(self) -> None:
         """Let go of the file and its lock."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+def _found_alike(one: Record, two: Record) -> bool:
+    """Whether two records of a step found the same and moved by other learning rates at most."""
+    if not (isinstance(one, Step) and isinstance(two, Step)):
+        return False
+    return (one.keys, one.values) == (two.keys, two.values)

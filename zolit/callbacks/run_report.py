@@ -6,6 +6,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,9 @@ class RunReport(Callback):
     ) -> None:
         if self._status == "running" and trainer.global_step > 0:
             interrupted = isinstance(exception, KeyboardInterrupt)
-            self._finish("interrupted" if interrupted else "failed", trainer, pl_module)
+            # On a full disk the exception to tell is the one that ended the run.
+            with suppress(OSError):
+                self._finish("interrupted" if interrupted else "failed", trainer, pl_module)
 
     def summary(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """Everything in summary.json; metrics by name, memory in MB, times in the named unit."""

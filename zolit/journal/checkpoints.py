@@ -1,6 +1,7 @@
 """Checkpoint files that are whole or not there."""
 
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,25 @@ class FileCheckpoints(TorchCheckpointIO):
 
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         held = self._held.pop(str(path), None)
-        return super().load_checkpoint(path, *args, **kwargs) if held is None else held
+        if held is not None:
+            return held
+        if "://" in str(path) or not zipfile.is_zipfile(path):
+            return super().load_checkpoint(path, *args, **kwargs)
+        return self._mapped(path, *args, **kwargs)
+
+    @staticmethod
+    def _mapped(
+        path: Any, map_location: Any = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """A local file's tensors as a map of it: what is not asked for is never in memory.
+
+        A test copies the weights out of it and leaves the optimizer's residuals alone, which are
+        twice the size of the codes.
+        """
+        content: dict[str, Any] = torch.load(
+            path, map_location=map_location, weights_only=weights_only, mmap=True
+        )
+        return content
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
@@ -42,8 +61,12 @@ class FileCheckpoints(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             scratch.replace(place)
-        except OSError:
+        except (OSError, RuntimeError) as error:
             scratch.unlink(missing_ok=True)
+            # Where a write fails, torch fails once more on what it could not write.
+            fault = error if isinstance(error, OSError) else error.__context__
+            if isinstance(fault, OSError):
+                raise OSError(fault.errno, fault.strerror, str(place)) from error
             raise
         folder = os.open(place.parent, os.O_RDONLY)
         try:

@@ -79,7 +79,7 @@ def replay(run: Path, until: int | None, to: Path, salvage: bool) -> None:
     made = load_start(module, header, str(run))
     base = newest_base(folder, contents, until, _say)
     if base is not None:
-        made.restore(base.content)
+        made.restore(base.content, rates=bool(header.checkpoint))
         made.release_errors()
     first = made.steps
     _agree(made.run(contents.records, until), run)

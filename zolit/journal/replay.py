@@ -1,5 +1,6 @@
 """Make the steps of a journal again: start weights and journal give the weights of any step."""
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -39,18 +40,37 @@ class Replay:
         else:
             [self.optimizer], [self.scheduler] = made
 
-    def restore(self, checkpoint: dict[str, Any]) -> None:
-        """Take weights, optimizer and schedule from a checkpoint.
+    def restore(self, checkpoint: dict[str, Any], rates: bool) -> None:
+        """Take weights and optimizer from a checkpoint.
+
+        Args:
+            checkpoint: of the run.
+            rates: also its learning rates and its schedule. Without them these follow from the
+                module's options and the number of steps, so that a changed option counts.
 
         Raises:
             UserError: if it is of another model or recipe.
         """
         self.module.on_load_checkpoint(checkpoint)
         self.module.load_state_dict(checkpoint["state_dict"])
+        steps, groups = int(checkpoint["global_step"]), self.optimizer.param_groups
+        if self.scheduler is not None and not rates:
+            with warnings.catch_warnings():
+                # The optimizer's steps were made by the run that the checkpoint is of.
+                warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+                for _ in range(steps - self.steps):
+                    self.scheduler.step()
+        scheduled: list[dict[str, Any]] = [
+            {name: group[name] for name in ("lr", "initial_lr") if name in group}
+            for group in groups
+        ]
         self.optimizer.load_state_dict(checkpoint["optimizer_states"][0])
-        if self.scheduler is not None and checkpoint["lr_schedulers"]:
+        if not rates:
+            for group, kept in zip(self.optimizer.param_groups, scheduled, strict=True):
+                group.update(kept)
+        elif self.scheduler is not None and checkpoint["lr_schedulers"]:
             self.scheduler.load_state_dict(checkpoint["lr_schedulers"][0])
-        self.steps = int(checkpoint["global_step"])
+        self.steps = steps
 
     def release_errors(self) -> None:
         """Free what quantization left of weights whose residual the optimizer has by now."""

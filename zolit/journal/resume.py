@@ -127,7 +127,7 @@ def load_start(module: ZeroOrderModule, header: Header, run: str) -> Replay:
         check_start(module, header, run)
         return Replay(module, header.step)
     replay = Replay(module)
-    replay.restore(first.content)
+    replay.restore(first.content, rates=True)
     check_start(module, header, run)
     return replay
 
@@ -168,7 +168,7 @@ def resumed_checkpoint(
     replay = load_start(module, header, str(folder.path))
     base = newest_base(folder, contents, contents.end, say)
     if base is not None:
-        replay.restore(base.content)
+        replay.restore(base.content, rates=bool(header.checkpoint))
         replay.release_errors()
     target = max(replay.steps, contents.end - 1)
     if remembers(module):
