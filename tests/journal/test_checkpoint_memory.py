@@ -1,6 +1,7 @@
 """What reading a checkpoint brings into memory."""
 
 from pathlib import Path
+from pickle import UnpicklingError
 
 import pytest
 import torch
@@ -37,5 +38,5 @@ def test_replaced_while_it_is_mapped(tmp_path: Path) -> None:
 def test_not_a_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     path.write_bytes(b"no checkpoint")
-    with pytest.raises(Exception, match="(?i)unpickl|load|invalid"):
+    with pytest.raises(Exception, match=r"(?i)unpickl|load|invalid"):
         FileCheckpoints().load_checkpoint(path, weights_only=True)
