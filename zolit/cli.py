@@ -258,8 +258,10 @@ class ZolitCLI(LightningCLI):
         except SystemExit as stop:
             # Lightning turns Ctrl-C into an exit of its own.
             if isinstance(stop.__context__, StopRequested):
-                step, again = stop.__context__.step, resume_command(self.folder.path)
-                print(f"zolit: stopped after step {step}; go on with: {again}", file=sys.stderr)
+                said = f"zolit: stopped after step {stop.__context__.step}"
+                if self._one(Journal) is not None:
+                    said += f"; go on with: {resume_command(self.folder.path)}"
+                print(said, file=sys.stderr)
                 raise stop.__context__ from None
             if self.trainer.interrupted:
                 raise KeyboardInterrupt from stop

@@ -2,8 +2,10 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,24 @@ JournalWriter(Path({str(path)!r}))
     assert not is_written(path)
     JournalWriter(path).close()
     assert not is_written(tmp_path / "none")
+
+
+def test_a_forked_worker_does_not_keep_the_lock(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path / "journal.bin")
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
+    try:
+        assert is_written(writer.path)
+        writer.close()  # as the end of the process does
+        deadline = time.monotonic() + 20
+        while is_written(tmp_path / "journal.bin") and time.monotonic() < deadline:
+            time.sleep(0.01)  # until the child has run
+        assert not is_written(tmp_path / "journal.bin")
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def test_an_earlier_journal_is_not_written_over(tmp_path: Path) -> None:

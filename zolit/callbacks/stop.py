@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM end a run between two steps."""
 
+import os
 import signal
 import threading
 from types import FrameType
@@ -35,10 +36,12 @@ class StopBetweenSteps(Callback):
     def __init__(self) -> None:
         self.requested: int | None = None
         self._earlier: dict[int, Any] = {}
+        self._process = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if threading.current_thread() is not threading.main_thread():
             return  # only the main thread may set handlers
+        self._process = os.getpid()
         # Lightning has set its own by now, which would end the process by an exception of its own.
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) != signal.SIG_IGN:
@@ -47,6 +50,8 @@ class StopBetweenSteps(Callback):
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.requested is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if self.requested is None and os.getpid() == self._process:  # data workers inherit this
+            os.write(2, b"\nzolit: finishing the step; Ctrl-C interrupts at once\n")
         self.requested = number
 
     def on_train_batch_start(

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import weakref
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +54,7 @@ class JournalWriter:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise self._unwritable(error) from error
+        _writers.add(self)
         try:
             _lock(self._file, path)
         except BaseException:
@@ -186,6 +188,18 @@ class JournalWriter:
             f"journal: {str(self.path)!r} cannot be written ({error.strerror or error}); {step} "
             f"and go on with --resume {self.path.parent}"
         )
+
+
+_writers: "weakref.WeakSet[JournalWriter]" = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    for writer in list(_writers):
+        writer.close()
+
+
+# A worker that loads data would keep the lock of a run that was killed until it ends itself.
+os.register_at_fork(after_in_child=_let_go)
 
 
 def is_written(path: Path) -> bool:
