@@ -28,10 +28,10 @@ def scale_product(product: Tensor, row_scale: Tensor, column_scale: Tensor, out:
     Args:
         product: ``[M, N]`` int32.
         row_scale: ``[M, 1]`` float32.
-        column_scale: ``[N]`` float32.
+        column_scale: ``[N, 1, 1, 1]`` float32, as weights keep the scales of their rows.
         out: ``[M, N]`` float, written.
     """
-    out.copy_((product.float() * row_scale * column_scale).to(out.dtype))
+    out.copy_((product.float() * row_scale * column_scale.view(-1)).to(out.dtype))
 
 
 def emulate_float8(x: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, fx, nn
+from torch._functorch import config as functorch_config
 from torch._inductor.compile_fx import compile_fx
 
 from zolit.compat import Conv1D
@@ -127,7 +128,14 @@ def _inductor(module: fx.GraphModule, inputs: list[Tensor]) -> Any:
     module.recompile()
     # Checks of each buffer's size cost a hundredth of a step.
     compiled: Any = compile_fx(module, inputs, config_patches={"size_asserts": False})
-    return compiled
+
+    def call(*arguments: Any) -> Any:
+        # torch checks once what operators return, under a mode: kernels compiled in that call
+        # would be compiled again in the next.
+        with functorch_config.patch(check_custom_op_aliasing=False):
+            return compiled(*arguments)
+
+    return call
 
 
 def compile_blocks(model: nn.Module) -> int:

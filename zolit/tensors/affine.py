@@ -13,7 +13,7 @@ from zolit.kernels.accumulate import Query, query_arguments
 from zolit.kernels.dispatch import Kernel, Preference
 from zolit.kernels.read import Perturbation, noise_arguments
 from zolit.noise import WORD
-from zolit.tensors.store import Rows, StoredWeight, is_padded, row_indices, to_blocks
+from zolit.tensors.store import Rows, StoredWeight, is_padded, row_indices, to_blocks, unrelated
 
 
 def check_group_size(group_size: int, columns: int, name: str) -> None:
@@ -109,7 +109,13 @@ class AffineWeight(StoredWeight):
 
     @cached_property
     def _whole(self) -> tuple[Tensor | list[Tensor], list[Tensor | None], Tensor]:
-        return self._views(slice(0, self.rows))
+        codes, decoding, index = self._views(slice(0, self.rows))
+        own = [unrelated(one) for one in codes] if isinstance(codes, list) else unrelated(codes)
+        return own, [None if one is None else unrelated(one) for one in decoding], index
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy makes views of its own tensors.
+        return {name: value for name, value in self.__dict__.items() if name != "_whole"}
 
     def _views(self, rows: Rows) -> tuple[Tensor | list[Tensor], list[Tensor | None], Tensor]:
         return self.code_blocks(rows), self.decoding(rows), row_indices(rows, self.device)

@@ -57,14 +57,14 @@ def multiply_codes(
         store: the weight.
         reading: shared state, for buffers and kernel choice.
         noise: direction on the codes, None to multiply the stored codes.
-        out: ``[C, M, N]`` float, written.
+        out: ``[C * M, N]`` float, written.
     """
     copies, tokens, columns = codes.shape
     chunk = reading.rows_per_chunk(columns, 1)
     for start in range(0, store.rows, chunk):
         rows = slice(start, min(start + chunk, store.rows))
         count = rows.stop - start
-        blocks, _, index = store.operands(rows)
+        blocks, decoding, index = store.operands(rows)
         weights = [store.bytes(rows)] * copies
         if noise is not None:
             parts = reading.buffers(
@@ -81,13 +81,13 @@ def multiply_codes(
             )
             weights = [part[:, :columns] for part in parts]
         # One reused buffer: the product takes three times as long into memory out of cache.
-        whole = reading.buffers(1, copies * tokens, count, torch.int32, codes.device).whole[0]
+        whole = reading.buffers(1, copies * tokens, count, torch.int32, codes.device).parts[0]
         for one, weight, part in zip(codes, weights, whole.chunk(copies), strict=True):
             torch._int_mm(one, weight.t(), out=part)
         scale_product(
             whole,
             scale,
-            store.scale[rows, 0],
-            out.view(-1, store.rows)[:, rows],
+            decoding[0],
+            out if count == store.rows else out[:, rows],
             preference=reading.preference,
         )

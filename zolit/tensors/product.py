@@ -94,16 +94,17 @@ def quantized_matmul(
     elements = site is not None and site.coordinates == "elements"
     copies = reading.copies(site) if elements else 1
     _check_halves(codes, weight, copies)
-    out = codes.new_empty(*codes.shape[:-1], store.rows, dtype=dtype)
+    out = codes.new_empty(scale.numel(), store.rows, dtype=dtype)
     multiply_codes(
         codes.view(copies, -1, store.columns),
         scale.view(-1, 1),
         store,  # type: ignore[arg-type]
         reading,
         reading.perturbation(site, store.device) if elements else None,
-        out.view(copies, -1, store.rows),
+        out,
     )
-    return out if elements else _scale_outputs(out, weight)
+    whole = out.view(*codes.shape[:-1], store.rows)
+    return whole if elements else _scale_outputs(whole, weight)
 
 
 def _check_halves(x: Tensor, weight: PerturbedWeight, copies: int) -> None:

@@ -12,6 +12,7 @@ from zolit.kernels.dispatch import Preference, is_compiled
 from zolit.kernels.read import Perturbation
 from zolit.kernels.scale_outputs import output_factors
 from zolit.noise import WORD, Direction, control_table
+from zolit.tensors.store import unrelated
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ class Reading:
     def controls(self, key: int, device: torch.device, update: bool = False) -> dict[int, Tensor]:
         """Key words of the direction ``key`` (`control_table`) for every site, by its index."""
         table = control_table(self.direction, key, self.sites, update=update).to(device)
-        return dict(zip(self._sites, table.unbind(0), strict=True))
+        return dict(zip(self._sites, torch.unbind_copy(table), strict=True))
 
     def output_factors(self, site: Site, device: torch.device) -> Tensor | None:
         """``1 +- amplitude * z`` of each output channel, ``[copies, 1, rows]``; None at rest.
@@ -174,7 +175,7 @@ class Reading:
         )
         whole = torch.stack(factors).flatten(2)
         return {
-            site: whole[:, place : place + 1, : self._output_rows[site]]
+            site: whole[:, place : place + 1, : self._output_rows[site]].clone()
             for place, site in enumerate(sites)
         }
 
@@ -202,7 +203,7 @@ class Reading:
         found = self._buffers.get((shape, dtype, device))
         if found is None:
             whole = memory[:need].view(shape)
-            found = Buffers(whole, [_unrelated(part) for part in whole])
+            found = Buffers(whole, [unrelated(part) for part in whole])
             self._buffers[shape, dtype, device] = found
         return found
 
@@ -211,10 +212,3 @@ class Reading:
         """Memory that the buffers hold now."""
         return sum(m.numel() * m.element_size() for m in self._memory.values())
 
-
-def _unrelated(part: Tensor) -> Tensor:
-    """The same memory as a tensor of its own: inductor refuses two written views of one tensor."""
-    if part.is_meta:  # nothing is compiled or written there
-        return part
-    with torch.inference_mode(False):
-        return torch.from_dlpack(part)

@@ -30,6 +30,15 @@ def is_padded(x: Tensor, width: int = WORD) -> bool:
     return x.shape[1] % width != 0
 
 
+def unrelated(view: Tensor) -> Tensor:
+    """The memory of a view as a tensor of its own.
+
+    Kernels are compiled for how views lie in their base, and refuse to write to two views of one.
+    """
+    with torch.inference_mode(False):
+        return torch.from_dlpack(view)
+
+
 class StoredWeight(ABC):
     """A matrix in one storage format, read in chunks of rows and updated in place.
 

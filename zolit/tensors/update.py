@@ -113,8 +113,8 @@ class _Step:
         table = rounding_table(rounding_key, reading.sites).to(device)
         return cls(
             [reading.controls(key, device, update=True) for key in keys],
-            list(torch.tensor(coefficients, dtype=torch.float32, device=device).unbind()),
-            dict(zip(reading.sites, table.unbind(0), strict=True)),
+            list(torch.unbind_copy(torch.tensor(coefficients, dtype=torch.float32, device=device))),
+            dict(zip(reading.sites, torch.unbind_copy(table), strict=True)),
         )
 
 
