@@ -1,6 +1,7 @@
 # make quickstart   environment, model and data, a first fine-tuning run
 # make test         environment, the whole test suite
 # make lint         ruff and mypy
+# make bench        what a step costs, beside plain forwards (benchmarks/step.py)
 # make clean        removes the environment, caches and the quickstart run
 #
 # Each works alone from a clean clone, and costs nothing when there is nothing new to do.
@@ -20,7 +21,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-war
 # Compiled kernels are kept between runs, inside the checkout.
 export TORCHINDUCTOR_CACHE_DIR := $(CURDIR)/.cache/inductor
 
-.PHONY: quickstart test lint clean
+.PHONY: quickstart test lint bench clean
 
 quickstart: runs/quickstart/.done
 	@echo "The run is in runs/quickstart: summary.json, curves.png, metrics.csv, checkpoints/."
@@ -39,6 +40,9 @@ lint: $(VENV)/.core $(VENV)/.dev
 	@rm -rf .cache/types && mkdir -p .cache/types/zolit
 	@ln -s $(CURDIR)/zolit/* $(CURDIR)/strategies $(CURDIR)/datamodules .cache/types/zolit/
 	$(BIN)/mypy
+
+bench: $(VENV)/.core $(VENV)/.demo
+	$(BIN)/python benchmarks/step.py --compile blocks
 
 clean:
 	rm -rf $(VENV) .cache build dist *.egg-info runs/quickstart

@@ -158,7 +158,7 @@ def main_loop(folder: Path, kills: int, steps: int, seed: int) -> dict[str, obje
             if os.WIFSIGNALED(status):
                 part = any((run / "checkpoints").glob(".*.part"))
                 moment = "inside a record" if salvage else "inside a checkpoint" if part else ""
-                moments[moment or f"{'between' if end else 'before'} the steps"] += 1
+                moments[moment or f"{'after' if end else 'before'} the first step"] += 1
             if ended(contents):
                 break
         if not same_end(run, whole):

@@ -120,6 +120,8 @@ _UNHELPFUL_WARNINGS = (
     r"LightningCLI's args parameter is intended to run from within Python",
     # The run folder was checked, and an earlier run in it removed, before the logger looks at it.
     r"Experiment logs directory .* exists and is not empty",
+    # The run in the folder is gone on with.
+    r"Checkpoint directory .* exists and is not empty",
     # A checkpoint is tested without the callback that saved it.
     r"Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",
 )

@@ -1,7 +1,6 @@
 """What reading a checkpoint brings into memory."""
 
 from pathlib import Path
-from pickle import UnpicklingError
 
 import pytest
 import torch
