@@ -12,7 +12,7 @@ from zolit.kernels.dispatch import Preference, is_compiled
 from zolit.kernels.read import Perturbation
 from zolit.kernels.scale_outputs import output_factors
 from zolit.noise import WORD, Direction, control_table
-from zolit.tensors.store import unrelated
+from zolit.tensors.store import own_rows, unrelated
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Reading:
     def controls(self, key: int, device: torch.device, update: bool = False) -> dict[int, Tensor]:
         """Key words of the direction ``key`` (`control_table`) for every site, by its index."""
         table = control_table(self.direction, key, self.sites, update=update).to(device)
-        return dict(zip(self._sites, torch.unbind_copy(table), strict=True))
+        return dict(zip(self._sites, own_rows(table), strict=True))
 
     def output_factors(self, site: Site, device: torch.device) -> Tensor | None:
         """``1 +- amplitude * z`` of each output channel, ``[copies, 1, rows]``; None at rest.
@@ -211,4 +211,3 @@ class Reading:
     def buffer_bytes(self) -> int:
         """Memory that the buffers hold now."""
         return sum(m.numel() * m.element_size() for m in self._memory.values())
-

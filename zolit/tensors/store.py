@@ -39,6 +39,11 @@ def unrelated(view: Tensor) -> Tensor:
         return torch.from_dlpack(view)
 
 
+def own_rows(table: Tensor) -> list[Tensor]:
+    """The rows of a small table as tensors of their own (see `unrelated`)."""
+    return [row.clone() for row in table]
+
+
 class StoredWeight(ABC):
     """A matrix in one storage format, read in chunks of rows and updated in place.
 

@@ -11,7 +11,7 @@ from zolit.kernels.accumulate import Query, accumulate
 from zolit.noise import WORD, rounding_table
 from zolit.tensors.affine import AffineWeight
 from zolit.tensors.reading import Site
-from zolit.tensors.store import row_indices, to_blocks
+from zolit.tensors.store import own_rows, row_indices, to_blocks
 from zolit.tensors.weight import PerturbedWeight
 
 _CHUNK_ELEMENTS = 1 << 20
@@ -113,8 +113,8 @@ class _Step:
         table = rounding_table(rounding_key, reading.sites).to(device)
         return cls(
             [reading.controls(key, device, update=True) for key in keys],
-            list(torch.unbind_copy(torch.tensor(coefficients, dtype=torch.float32, device=device))),
-            dict(zip(reading.sites, torch.unbind_copy(table), strict=True)),
+            own_rows(torch.tensor(coefficients, dtype=torch.float32, device=device)),
+            dict(zip(reading.sites, own_rows(table), strict=True)),
         )
 
 
