@@ -323,12 +323,15 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--length", type=int, default=48, help="tokens of a prompt")
     parser.add_argument("--queries", type=int, default=1)
+    parser.add_argument("--threads", type=int, help="by default OMP_NUM_THREADS")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--compile", choices=["none", "blocks"], default="none")
     parser.add_argument("--only", nargs="*", help="parts of the names of the rows to measure")
     parser.add_argument("--json", type=Path, help="file for one JSON line a row")
     arguments = parser.parse_args()
     quiet_libraries()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
     model, batch = load(arguments.model), make_batch(arguments.batch, arguments.length)
     tokens = 2 * arguments.queries * arguments.batch * arguments.length
 
