@@ -35,6 +35,8 @@ def unrelated(view: Tensor) -> Tensor:
 
     Kernels are compiled for how views lie in their base, and refuse to write to two views of one.
     """
+    if view.is_meta:  # holds no memory, and has no DLPack form
+        return view
     with torch.inference_mode(False):
         return torch.from_dlpack(view)
 
@@ -164,7 +166,7 @@ def row_indices(rows: Rows, device: torch.device) -> Tensor:
     return rows.to(torch.int32)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1024)
 def _chunk_indices(start: int, stop: int, device: torch.device) -> Tensor:
     # Made once for all weights of a shape; an inference tensor would compile kernels anew.
     with torch.inference_mode(False):
