@@ -47,7 +47,7 @@ def measure(point: dict[str, Any], recipe: str, repeats: int) -> dict[str, float
         command = [sys.executable, str(script), "--json", str(file), "--repeats", str(repeats)]
         for name in ("model", "batch", "length", "queries"):
             command += [f"--{name}", str(point[name])]
-        command += ["--only", "two bf16 forwards", recipe]
+        command += ["--compile", "blocks", "--only", "two bf16 forwards", recipe]
         environment = {**os.environ, "OMP_NUM_THREADS": str(point["threads"])}
         subprocess.run(  # noqa: S603
             command, check=True, capture_output=True, env=environment, timeout=1800
