@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from zolit.allocator import returning_memory
 from zolit.errors import UserError
 from zolit.gradient import ProjectedGradient, TakenStep
 from zolit.journal.position import mended_loop_state
@@ -134,7 +135,8 @@ class ZeroOrderModule(L.LightningModule):
         if self.model is None:
             preparation = Preparation(self.quantizer, self.perturber, self.reading, self.tune)
             dtype = DTYPES[self.dtype_name]
-            model, self.pairable = load_prepared(self.source, dtype, preparation)
+            with returning_memory():
+                model, self.pairable = load_prepared(self.source, dtype, preparation)
             self._take(model)
 
     def adopt(self, model: nn.Module) -> None:
