@@ -123,7 +123,7 @@ def _is_fused(
 def _attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **options: Any
 ) -> Tensor:
-    batch, heads, tokens, size = query.shape
+    batch, heads, tokens, _ = query.shape
     _normalizers = query.new_empty(batch, heads, tokens, dtype=torch.float32)
     _packed = torch.empty_like(key), torch.empty_like(value)
     if attn_mask is not None and attn_mask.dtype == torch.bool:
