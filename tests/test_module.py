@@ -298,6 +298,11 @@ def test_validation_counts_every_example() -> None:
         ({"dtype": "float16"}, "dtype must be one of bfloat16, float32, got 'float16'"),
         ({"micro_batches": 0}, "micro_batches must be at least 1, got 0"),
         ({"max_skipped": 0}, "max_skipped must be at least 1, got 0"),
+        (
+            {"compile": "blocks", "kernels": "reference"},
+            "compile: got blocks with kernels: reference, expected compiled kernels beside "
+            "compiled blocks; set compile: none, or kernels: auto",
+        ),
         ({"perturber": DensePerturber()}, "DensePerturber moves floating-point weights"),
     ],
 )

@@ -69,7 +69,8 @@ class ZeroOrderModule(L.LightningModule):
         kernels: ``auto``, ``compiled`` or ``reference`` (plain torch).
         compile: ``blocks`` compiles what lies between the products (norms, rotary embeddings,
             activations), once for all blocks of the model: half a minute at first, an eighth to
-            a quarter off each step from then on. Needs compiled kernels.
+            a quarter off each step from then on. Refused with ``kernels: reference``; where
+            ``auto`` finds no compiler it has no effect.
         max_skipped: stop after this many queries in a row whose loss was NaN or infinite.
 
     Raises:
@@ -102,6 +103,11 @@ class ZeroOrderModule(L.LightningModule):
         for name, value in (("micro_batches", micro_batches), ("max_skipped", max_skipped)):
             if value < 1:
                 raise UserError(f"{name} must be at least 1, got {value}")
+        if compile == "blocks" and kernels == "reference":
+            raise UserError(
+                "compile: got blocks with kernels: reference, expected compiled kernels beside "
+                "compiled blocks; set compile: none, or kernels: auto"
+            )
         perturber.check(quantizer)
         self.source = source
         self.quantizer = quantizer
