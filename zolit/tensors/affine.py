@@ -117,6 +117,10 @@ class AffineWeight(StoredWeight):
         # A copy makes views of its own tensors.
         return {name: value for name, value in self.__dict__.items() if name != "_whole"}
 
+    def keep_views(self) -> None:
+        if self.views_codes:
+            _ = self._whole
+
     def _views(self, rows: Rows) -> tuple[Tensor | list[Tensor], list[Tensor | None], Tensor]:
         return self.code_blocks(rows), self.decoding(rows), row_indices(rows, self.device)
 

@@ -137,6 +137,9 @@ class StoredWeight(ABC):
             query: a direction that adds to the step, made inside the kernel.
         """
 
+    def keep_views(self) -> None:  # noqa: B027 (most formats keep nothing)
+        """Make what is kept for reads now; made between activations it would pin their memory."""
+
     def activations(self, x: Tensor) -> Tensor:
         """The other factor of a product: ``[..., columns]`` as ``[..., padded_columns]``."""
         short = self.padded_columns - self.columns

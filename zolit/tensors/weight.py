@@ -65,6 +65,7 @@ class PerturbedWeight(Tensor):
         super().__init__()
         self.store, self.site, self.reading = store, site, reading
         self.path, self.transposed = path, transposed
+        store.keep_views()
         if site is not None:
             reading.register(site, store.rows)
 
