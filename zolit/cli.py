@@ -14,14 +14,15 @@ os.environ.setdefault("TQDM_DELAY", "5")
 import lightning as L
 from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from rich.console import Console
 
-from zolit.callbacks import Journal, Progress, RunReport, StopBetweenSteps, StopRequested
+from zolit.callbacks import Journal, RunReport, StopBetweenSteps, StopRequested
+from zolit.cli_callbacks import default_callbacks
 from zolit.cli_errors import COMMANDS, explain, read_given, user_error_behind
 from zolit.cli_estimate import Trainer, print_estimate
 from zolit.cli_resume import Resumption, resume_command
@@ -156,9 +157,13 @@ class ZolitCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         config: Namespace = self.config_init[self.command].trainer
         given = _listed(config.callbacks)
+        options: RunOptions = self.config_init[self.command].run
+        journaled = options.journal and isinstance(self.model, ZeroOrderModule)
         self.callbacks = given + [
             callback
-            for callback in self._default_callbacks(config)
+            for callback in default_callbacks(
+                config, self.folder if self._keeps_run else None, journaled
+            )
             if not any(isinstance(one, type(callback)) for one in given)
         ]
         logger: Any = config.logger
@@ -299,37 +304,6 @@ class ZolitCLI(LightningCLI):
         # Without name and version it writes to the folder itself. Each row is on disk at once:
         # a run that is killed keeps them.
         return CSVLogger(self.folder.path, name="", version="", flush_logs_every_n_steps=1)
-
-    def _default_callbacks(self, config: Namespace) -> list[Callback]:
-        callbacks: list[Callback] = []
-        if config.enable_progress_bar is not False and not config.barebones:
-            callbacks.append(Progress())
-        if self._keeps_run:
-            journal = self.config_init[self.command].run.journal
-            if journal and isinstance(self.model, ZeroOrderModule):
-                callbacks.append(Journal(str(self.folder.path)))
-            callbacks.append(StopBetweenSteps())
-            callbacks.append(RunReport(str(self.folder.path)))
-            if config.enable_checkpointing is not False and not config.barebones:
-                callbacks.append(
-                    ModelCheckpoint(
-                        dirpath=self.folder.checkpoints,
-                        filename="best",
-                        monitor="val_accuracy",
-                        mode="max",
-                        # A run that is resumed may meet the file of a validation it makes again.
-                        enable_version_counter=False,
-                    )
-                )
-                # A second one, as `save_last` would only save where the best one does.
-                callbacks.append(
-                    ModelCheckpoint(
-                        dirpath=self.folder.checkpoints,
-                        filename="last",
-                        enable_version_counter=False,
-                    )
-                )
-        return callbacks
 
     def _class_options(self) -> dict[str, Any]:
         """Annotations of the options that take a class, for the nearest names."""
