@@ -76,20 +76,25 @@ def newest_base(
     files = sorted(folder.checkpoints.glob("*.ckpt"), key=_modified, reverse=True)
     for path in files:
         try:
-            content: Any = torch.load(path, map_location="cpu", weights_only=True)
-            step = int(content["global_step"])
-            found = whole(digests(content["state_dict"]))
+            base = _read(path)
+            found = whole(digests(base.content["state_dict"]))
         except Exception as error:
             # Whatever torch.load makes of a damaged file: there is another way to the weights.
             say(f"{path} cannot be used ({type(error).__name__}); the journal is replayed instead")
             continue
-        if step > until:
+        if base.step > until:
             continue
-        if digest_at.get(step) == found:
-            return Base(path, step, content)
-        if step <= contents.end:
+        if digest_at.get(base.step) == found:
+            return base
+        if base.step <= contents.end:
             say(f"{path} holds other weights than the journal says; it is left out")
     return None
+
+
+def _read(path: Path) -> Base:
+    """A checkpoint file; raises whatever torch makes of a damaged one."""
+    content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    return Base(path, int(content["global_step"]), content)
 
 
 def _modified(path: Path) -> float:
@@ -106,8 +111,7 @@ def first_base(header: Header) -> Base | None:
         return None
     path = Path(header.checkpoint)
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-        return Base(path, int(content["global_step"]), content)
+        return _read(path)
     except Exception as error:
         raise UserError(
             f"ckpt_path: the run started from {str(path)!r}, which cannot be read "
