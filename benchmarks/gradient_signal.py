@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from zolit.compat import quiet_libraries
 from zolit.datamodules import PromptDataModule
 from zolit.models.load import load_model
-from zolit.models.prepare import find_parameters
+from zolit.models.plan import find_parameters
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.tensors.float8 import Float8Weight
 from zolit.tensors.int4 import Int4Weight

@@ -37,7 +37,7 @@ from zolit.callbacks.peak_memory import peak_memory, reset_peak_memory
 from zolit.compat import quiet_libraries
 from zolit.gradient import ProjectedGradient
 from zolit.models.load import load_model
-from zolit.models.prepare import find_parameters
+from zolit.models.plan import find_parameters
 from zolit.module import ZeroOrderModule
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.objectives.prompt_batch import PromptBatch

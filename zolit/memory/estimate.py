@@ -13,9 +13,9 @@ from zolit.memory import compiler
 from zolit.memory.batches import Batches
 from zolit.memory.tracker import AsOnDevice, LiveBytes
 from zolit.models.checkpoint import weight_tensors
+from zolit.models.load import meta_model
 from zolit.models.plan import Planned
 from zolit.models.prepare import Preparation, stored_weights
-from zolit.models.source import ModelSource
 from zolit.module import DTYPES, ZeroOrderModule
 from zolit.tensors.store import StoredWeight
 
@@ -109,24 +109,6 @@ class Estimate:
         return max(self.peak_loading, self.peak_running)
 
 
-def meta_model(source: ModelSource, dtype: torch.dtype) -> nn.Module:
-    """The model of a configuration, without numbers.
-
-    Raises:
-        UserError: if there is no such configuration, or no such model.
-    """
-    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
-
-    config = source.load_config(weights=False)
-    causal = source.resolved_kind(config) == "causal"
-    auto = AutoModelForCausalLM if causal else AutoModelForMaskedLM
-    with torch.device("meta"):
-        model: nn.Module = auto.from_config(
-            config, dtype=dtype, trust_remote_code=source.trust_remote_code
-        )
-    return model.eval().requires_grad_(False)
-
-
 @torch.no_grad()
 def estimate_memory(
     module: ZeroOrderModule, batches: Batches, base: int, reads_checkpoint: bool = False
@@ -148,7 +130,7 @@ def estimate_memory(
     """
     compiled = module.reading.compiled
     dtype = DTYPES[module.dtype_name]
-    model = meta_model(module.source, dtype)
+    model = meta_model(module.source, module.source.load_config(weights=False), dtype)
     preparation = SameOfAKind(module.quantizer, module.perturber, module.reading, module.tune)
     plan = preparation.plan(model)
     quantized_paths = {one.path for one in plan.weights if one.quantized}

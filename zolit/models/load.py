@@ -76,7 +76,7 @@ def _one_by_one(
                 f"{reason}; give the quantized checkpoint alone"
             )
         return reason
-    skeleton = _skeleton(source, config, dtype)
+    skeleton = meta_model(source, config, dtype)
     plan = preparation.plan(skeleton)
     tensors: dict[str, LazyTensor] | str = (
         safetensors(source) or "it has no safetensors files"
@@ -142,13 +142,17 @@ def _auto_class(source: ModelSource, config: Any) -> Any:
     return AutoModelForCausalLM if causal else AutoModelForMaskedLM
 
 
-def _skeleton(source: ModelSource, config: Any, dtype: torch.dtype) -> nn.Module:
-    """The model on the meta device: names, shapes and ties without memory."""
+def meta_model(source: ModelSource, config: Any, dtype: torch.dtype) -> nn.Module:
+    """The model of a configuration on the meta device: names, shapes and ties without memory.
+
+    Raises:
+        UserError: if the configuration is of neither kind of model.
+    """
     with torch.device("meta"):
         model: nn.Module = _auto_class(source, config).from_config(
-            config, dtype=dtype, trust_remote_code=False
+            config, dtype=dtype, trust_remote_code=source.trust_remote_code
         )
-    return model
+    return model.eval().requires_grad_(False)
 
 
 def load_model(source: ModelSource, dtype: torch.dtype) -> nn.Module:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from zolit.models.plan import KINDS, Plan, Planned, find_parameters, make_plan
+from zolit.models.plan import Plan, Planned, make_plan
 from zolit.strategies.perturber.base import Perturber
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.tensors.affine import AffineWeight
@@ -15,8 +15,6 @@ from zolit.tensors.reading import Reading, Site
 from zolit.tensors.store import StoredWeight
 from zolit.tensors.update import quantization_error
 from zolit.tensors.weight import PerturbedWeight
-
-__all__ = ["KINDS", "Preparation", "find_parameters", "prepare", "stored_weights"]
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def prepare(
         quantizer: storage format.
         perturber: coordinates of the tuned weights.
         reading: state that the weights will share.
-        tune: words of `KINDS` or parameter-name patterns (``*`` and ``?``).
+        tune: words of `zolit.models.plan.KINDS` or parameter-name patterns (``*`` and ``?``).
 
     Returns:
         Whether every tuned weight can be read in two versions in one pass.
