@@ -7,12 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from zolit.errors import UserError
-from zolit.kernels.read_int4 import HALF, pack
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.strategies.quantizer.calibration import calibrate_blocks, windows_of_text
 from zolit.tensors.affine import check_group_size
-from zolit.tensors.int4 import Int4Weight
-from zolit.tensors.store import to_blocks
+from zolit.tensors.int4 import Int4Weight, pack_codes
 
 _LEVELS = 15
 
@@ -64,8 +62,7 @@ class GPTQ(Quantizer):
         def quantize(path: str, weight: Tensor, moments: Tensor) -> Tensor:
             check_group_size(self.group_size, weight.shape[1], path)
             codes, scale, zero = gptq(weight, moments, self.group_size, self.damping)
-            packed = pack(to_blocks(codes - 8).unflatten(-1, (2, HALF))).flatten(1)
-            store = Int4Weight(packed, scale, (8 - zero) * scale)
+            store = Int4Weight(pack_codes(codes - 8), scale, (8 - zero) * scale)
             self._found[path] = store
             decoded = torch.empty(store.rows, store.columns, dtype=weight.dtype)
             store.read(slice(0, store.rows), [decoded], None, "reference")

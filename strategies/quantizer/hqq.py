@@ -6,11 +6,9 @@ import torch
 from torch import Tensor
 
 from zolit.errors import UserError
-from zolit.kernels.read_int4 import HALF, pack
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.tensors.affine import check_group_size, quantize_rows
-from zolit.tensors.int4 import Int4Weight
-from zolit.tensors.store import to_blocks
+from zolit.tensors.int4 import Int4Weight, pack_codes
 
 _LEVELS = 15
 
@@ -69,9 +67,8 @@ class HQQ(Quantizer):
         groups = part.view(part.shape[0], -1, self.group_size)
         inverse, zero = half_quadratic(groups, self.iterations, self.norm, self.beta, self.kappa)
         codes = torch.round(groups * inverse + zero).clamp_(0, _LEVELS) - 8
-        blocks = to_blocks(codes.view(part.shape).to(torch.int8))
+        packed = pack_codes(codes.view(part.shape).to(torch.int8))
         scale = 1.0 / inverse
-        packed = pack(blocks.unflatten(-1, (2, HALF))).flatten(1)
         return packed, scale.squeeze(2), ((8 - zero) * scale).squeeze(2)
 
 

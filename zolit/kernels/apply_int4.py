@@ -1,13 +1,12 @@
 """Move packed int4 codes, rounded stochastically and kept in range."""
 
-import torch
 from torch import Tensor
 
 from zolit.kernels.accumulate import whole_step
-from zolit.kernels.apply_int8 import lane_counters, round_codes
+from zolit.kernels.apply_int8 import rounded
 from zolit.kernels.dispatch import kernel
 from zolit.kernels.read_int4 import pack, unpack
-from zolit.noise import Direction, uniform
+from zolit.noise import Direction
 
 
 @kernel
@@ -42,12 +41,7 @@ def apply_int4(
     codes = unpack(packed)
     step = whole_step(step, codes, rows, direction, control, coefficient)
     move = step * (unit[0] + unit[1] / scale).unsqueeze(-1)
-    if residual is not None and decay is not None:
-        move = move + decay * residual.float()
-        draw = torch.full_like(move, 0.5)
-    else:
-        draw = uniform(lane_counters(rows, step), rounding[0], rounding[1])
-    moved, rest = round_codes(codes, move, draw, -8, 7)
+    moved, rest = rounded(codes, move, rows, rounding, residual, decay, -8, 7)
     packed.copy_(pack(moved))
     if residual is not None:
         residual.copy_(rest.to(residual.dtype))

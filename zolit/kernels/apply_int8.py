@@ -32,6 +32,40 @@ def round_codes(
     return torch.where(inside, moved, codes), move - torch.where(inside, jump, 0).float()
 
 
+def rounded(
+    codes: Tensor,
+    move: Tensor,
+    rows: Tensor,
+    rounding: Tensor,
+    residual: Tensor | None,
+    decay: Tensor | None,
+    low: int,
+    high: int,
+) -> tuple[Tensor, Tensor]:
+    """Codes moved by ``move``, and what was not moved: stochastically rounded, or with a residual
+    to nearest. The residual is added before and is the caller's to replace.
+
+    Args:
+        codes: int32 codes in the kernels' shape.
+        move: float32 of the same shape, in code units.
+        rows: ``[R]`` int32 row indices.
+        rounding: ``[2]`` int32 key words of this update's stochastic rounding.
+        residual: floats of the error feedback, None without.
+        decay: float32 scalar tensor, factor of the residual.
+        low: smallest code.
+        high: largest code.
+
+    Returns:
+        See `round_codes`.
+    """
+    if residual is not None and decay is not None:
+        move = move + decay * residual.float()
+        draw = torch.full_like(move, 0.5)
+    else:
+        draw = uniform(lane_counters(rows, codes), rounding[0], rounding[1])
+    return round_codes(codes, move, draw, low, high)
+
+
 def lane_counters(rows: Tensor, like: Tensor) -> Tensor:
     """Counters of the coordinates of a ``[R, G, W, 32]`` or ``[R, G, W, 2, 16]`` tensor, int32."""
     check_lanes(like)
@@ -74,12 +108,7 @@ def apply_int8(
     """
     step = whole_step(step, codes, rows, direction, control, coefficient)
     move = step * (unit[0] + unit[1] / scale)
-    if residual is not None and decay is not None:
-        move = move + decay * residual.float()
-        draw = torch.full_like(move, 0.5)
-    else:
-        draw = uniform(lane_counters(rows, codes), rounding[0], rounding[1])
-    moved, rest = round_codes(codes.to(torch.int32), move, draw, -128, 127)
+    moved, rest = rounded(codes.to(torch.int32), move, rows, rounding, residual, decay, -128, 127)
     codes.copy_(moved.to(torch.int8))
     if residual is not None:
         residual.copy_(rest.to(residual.dtype))

@@ -1,13 +1,12 @@
 """Move codes that are stored in planes of bits, rounded stochastically and kept in range."""
 
-import torch
 from torch import Tensor
 
 from zolit.kernels.accumulate import whole_step
-from zolit.kernels.apply_int8 import lane_counters, round_codes
+from zolit.kernels.apply_int8 import rounded
 from zolit.kernels.dispatch import kernel
 from zolit.kernels.read_planes import pack_planes, unpack_planes
-from zolit.noise import Direction, uniform
+from zolit.noise import Direction
 
 
 @kernel
@@ -42,12 +41,7 @@ def apply_planes(
     codes = unpack_planes(planes)
     step = whole_step(step, codes, rows, direction, control, coefficient)
     move = step * (unit[0] + unit[1] / scale)
-    if residual is not None and decay is not None:
-        move = move + decay * residual.float()
-        draw = torch.full_like(move, 0.5)
-    else:
-        draw = uniform(lane_counters(rows, codes), rounding[0], rounding[1])
-    moved, rest = round_codes(codes, move, draw, 0, 2 ** len(planes) - 1)
+    moved, rest = rounded(codes, move, rows, rounding, residual, decay, 0, 2 ** len(planes) - 1)
     for plane, new in zip(planes, pack_planes(moved, len(planes)), strict=True):
         plane.copy_(new)
     if residual is not None:

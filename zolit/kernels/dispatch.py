@@ -14,6 +14,14 @@ _VARIANTS = 64
 """Compilations that one kernel may have in a process: torch refuses the ninth by default, and
 direction, dtypes, number of copies and dimensions of length 1 each make one."""
 
+# Inductor stores a value that several results use once it reads more than a few tensors. A paired
+# read would keep its noise so, four bytes a coordinate; making it twice costs registers only.
+_FUSED = {
+    "realize_reads_threshold": 10_000,
+    "realize_acc_reads_threshold": 10_000,
+    "realize_opcount_threshold": 10_000,
+}
+
 
 @functools.cache
 def compiler_found() -> bool:
@@ -58,14 +66,18 @@ class Kernel:
         """The inductor build of the reference; compiles on first call."""
         # recompile_limit is documented, but missing from the overloads of torch 2.13.
         return torch.compile(  # type: ignore[call-overload]
-            self.reference, dynamic=True, fullgraph=True, recompile_limit=_VARIANTS
+            self.reference,
+            dynamic=True,
+            fullgraph=True,
+            recompile_limit=_VARIANTS,
+            options=_FUSED,
         )
 
     def __call__(self, *args: Any, preference: Preference = "auto", **kwargs: Any) -> Any:
         """Run the kernel.
 
-        A compiled kernel keeps no temporaries and writes to its arguments, so that on the meta
-        device, where `zolit estimate` counts memory, there is nothing to do.
+        A compiled kernel writes to its arguments, so that on the meta device, where `zolit
+        estimate` counts memory, there is nothing to do. Its temporaries are not counted.
 
         Args:
             args: arguments of the function.

@@ -13,7 +13,15 @@ from zolit.kernels.accumulate import Query, query_arguments
 from zolit.kernels.dispatch import Kernel, Preference
 from zolit.kernels.read import Perturbation, noise_arguments
 from zolit.noise import WORD
-from zolit.tensors.store import Rows, StoredWeight, is_padded, row_indices, to_blocks, unrelated
+from zolit.tensors.store import (
+    Rows,
+    StoredWeight,
+    chunks,
+    is_padded,
+    row_indices,
+    to_blocks,
+    unrelated,
+)
 
 
 def check_group_size(group_size: int, columns: int, name: str) -> None:
@@ -51,16 +59,15 @@ def quantize_rows(
     Returns:
         What ``quantize`` would return for the whole matrix.
     """
-    rows, columns = weight.shape
-    chunk = max(1, _CHUNK_ELEMENTS // columns)
+    count, columns = weight.shape
     whole: tuple[Tensor, ...] = ()
-    for start in range(0, rows, chunk):
-        part = torch.empty(weight[start : start + chunk].shape, device=weight.device)
-        made = quantize(part.copy_(weight[start : start + chunk]))
+    for rows in chunks(count, max(1, _CHUNK_ELEMENTS // columns)):
+        part = torch.empty(weight[rows].shape, device=weight.device)
+        made = quantize(part.copy_(weight[rows]))
         if not whole:
-            whole = tuple(one.new_empty(rows, *one.shape[1:]) for one in made)
+            whole = tuple(one.new_empty(count, *one.shape[1:]) for one in made)
         for one, to in zip(made, whole, strict=True):
-            to[start : start + chunk].copy_(one)
+            to[rows].copy_(one)
     return whole
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from zolit.kernels.apply_planes import apply_planes
 from zolit.kernels.read_planes import pack_planes, read_planes, unpack_planes
-from zolit.tensors.store import Rows, to_blocks
+from zolit.tensors.store import Rows, chunks, to_blocks
 from zolit.tensors.zeroed import ZeroedWeight
 
 _CHUNK_ROWS = 256
@@ -38,8 +38,7 @@ class GroupedWeight(ZeroedWeight):
             torch.empty(codes.shape[0], codes.shape[1] // 32, dtype=torch.int32)
             for _ in range(bits)
         ]
-        for start in range(0, codes.shape[0], _CHUNK_ROWS):
-            rows = slice(start, start + _CHUNK_ROWS)
+        for rows in chunks(codes.shape[0], _CHUNK_ROWS):
             blocks = to_blocks(codes[rows].to(torch.int32)).squeeze(1)
             for plane, part in zip(planes, pack_planes(blocks, bits), strict=True):
                 plane[rows] = part.squeeze(-1)

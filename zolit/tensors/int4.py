@@ -10,16 +10,17 @@ from torch import Tensor
 from zolit.compat import Int4Tensor
 from zolit.kernels.apply_int4 import apply_int4
 from zolit.kernels.read_int4 import HALF, pack, read_int4, unpack
-from zolit.tensors.affine import AffineWeight, quantize_rows
+from zolit.tensors.affine import quantize_rows
 from zolit.tensors.store import Rows, to_blocks
+from zolit.tensors.zeroed import ZeroedWeight
 
 
-def _packed(codes: Tensor) -> Tensor:
-    """``[R, K]`` int8 codes as ``[R, K / 2]`` bytes."""
+def pack_codes(codes: Tensor) -> Tensor:
+    """``[R, K]`` int8 codes in [-8, 7] as the ``[R, K / 2]`` bytes of an `Int4Weight`."""
     return pack(to_blocks(codes).unflatten(-1, (2, HALF))).flatten(1)
 
 
-class Int4Weight(AffineWeight):
+class Int4Weight(ZeroedWeight):
     """Two codes in [-8, 7] a byte; ``w = code * scale + zero`` with scale and zero per group.
 
     Attributes:
@@ -40,7 +41,7 @@ class Int4Weight(AffineWeight):
         """A torchao tensor, its bytes repacked; scales and zeros become float32, rows first."""
         scale, zero = (t.float().t().contiguous() for t in (tensor.scale, tensor.zero_point))
         even, odd = (tensor.qdata << 4) >> 4, tensor.qdata >> 4
-        packed = _packed(torch.stack((even, odd), dim=2).flatten(1))
+        packed = pack_codes(torch.stack((even, odd), dim=2).flatten(1))
         return cls(packed, scale, zero if zero.any() else None)
 
     def to_torchao(self, dtype: torch.dtype) -> Int4Tensor:
@@ -66,7 +67,7 @@ class Int4Weight(AffineWeight):
             groups = part.view(part.shape[0], -1, group_size)
             scale = (groups.abs().amax(dim=2) / 7.0).clamp(min=1e-12)
             groups.div_(scale.unsqueeze(2)).round_().clamp_(-8, 7)
-            return _packed(part.to(torch.int8)), scale
+            return pack_codes(part.to(torch.int8)), scale
 
         def spanned_rows(part: Tensor) -> tuple[Tensor, ...]:
             groups = part.view(part.shape[0], -1, group_size)
@@ -74,7 +75,7 @@ class Int4Weight(AffineWeight):
             scale = ((high - low) / 15.0).clamp(min=1e-12)
             zero = low + 8.0 * scale
             groups.sub_(zero.unsqueeze(2)).div_(scale.unsqueeze(2)).round_().clamp_(-8, 7)
-            return _packed(part.to(torch.int8)), scale, zero
+            return pack_codes(part.to(torch.int8)), scale, zero
 
         if symmetric:
             return cls(*quantize_rows(symmetric_rows, weight))
@@ -87,9 +88,6 @@ class Int4Weight(AffineWeight):
     def tensors(self) -> dict[str, Tensor]:
         return {"packed": self.packed, **self.scales()}
 
-    def scales(self) -> dict[str, Tensor]:
-        return super().scales() | ({} if self.zero is None else {"zero": self.zero})
-
     def replace(self, tensors: dict[str, Tensor]) -> "Int4Weight":
         return Int4Weight(tensors["packed"], tensors["scale"], tensors.get("zero"))
 
@@ -98,12 +96,3 @@ class Int4Weight(AffineWeight):
 
     def value_blocks(self, buffer: Tensor) -> Tensor:
         return to_blocks(buffer, self.groups).unflatten(-1, (2, HALF))
-
-    def decoding(self, rows: Rows) -> list[Tensor | None]:
-        zero = None if self.zero is None else self.zero[rows].view(-1, self.groups, 1, 1)
-        return [*super().decoding(rows), zero]
-
-    def scale_rows(self, factor: Tensor, floor: float) -> None:
-        super().scale_rows(factor, floor)
-        if self.zero is not None:
-            self.zero.mul_(factor.unsqueeze(1))

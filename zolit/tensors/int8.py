@@ -7,9 +7,10 @@ from zolit.compat import Int8Tensor
 from zolit.kernels.apply_int8 import apply_int8
 from zolit.kernels.read_int8 import read_int8
 from zolit.tensors.affine import ByteWeight, quantize_rows
+from zolit.tensors.zeroed import ZeroedWeight
 
 
-class Int8Weight(ByteWeight):
+class Int8Weight(ZeroedWeight, ByteWeight):
     """Symmetric int8 codes, a scale per row or per group of columns."""
 
     read_kernel = read_int8

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from zolit.kernels.apply_int8 import apply_int8
-from zolit.kernels.read_int8_zero import read_int8_zero
+from zolit.kernels.read_int8 import read_int8
 from zolit.tensors.affine import ByteWeight
 from zolit.tensors.zeroed import ZeroedWeight
 
@@ -11,7 +11,7 @@ from zolit.tensors.zeroed import ZeroedWeight
 class Int8ZeroWeight(ZeroedWeight, ByteWeight):
     """Int8 codes with a scale and a zero point for each row or group of columns."""
 
-    read_kernel = read_int8_zero
+    read_kernel = read_int8
     apply_kernel = apply_int8
 
     def __init__(self, codes: Tensor, scale: Tensor, zero: Tensor) -> None:

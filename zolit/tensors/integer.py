@@ -10,7 +10,7 @@ from zolit.kernels.read import Perturbation
 from zolit.tensors.float8 import Float8Weight
 from zolit.tensors.int8 import Int8Weight
 from zolit.tensors.reading import Reading
-from zolit.tensors.store import to_blocks
+from zolit.tensors.store import chunks, to_blocks
 
 
 class IntegerWeight(Int8Weight):
@@ -60,10 +60,8 @@ def multiply_codes(
         out: ``[C * M, N]`` float, written.
     """
     copies, tokens, columns = codes.shape
-    chunk = reading.rows_per_chunk(columns, 1)
-    for start in range(0, store.rows, chunk):
-        rows = slice(start, min(start + chunk, store.rows))
-        count = rows.stop - start
+    for rows in chunks(store.rows, reading.rows_per_chunk(columns, 1)):
+        count = rows.stop - rows.start
         blocks, decoding, index = store.operands(rows)
         weights = [store.bytes(rows)] * copies
         if noise is not None:

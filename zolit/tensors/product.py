@@ -9,11 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zolit.errors import UserError
+from zolit.kernels.read import Perturbation
 from zolit.kernels.scale_outputs import scale_outputs
 from zolit.tensors.dense import DenseWeight
 from zolit.tensors.integer import IntegerWeight, multiply_codes, quantize
 from zolit.tensors.reading import Buffers
-from zolit.tensors.store import Rows
+from zolit.tensors.store import Rows, chunks
 
 if TYPE_CHECKING:
     from zolit.tensors.weight import PerturbedWeight
@@ -36,30 +37,33 @@ def matmul(x: Tensor, weight: PerturbedWeight) -> Tensor:
     if isinstance(store, IntegerWeight):
         return quantized_matmul(*quantize(x, reading.preference), weight, x.dtype)
     if site is not None and site.coordinates == "output_scales":
-        return _scale_outputs(_product(x, weight, 1), weight)
-    copies = reading.copies(site)
-    if copies == 1 and isinstance(store, DenseWeight) and not _moves(weight):
+        return _scale_outputs(_product(x, weight), weight)
+    if isinstance(store, DenseWeight) and _versions(weight)[1] is None:
         return F.linear(x, store.weight)
-    return _product(x, weight, copies)
+    return _product(x, weight)
 
 
-def _moves(weight: PerturbedWeight) -> bool:
-    return weight.reading.perturbation(weight.site, weight.store.device) is not None
+def _versions(weight: PerturbedWeight) -> tuple[int, Perturbation | None]:
+    """How many versions of its elements the weight reads as, and what makes them differ.
+
+    Output scales that move leave one version of the elements: they multiply the product.
+    """
+    site, reading = weight.site, weight.reading
+    if site is None or site.coordinates == "output_scales":
+        return 1, None
+    return reading.copies(site), reading.perturbation(site, weight.store.device)
 
 
-def _product(x: Tensor, weight: PerturbedWeight, copies: int) -> Tensor:
-    """The product chunk by chunk of rows, ``copies`` versions of the weight at once."""
+def _product(x: Tensor, weight: PerturbedWeight) -> Tensor:
+    """The product chunk by chunk of rows, all versions of the weight at once."""
     store, reading = weight.store, weight.reading
-    elements = weight.site is not None and weight.site.coordinates == "elements"
-    noise = reading.perturbation(weight.site, store.device) if elements else None
+    copies, noise = _versions(weight)
     _check_halves(x, weight, copies)
     out = x.new_empty(copies, x.numel() // (x.shape[-1] * copies), store.rows)
     factor = store.activations(x).reshape(copies, -1, store.padded_columns)
     columns = store.padded_columns
-    chunk = reading.rows_per_chunk(columns, x.element_size())
-    for start in range(0, store.rows, chunk):
-        rows = slice(start, min(start + chunk, store.rows))
-        buffers = reading.buffers(copies, rows.stop - start, columns, x.dtype, x.device)
+    for rows in chunks(store.rows, reading.rows_per_chunk(columns, x.element_size())):
+        buffers = reading.buffers(copies, rows.stop - rows.start, columns, x.dtype, x.device)
         store.read(rows, buffers.parts, noise, reading.preference)
         _multiply(factor, buffers, out[:, :, rows])
     return out.view(*x.shape[:-1], store.rows)
@@ -90,21 +94,21 @@ def quantized_matmul(
     Returns:
         ``[..., rows]``.
     """
-    store, site, reading = weight.store, weight.site, weight.reading
-    elements = site is not None and site.coordinates == "elements"
-    copies = reading.copies(site) if elements else 1
+    store, site = weight.store, weight.site
+    copies, noise = _versions(weight)
     _check_halves(codes, weight, copies)
     out = codes.new_empty(scale.numel(), store.rows, dtype=dtype)
     multiply_codes(
         codes.view(copies, -1, store.columns),
         scale.view(-1, 1),
         store,  # type: ignore[arg-type]
-        reading,
-        reading.perturbation(site, store.device) if elements else None,
+        weight.reading,
+        noise,
         out,
     )
     whole = out.view(*codes.shape[:-1], store.rows)
-    return whole if elements else _scale_outputs(whole, weight)
+    scaled = site is not None and site.coordinates == "output_scales"
+    return _scale_outputs(whole, weight) if scaled else whole
 
 
 def _check_halves(x: Tensor, weight: PerturbedWeight, copies: int) -> None:

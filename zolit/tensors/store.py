@@ -1,6 +1,7 @@
 """How a weight lies in memory: what the read, the product and the update need of a format."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -28,6 +29,12 @@ def to_blocks(x: Tensor, groups: int = 1, width: int = WORD) -> Tensor:
 def is_padded(x: Tensor, width: int = WORD) -> bool:
     """Whether `to_blocks` copies ``x`` rather than viewing it."""
     return x.shape[1] % width != 0
+
+
+def chunks(rows: int, most: int) -> Iterator[slice]:
+    """The rows of a weight in slices of at most ``most`` of them."""
+    for start in range(0, rows, most):
+        yield slice(start, min(start + most, rows))
 
 
 def unrelated(view: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from zolit.kernels.accumulate import Query, accumulate
 from zolit.noise import WORD, rounding_table
 from zolit.tensors.affine import AffineWeight
 from zolit.tensors.reading import Site
-from zolit.tensors.store import own_rows, row_indices, to_blocks
+from zolit.tensors.store import chunks, own_rows, row_indices, to_blocks
 from zolit.tensors.weight import PerturbedWeight
 
 _CHUNK_ELEMENTS = 1 << 20
@@ -32,10 +32,8 @@ def quantization_error(store: AffineWeight, weight: Tensor) -> Tensor:
         ``[rows, padded_columns]`` float16, in code units.
     """
     error = torch.empty(store.rows, store.padded_columns, dtype=torch.float16, device=store.device)
-    chunk = max(1, _CHUNK_ELEMENTS // store.padded_columns)
-    for start in range(0, store.rows, chunk):
-        rows = slice(start, min(start + chunk, store.rows))
-        decoded = torch.empty(rows.stop - start, store.padded_columns, device=store.device)
+    for rows in chunks(store.rows, max(1, _CHUNK_ELEMENTS // store.padded_columns)):
+        decoded = torch.empty(rows.stop - rows.start, store.padded_columns, device=store.device)
         store.read(rows, [decoded], None, "reference")
         rest = to_blocks(weight[rows].float()).flatten(1) - decoded
         to_blocks(rest, store.groups).div_(store.scale[rows].view(-1, store.groups, 1, 1))
@@ -126,12 +124,10 @@ def _move_elements(
     decay = None if feedback is None else _constant(feedback.decay, store.device)
     controls = [table[site.index] for table in step.controls]
     *earlier, last = zip(controls, step.coefficients, strict=True)
-    chunk = max(1, _CHUNK_ELEMENTS // store.padded_columns)
-    for start in range(0, store.rows, chunk):
-        rows = slice(start, min(start + chunk, store.rows))
+    for rows in chunks(store.rows, max(1, _CHUNK_ELEMENTS // store.padded_columns)):
         total = None
         if earlier:
-            shape = (rows.stop - start, store.padded_columns)
+            shape = (rows.stop - rows.start, store.padded_columns)
             total = reading.buffers(1, *shape, torch.float32, store.device).parts[0].zero_()
             blocks, index = to_blocks(total), row_indices(rows, store.device)
             for query in earlier:

@@ -11,20 +11,22 @@ class ZeroedWeight(AffineWeight):
     """``w = code * scale + zero`` with scale and zero by row or by group of columns.
 
     Attributes:
-        zero: ``[rows, groups]`` float32, the value of code 0.
+        zero: ``[rows, groups]`` float32, the value of code 0; None where it is 0 everywhere.
     """
 
-    zero: Tensor
+    zero: Tensor | None = None
 
     def scales(self) -> dict[str, Tensor]:
-        return super().scales() | {"zero": self.zero}
+        return super().scales() | ({} if self.zero is None else {"zero": self.zero})
 
     def decoding(self, rows: Rows) -> list[Tensor | None]:
-        return [*super().decoding(rows), self.zero[rows].view(-1, self.groups, 1, 1)]
+        zero = None if self.zero is None else self.zero[rows].view(-1, self.groups, 1, 1)
+        return [*super().decoding(rows), zero]
 
     def scale_rows(self, factor: Tensor, floor: float) -> None:
         super().scale_rows(factor, floor)
-        self.zero.mul_(factor.unsqueeze(1))
+        if self.zero is not None:
+            self.zero.mul_(factor.unsqueeze(1))
 
 
 def value_of_zero(scale: Tensor, zero_code: Tensor, offset: int) -> Tensor:

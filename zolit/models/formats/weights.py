@@ -5,7 +5,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from zolit.kernels.read_int4 import HALF, pack
 from zolit.models.formats.aqlm import AqlmFormat, read_aqlm
 from zolit.models.formats.declared import Format
 from zolit.models.formats.gptq import GptqFormat, GroupedCodes, read_gptq
@@ -13,11 +12,11 @@ from zolit.models.formats.layer import LayerTensors
 from zolit.noise import WORD
 from zolit.tensors.codebook import CodebookWeight
 from zolit.tensors.grouped import GroupedWeight
-from zolit.tensors.int4 import Int4Weight
+from zolit.tensors.int4 import Int4Weight, pack_codes
 from zolit.tensors.int8 import Int8Weight
 from zolit.tensors.int8_zero import Int8ZeroWeight
 from zolit.tensors.permuted import PermutedWeight
-from zolit.tensors.store import StoredWeight, to_blocks
+from zolit.tensors.store import StoredWeight
 from zolit.tensors.zeroed import value_of_zero
 
 
@@ -56,8 +55,7 @@ def _planes(found: GroupedCodes) -> StoredWeight:
 
 
 def _int4(found: GroupedCodes) -> StoredWeight:
-    codes = (found.codes.view(torch.int8) - 8).to(torch.int8)
-    packed = pack(to_blocks(codes).unflatten(-1, (2, HALF))).flatten(1)
+    packed = pack_codes(found.codes.view(torch.int8) - 8)
     return Int4Weight(packed, found.scale, _zero(found, 8))
 
 
