@@ -13,6 +13,7 @@ os.environ.setdefault("TQDM_DELAY", "5")
 import pytest
 import torch
 import transformers as hf
+from tiny_recipes import save_tiny_roberta
 from tiny_tokenizer import byte_bpe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,6 +54,12 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         hf.LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random two-layer RoBERTa with its tokenizer."""
+    return save_tiny_roberta(tmp_path_factory.mktemp("tiny_roberta"))
 
 
 @pytest.fixture(scope="session")
