@@ -25,7 +25,7 @@ from zolit.module import ZeroOrderModule
 from zolit.run_folder import RunFolder
 
 # Options that the journal's steps were made with: replayed with others they give other weights.
-_PAST = ("model.perturber.*", "model.mask*", "model.optimizer.*")
+_PAST = ("model.perturber.*", "model.mask*", "model.optimizer.*", "model.estimator.*")
 # Options that only the steps to come depend on.
 _FUTURE = (
     "model.*",
@@ -36,7 +36,8 @@ _FUTURE = (
     "trainer.precision",
     "trainer.strategy",
 )
-_RATES = ("model.perturber.*eps", "model.optimizer.*lr")
+# Of them, what the steps' records hold or their values were made with.
+_RATES = ("model.perturber.*eps", "model.optimizer.*lr", "model.estimator.init_args.paired")
 # What these decide is compared itself: the start weights, the rows.
 _COMPARED = ("model.source*", "model.quantizer*", "model.tune*", "model.dtype", "model.max_skipped")
 

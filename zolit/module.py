@@ -221,7 +221,7 @@ class ZeroOrderModule(L.LightningModule):
         Raises:
             UserError: after ``max_skipped`` skipped queries in a row.
         """
-        values = self.estimator.finish((pending.values / pending.batches).float().cpu())
+        values = (pending.values / pending.batches).float().cpu()
         finite = torch.isfinite(values)
         for good in finite.tolist():
             self._skipped_in_row = 0 if good else self._skipped_in_row + 1
@@ -232,14 +232,15 @@ class ZeroOrderModule(L.LightningModule):
                 f"{self.global_step}; the weights keep their last good state: lower lr or eps, or "
                 "use dtype float32"
             )
-        keys = torch.tensor([signed(key) for key in pending.keys])[finite]
+        keys, values = torch.tensor([signed(key) for key in pending.keys])[finite], values[finite]
         rounding_key = fold(self.seed, _ROUNDING, self.global_step)
-        gradient = ProjectedGradient(keys, values[finite], rounding_key)
+        gradient = ProjectedGradient(keys, self.estimator.finish(values), rounding_key)
         optimizer, step = self.optimizers(), self.global_step
         rates = tuple(float(group["lr"]) for group in optimizer.param_groups)  # type: ignore[union-attr]
         # Through Lightning's wrapper: only so do global_step and max_steps advance.
         optimizer.step(gradient=gradient)  # type: ignore[union-attr]
-        self.taken = TakenStep(step, rates, gradient, self.skipped_queries, self._skipped_in_row)
+        skipped = (self.skipped_queries, self._skipped_in_row)
+        self.taken = TakenStep(step, rates, gradient, values, *skipped)
         scheduler = self.lr_schedulers()
         if scheduler is not None:
             scheduler.step()  # type: ignore[union-attr]

@@ -47,9 +47,15 @@ class Estimator(ABC):
     def finish(self, values: Tensor) -> Tensor:
         """Last word on the projected gradients of a step, once a step; as they are by default.
 
+        The journal writes down ``values``, and a replay calls this again: what is returned and
+        remembered must follow from them, the arguments and the state alone.
+
         Args:
-            values: ``[Q]`` float32 on the CPU, averaged over the step's micro-batches; NaN or
-                infinite where a loss was.
+            values: ``[Q]`` float32 on the CPU, averaged over the step's micro-batches; all finite,
+                as queries with another loss are left out before. May be empty.
+
+        Returns:
+            ``[Q]`` float32, finite.
         """
         return values
 

@@ -15,8 +15,7 @@ class ClippedTwoPoint(TwoPoint):
     2505.13430, Section 3.3).
 
     Clipping bounds the length of a step, whatever a batch does to the loss. It makes the estimate
-    biased, since the sign of d depends on z, and takes most of a heavy tail's variance. Infinite
-    and NaN values pass unclipped: the module leaves those directions out.
+    biased, since the sign of d depends on z, and takes most of a heavy tail's variance.
 
     Args:
         limit: C, in loss per coordinate unit. The paper's 100 is for absolute steps on the scales
@@ -57,10 +56,9 @@ class ClippedTwoPoint(TwoPoint):
         self.recent: list[float] = []
 
     def finish(self, values: Tensor) -> Tensor:
-        finite = torch.isfinite(values)
-        sizes = values.abs()[finite]
-        if len(sizes) == 0:
+        if len(values) == 0:
             return values
+        sizes = values.abs()
         if self.limit is not None:
             bound = torch.tensor(self.limit)
         else:
@@ -68,7 +66,7 @@ class ClippedTwoPoint(TwoPoint):
             # The lower of two neighbours: from the second query on, the largest size is never C.
             bound = torch.quantile(torch.tensor(self.recent), self.quantile, interpolation="lower")
         self.clipped_queries += int((sizes > bound).sum())
-        return torch.where(finite, values.clamp(-bound, bound), values)
+        return values.clamp(-bound, bound)
 
     def metrics(self) -> dict[str, float]:
         return {"clipped_queries": float(self.clipped_queries)}

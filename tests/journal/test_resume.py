@@ -102,9 +102,9 @@ def test_every_recipe(name: str, tmp_path: Path, undisturbed: dict[str, Path]) -
     assert len(set(values)) > last / 2, "a run whose losses never change tests nothing"
 
 
-def test_from_start_weights_alone(tmp_path: Path, undisturbed: dict[str, Path]) -> None:
-    """Without any checkpoint the journal is replayed from its first step, feedback included."""
-    name = "int4, feedback"
+@pytest.mark.parametrize("name", ["int4, feedback", "clipped"])
+def test_from_start_weights_alone(name: str, tmp_path: Path, undisturbed: dict[str, Path]) -> None:
+    """Without any checkpoint the journal is replayed from its first step: residuals, estimator."""
     reference = whole(undisturbed, name)
     start(tmp_path, module(name), Kill("on_train_batch_end", 11))
     shutil.rmtree(tmp_path / "checkpoints")

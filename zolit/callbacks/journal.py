@@ -109,7 +109,7 @@ class Journal(Callback):
             step=taken.step,
             rates=taken.rates,
             keys=tuple(key & mask for key in taken.gradient.keys.tolist()),
-            values=tuple(taken.gradient.values.tolist()),
+            values=tuple(taken.values.tolist()),
             rounding_key=taken.gradient.rounding_key & mask,
             position=position(trainer),
             skipped=taken.skipped,

@@ -62,7 +62,8 @@ class Step:
         step: its number, from 0.
         rates: learning rate of each parameter group.
         keys: 64-bit key of each direction.
-        values: projected gradient along each, float32.
+        values: projected gradient along each, float32, as the estimator's last word
+            (`Estimator.finish`) was given it: what it returns and remembers follows.
         rounding_key: 64-bit key of the update's stochastic rounding.
         position: in the data after the step.
         skipped: queries whose loss was not finite, since the run began.

@@ -18,7 +18,7 @@ from zolit.noise import signed
 
 
 class Replay:
-    """Weights, optimizer and schedule of a run, moved by the records of its journal.
+    """Weights, optimizer, schedule and estimator of a run, moved by the records of its journal.
 
     Args:
         module: prepared, with the weights that the first record was made from.
@@ -95,7 +95,7 @@ class Replay:
             group["lr"] = rate
         gradient = ProjectedGradient(
             torch.tensor([signed(key) for key in record.keys], dtype=torch.int64),
-            torch.tensor(record.values, dtype=torch.float32),
+            self.module.estimator.finish(torch.tensor(record.values, dtype=torch.float32)),
             record.rounding_key,
         )
         step: Any = self.optimizer.step

@@ -17,7 +17,6 @@ from zolit.journal.reader import Contents, read_journal
 from zolit.journal.replay import Replay, check_start
 from zolit.module import ZeroOrderModule
 from zolit.run_folder import RunFolder
-from zolit.strategies import Estimator
 
 
 @dataclass(frozen=True)
@@ -136,11 +135,6 @@ def load_start(module: ZeroOrderModule, header: Header, run: str) -> Replay:
     return replay
 
 
-def remembers(module: ZeroOrderModule) -> bool:
-    """Whether a part of the module keeps a state between steps that no record holds."""
-    return type(module.estimator).state_dict is not Estimator.state_dict
-
-
 def resumed_checkpoint(
     module: ZeroOrderModule,
     trainer: L.Trainer,
@@ -175,8 +169,6 @@ def resumed_checkpoint(
         replay.restore(base.content, rates=bool(header.checkpoint))
         replay.release_errors()
     target = max(replay.steps, contents.end - 1)
-    if remembers(module):
-        target = replay.steps  # what the estimator remembers comes back only step by step
     difference = replay.run(contents.records, target)
     if difference is not None:
         raise UserError(
@@ -199,7 +191,7 @@ def checkpoint(
         trainer: that would go on from here.
         last: the record of that step.
         resumable: whether the training loader takes a state.
-        base: checkpoint whose callbacks' states and estimator are carried over.
+        base: checkpoint whose callbacks' states are carried over.
     """
     kept = {} if base is None else base.content
     place: Position = last.position
