@@ -14,13 +14,11 @@ from transformers import GenerationConfig
 from zolit.compat import GgufConfig, cached_file
 from zolit.errors import UserError
 from zolit.models.gguf import check_layers, gguf_tensors, read_table
-from zolit.models.gguf_layers import blocks, blocks_refused
 from zolit.models.prepare import Preparation
-from zolit.models.quantized import check_kept, contents, pickles_refused, take_declared
+from zolit.models.quantized import contents, pickles_refused, take_declared
 from zolit.models.shards import LazyTensor, safetensors
 from zolit.models.source import ModelSource
 from zolit.models.stream import check_report, stream
-from zolit.strategies.quantizer.stored import Stored
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +51,7 @@ def load_prepared(
         if preparation.quantizer.calibrated:
             preparation.quantizer.calibrate(model, source.load_tokenizer())
     # Of what was loaded: a checkpoint may hold two weights where the model would tie them.
-    plan = preparation.plan(preparation.adapt(model))
+    plan = preparation.plan(model)
     preparation.apply(model, plan)
     return model, plan.pairable
 
@@ -67,47 +65,32 @@ def _one_by_one(
     config = source.load_config()
     if table is not None:
         check_layers(table, config)
-    if preparation.adapter is not None and _has_adapter(source):
-        raise UserError(
-            f"adapter: {source.path!r} holds an adapter already; give the model without it in "
-            "model.source, and the adapter's folder in adapter.start_from"
-        )
     form = take_declared(config, source, preparation.quantizer)
     if preparation.quantizer.calibrated:
         return "its quantizer is calibrated on the whole model"
     reason = _whole(source, config)
-    keeps = isinstance(preparation.quantizer, Stored)
     if reason is not None:
-        if keeps:
+        if form is not None:
             raise UserError(
                 f"model.source: the quantized layers of {source.path!r} cannot be kept, because "
                 f"{reason}; give the quantized checkpoint alone"
             )
         return reason
     skeleton = meta_model(source, config, dtype)
-    plan = preparation.plan_ahead(skeleton)
+    plan = preparation.plan(skeleton)
     tensors: dict[str, LazyTensor] | str = (
         safetensors(source) or "it has no safetensors files"
         if table is None
         else gguf_tensors(table, skeleton)
     )
     if isinstance(tensors, str):
-        if table is not None and keeps:
-            raise blocks_refused(table, tensors)
         if form is not None:
             raise pickles_refused(source.resolved_path())
         return tensors
-    if not keeps:
-        model = stream(preparation, plan, skeleton, tensors, dtype, source.resolved_path())
-    else:
-        found = (
-            contents(form, skeleton, tensors, dtype)
-            if form is not None
-            else blocks(table, skeleton, plan, tensors, dtype)
-        )
-        kept = replace(preparation, quantizer=found.quantizer)
-        model = stream(kept, plan, skeleton, found.tensors, dtype, source.resolved_path())
-        check_kept(model, found.quantizer, source.path)
+    if form is not None:
+        found = contents(form, skeleton, tensors, dtype)
+        preparation, tensors = replace(preparation, quantizer=found.quantizer), found.tensors
+    model = stream(preparation, plan, skeleton, tensors, dtype, source.resolved_path())
     _describe(model, source)
     return model
 
