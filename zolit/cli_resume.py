@@ -25,7 +25,13 @@ from zolit.module import ZeroOrderModule
 from zolit.run_folder import RunFolder
 
 # Options that the journal's steps were made with: replayed with others they give other weights.
-_PAST = ("model.perturber.*", "model.mask*", "model.optimizer.*", "model.estimator.*")
+_PAST = (
+    "model.adapter*",
+    "model.perturber.*",
+    "model.mask*",
+    "model.optimizer.*",
+    "model.estimator.*",
+)
 # Options that only the steps to come depend on.
 _FUTURE = (
     "model.*",
@@ -39,7 +45,14 @@ _FUTURE = (
 # Of them, what the steps' records hold or their values were made with.
 _RATES = ("model.perturber.*eps", "model.optimizer.*lr", "model.estimator.init_args.paired")
 # What these decide is compared itself: the start weights, the rows.
-_COMPARED = ("model.source*", "model.quantizer*", "model.tune*", "model.dtype", "model.max_skipped")
+_COMPARED = (
+    "model.source*",
+    "model.quantizer*",
+    "model.tune*",
+    "model.start_from*",
+    "model.dtype",
+    "model.max_skipped",
+)
 
 Changes = dict[str, tuple[Any, Any]]
 """Value in the run and value now, by dotted key."""

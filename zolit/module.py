@@ -15,6 +15,7 @@ from zolit.errors import UserError
 from zolit.gradient import ProjectedGradient, TakenStep
 from zolit.journal.position import mended_loop_state
 from zolit.kernels.dispatch import Preference
+from zolit.models.adapters import Adapter
 from zolit.models.blocks import compile_blocks
 from zolit.models.checkpoint import (
     check_fingerprint,
@@ -25,6 +26,7 @@ from zolit.models.checkpoint import (
 from zolit.models.load import load_prepared
 from zolit.models.prepare import Preparation, prepare
 from zolit.models.source import ModelSource
+from zolit.models.start import Started, check_files, check_started, start_from
 from zolit.noise import fold, signed
 from zolit.objectives.base import Objective
 from zolit.objectives.option_scoring import OptionScoring
@@ -62,7 +64,11 @@ class ZeroOrderModule(L.LightningModule):
         optimizer: steps on the projected gradients; its ``lr`` is per coordinate unit.
         lr_scheduler: stepped after every optimizer step.
         tune: what moves: ``linear`` (every linear layer but the output layer), ``output``,
-            ``embeddings``, ``norms``, ``biases``, or parameter-name patterns.
+            ``embeddings``, ``norms``, ``biases``, ``adapter``, or parameter-name patterns. By
+            default the adapter if there is one, else ``linear``.
+        adapter: small float factors beside layers of the model, such as ``LoRA``.
+        start_from: a checkpoint of an earlier run, or several: what it tuned is put onto the
+            loaded model, to be tuned further or left alone.
         dtype: ``bfloat16`` or ``float32``, of activations and of weights that stay floats.
         seed: of all directions and roundings.
         micro_batches: batches that a step averages its losses over, with the same directions.
@@ -89,6 +95,8 @@ class ZeroOrderModule(L.LightningModule):
         optimizer: OptimizerCallable = lambda params: ZOSGD(params, lr=1e-6),
         lr_scheduler: LRSchedulerCallable | None = None,
         tune: list[str] | None = None,
+        adapter: Adapter | None = None,
+        start_from: str | list[str] | None = None,
         dtype: str = "bfloat16",
         seed: int = 0,
         micro_batches: int = 1,
@@ -108,7 +116,13 @@ class ZeroOrderModule(L.LightningModule):
                 "compile: got blocks with kernels: reference, expected compiled kernels beside "
                 "compiled blocks; set compile: none, or kernels: auto"
             )
-        perturber.check(quantizer)
+        self.tune = tune or (["linear"] if adapter is None else ["adapter"])
+        if self.tune != ["adapter"]:  # no code moves then, so any quantizer will do
+            perturber.check(quantizer)
+        self.adapter = adapter
+        self.start_files = [start_from] if isinstance(start_from, str) else start_from or []
+        self.started: Started = []
+        """What the model was started from besides its source."""
         self.source = source
         self.quantizer = quantizer
         self.perturber = perturber
@@ -117,7 +131,6 @@ class ZeroOrderModule(L.LightningModule):
         self.objective = objective or OptionScoring()
         self.optimizer_factory = optimizer
         self.scheduler_factory = lr_scheduler
-        self.tune = tune or ["linear"]
         self.dtype_name = dtype
         self.seed = seed
         self.micro_batches = micro_batches
@@ -139,18 +152,25 @@ class ZeroOrderModule(L.LightningModule):
     def configure_model(self) -> None:
         """Load, quantize and wrap the model, once."""
         if self.model is None:
-            preparation = Preparation(self.quantizer, self.perturber, self.reading, self.tune)
+            check_files(self.start_files)
+            preparation = Preparation(*self.parts())
             dtype = DTYPES[self.dtype_name]
             with returning_memory():
                 model, self.pairable = load_prepared(self.source, dtype, preparation)
             self._take(model)
 
+    def parts(self) -> tuple[Quantizer, Perturber, Reading, list[str], Adapter | None]:
+        """What a `Preparation` of the model is made of."""
+        return self.quantizer, self.perturber, self.reading, self.tune, self.adapter
+
     def adopt(self, model: nn.Module) -> None:
         """Take a loaded model and prepare its weights in place."""
-        self.pairable = prepare(model, self.quantizer, self.perturber, self.reading, self.tune)
+        check_files(self.start_files)
+        self.pairable = prepare(model, *self.parts())
         self._take(model)
 
     def _take(self, model: nn.Module) -> None:
+        self.started = start_from(model, self.start_files)
         if self.compiles_blocks and self.reading.compiled:
             compile_blocks(model)
         # Every step switches to eval mode itself; Lightning warns of a fit that starts in it.
@@ -305,12 +325,15 @@ class ZeroOrderModule(L.LightningModule):
         if "loops" in checkpoint:
             fit_loop = checkpoint["loops"]["fit_loop"]
             checkpoint["loops"]["fit_loop"] = mended_loop_state(fit_loop)
+        if self.started:
+            checkpoint["zolit_started"] = self.started
         checkpoint["zolit_estimator"] = self.estimator.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         theirs = checkpoint.get("zolit_fingerprint")
         if theirs is None:
             raise UserError("ckpt_path: the file is not a checkpoint of zolit; give one of a run's")
+        check_started(self.started, checkpoint.get("zolit_started", []))
         check_fingerprint(fingerprint(self.network), theirs)
         self.skipped_queries = checkpoint["zolit_skipped_queries"]
         self._skipped_in_row = checkpoint.get("zolit_skipped_in_row", 0)

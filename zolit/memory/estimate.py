@@ -131,8 +131,8 @@ def estimate_memory(
     compiled = module.reading.compiled
     dtype = DTYPES[module.dtype_name]
     model = meta_model(module.source, module.source.load_config(weights=False), dtype)
-    preparation = SameOfAKind(module.quantizer, module.perturber, module.reading, module.tune)
-    plan = preparation.plan(model)
+    preparation = SameOfAKind(*module.parts())
+    plan = preparation.plan(preparation.adapt(model))
     quantized_paths = {one.path for one in plan.weights if one.quantized}
     kept = [p.nbytes for name, p in model.named_parameters() if name not in quantized_paths]
     preparation.apply(model, plan)

@@ -18,6 +18,7 @@ from torch._inductor.compile_fx import compile_fx
 
 from zolit.compat import Conv1D
 from zolit.errors import UserError
+from zolit.models.adapters.base import carry
 from zolit.tensors.integer import IntegerWeight, quantize
 from zolit.tensors.product import add_bias, matmul, quantized_matmul
 from zolit.tensors.weight import PerturbedWeight
@@ -163,7 +164,9 @@ def compile_blocks(model: nn.Module) -> int:
         for parent in list(block.modules()):
             for name, child in list(parent.named_children()):
                 if _is_stored_linear(child):
-                    setattr(parent, name, StoredLinear(child.weight, child.bias))  # type: ignore[arg-type]
+                    stored = StoredLinear(child.weight, child.bias)  # type: ignore[arg-type]
+                    carry(child, stored)
+                    setattr(parent, name, stored)
         block.compile(backend=_inductor, dynamic=True)
     return len(found)
 

@@ -51,7 +51,7 @@ def load_prepared(
         if preparation.quantizer.calibrated:
             preparation.quantizer.calibrate(model, source.load_tokenizer())
     # Of what was loaded: a checkpoint may hold two weights where the model would tie them.
-    plan = preparation.plan(model)
+    plan = preparation.plan(preparation.adapt(model))
     preparation.apply(model, plan)
     return model, plan.pairable
 
@@ -65,6 +65,11 @@ def _one_by_one(
     config = source.load_config()
     if table is not None:
         check_layers(table, config)
+    if preparation.adapter is not None and _has_adapter(source):
+        raise UserError(
+            f"adapter: {source.path!r} holds an adapter already; give the model without it in "
+            "model.source, and the adapter's folder in adapter.start_from"
+        )
     form = take_declared(config, source, preparation.quantizer)
     if preparation.quantizer.calibrated:
         return "its quantizer is calibrated on the whole model"
@@ -77,7 +82,7 @@ def _one_by_one(
             )
         return reason
     skeleton = meta_model(source, config, dtype)
-    plan = preparation.plan(skeleton)
+    plan = preparation.plan_ahead(skeleton)
     tensors: dict[str, LazyTensor] | str = (
         safetensors(source) or "it has no safetensors files"
         if table is None

@@ -11,8 +11,9 @@ from torch import nn
 
 from zolit.compat import Conv1D
 from zolit.errors import UserError
+from zolit.models.adapters.base import Factor
 
-KINDS = ("linear", "output", "embeddings", "norms", "biases")
+KINDS = ("linear", "output", "embeddings", "norms", "biases", "adapter")
 """Words of `tune` besides parameter-name patterns."""
 
 
@@ -120,6 +121,8 @@ def find_parameters(model: nn.Module) -> list[Found]:
 
 
 def _kind(module: nn.Module, name: str, output: nn.Module | None) -> str:
+    if isinstance(module, Factor):
+        return "adapter"
     if "norm" in type(module).__name__.lower():
         return "norms"
     if name == "bias":

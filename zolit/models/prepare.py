@@ -1,11 +1,13 @@
 """Turn a model's weights into stored weights that read perturbed."""
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from zolit.models.adapters.base import Adapter
 from zolit.models.plan import Plan, Planned, make_plan
 from zolit.strategies.perturber.base import Perturber
 from zolit.strategies.quantizer.base import Quantizer
@@ -26,12 +28,35 @@ class Preparation:
         perturber: coordinates of the tuned weights.
         reading: state that the weights will share.
         tune: what moves, see `zolit.models.plan.make_plan`.
+        adapter: what is added to the model, None for nothing.
     """
 
     quantizer: Quantizer
     perturber: Perturber
     reading: Reading
     tune: list[str]
+    adapter: Adapter | None = None
+
+    def adapt(self, model: nn.Module) -> nn.Module:
+        """The model, in place, with the adapter's factors; on the meta device or loaded.
+
+        Raises:
+            UserError: if the adapter does not fit it.
+        """
+        if self.adapter is not None:
+            self.adapter.attach(model)
+        return model
+
+    def plan_ahead(self, skeleton: nn.Module) -> Plan:
+        """`plan` of a model without its adapter, which it does not get either.
+
+        Args:
+            skeleton: on the meta device.
+
+        Raises:
+            UserError: see `adapt` and `plan`.
+        """
+        return self.plan(self.adapt(deepcopy(skeleton)) if self.adapter else skeleton)
 
     def plan(self, model: nn.Module) -> Plan:
         """What each parameter becomes; the model may lie on the meta device.
@@ -99,7 +124,12 @@ class Preparation:
 
 
 def prepare(
-    model: nn.Module, quantizer: Quantizer, perturber: Perturber, reading: Reading, tune: list[str]
+    model: nn.Module,
+    quantizer: Quantizer,
+    perturber: Perturber,
+    reading: Reading,
+    tune: list[str],
+    adapter: Adapter | None = None,
 ) -> bool:
     """Store the model's linear layers in the quantizer's format and give tuned weights a site.
 
@@ -112,15 +142,17 @@ def prepare(
         perturber: coordinates of the tuned weights.
         reading: state that the weights will share.
         tune: words of `zolit.models.plan.KINDS` or parameter-name patterns (``*`` and ``?``).
+        adapter: added to the model first.
 
     Returns:
         Whether every tuned weight can be read in two versions in one pass.
 
     Raises:
-        UserError: if ``tune`` names nothing or the quantizer cannot hold a weight.
+        UserError: if ``tune`` names nothing, the quantizer cannot hold a weight or the adapter
+            does not fit the model.
     """
-    preparation = Preparation(quantizer, perturber, reading, tune)
-    plan = preparation.plan(model)
+    preparation = Preparation(quantizer, perturber, reading, tune, adapter)
+    plan = preparation.plan(preparation.adapt(model))
     preparation.apply(model, plan)
     return plan.pairable
 

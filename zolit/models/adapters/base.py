@@ -1,0 +1,198 @@
+"""What an adapter is, and how it joins a model without touching the weights that are there."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from zolit.compat import Conv1D
+from zolit.errors import UserError
+from zolit.tensors.weight import PerturbedWeight
+
+NAME = "adapter"
+"""Name under which a layer holds its adapter, and the word of `tune` for all factors."""
+
+
+class Factor(nn.Linear):
+    """A weight of an adapter: never quantized, moved if ``adapter`` is in `tune`.
+
+    A linear layer to everything that deals in them, so that a pair reads both of its versions in
+    one pass. Its values are the adapter's to set.
+    """
+
+    def __init__(
+        self, columns: int, rows: int, dtype: torch.dtype, device: torch.device | str
+    ) -> None:
+        super().__init__(columns, rows, bias=False, dtype=dtype, device=device)
+        self.requires_grad_(False)
+
+    def reset_parameters(self) -> None:
+        """Nothing: torch would draw from the global generator."""
+
+
+class LayerAdapter(nn.Module, ABC):
+    """What stands beside one linear layer."""
+
+    hook: RemovableHandle
+
+    @abstractmethod
+    def forward(self, x: Tensor, out: Tensor) -> Tensor:
+        """What the layer gives with its adapter.
+
+        Args:
+            x: ``[..., columns]``, what the layer was given.
+            out: ``[..., rows]``, what it made of that.
+
+        Returns:
+            ``[..., rows]`` in the dtype of ``out``.
+        """
+
+    def delta(self) -> Tensor:
+        """``[rows, columns]`` float32 that the layer's weight would have to grow by instead.
+
+        Raises:
+            UserError: if there is no such matrix.
+        """
+        raise UserError(
+            f"adapter: {type(self).__name__} is not linear and cannot be merged into a weight; "
+            "export it with --format peft"
+        )
+
+
+class Adapter(ABC):
+    """Adds small float factors to a model, beside layers whose weights stay as they are stored.
+
+    Args:
+        targets: linear layers, by the end of their path as in PEFT (``q_proj``), their whole path,
+            or a pattern for it (``*`` and ``?``). The output layer has no adapter.
+
+    Raises:
+        UserError: if there are no targets.
+    """
+
+    def __init__(self, targets: list[str]) -> None:
+        if not targets:
+            raise UserError(
+                "adapter.targets: got an empty list, expected names of linear layers; try "
+                "[q_proj, v_proj]"
+            )
+        self.targets = targets
+
+    @abstractmethod
+    def beside(self, path: str, rows: int, columns: int, like: Tensor) -> LayerAdapter:
+        """The adapter of one layer.
+
+        Args:
+            path: of the layer.
+            rows: its outputs.
+            columns: its inputs.
+            like: its weight, for dtype and device; on the meta device no values are needed.
+        """
+
+    def attach(self, model: nn.Module) -> None:
+        """Add the factors to a model, on the meta device or loaded, in place.
+
+        Raises:
+            UserError: if a target names no linear layer, or the model has an adapter already.
+        """
+        if hasattr(model, "peft_config") or any(True for _ in adapted(model)):
+            raise UserError(
+                f"adapter: {type(model).__name__} has an adapter already; start from the model "
+                "without one"
+            )
+        for path, layer in self.layers(model).items():
+            weight = layer.weight
+            rows, columns = weight.shape
+            if isinstance(layer, Conv1D):
+                rows, columns = columns, rows
+            _join(layer, self.beside(path, rows, columns, weight))
+
+    def layers(self, model: nn.Module) -> dict[str, Any]:
+        """The layers that the targets name, by path.
+
+        Raises:
+            UserError: if a target names none.
+        """
+        output = getattr(model, "get_output_embeddings", lambda: None)()
+        linear = {
+            path: layer
+            for path, layer in model.named_modules()
+            if isinstance(layer, nn.Linear | Conv1D)
+            and not isinstance(layer, Factor)
+            and layer is not output
+        }
+        for target in self.targets:
+            if not any(_names(target, path) for path in linear):
+                there = sorted({path.rpartition(".")[2] for path in linear})
+                raise UserError(
+                    f"adapter.targets: {target!r} names no linear layer of the model; it has "
+                    f"{', '.join(there)}"
+                )
+        return {
+            path: layer
+            for path, layer in linear.items()
+            if any(_names(target, path) for target in self.targets)
+        }
+
+
+def _names(target: str, path: str) -> bool:
+    return path == target or path.endswith(f".{target}") or fnmatchcase(path, target)
+
+
+def adapted(model: nn.Module) -> Iterator[tuple[str, Any, LayerAdapter]]:
+    """Path, layer and adapter of each layer that has one."""
+    for path, layer in model.named_modules():
+        adapter = layer._modules.get(NAME)
+        if isinstance(adapter, LayerAdapter):
+            yield path, layer, adapter
+
+
+def floats(weight: Tensor) -> Tensor:
+    """A weight as plain floats, stored by zolit or not."""
+    return weight.dense() if isinstance(weight, PerturbedWeight) else weight.detach()
+
+
+def carry(old: nn.Module, new: nn.Module) -> None:
+    """Let a layer that takes the place of another take its adapter too."""
+    adapter = old._modules.get(NAME)
+    if isinstance(adapter, LayerAdapter):
+        _part(old, adapter)
+        _join(new, adapter)
+
+
+@torch.no_grad()
+def merge(model: nn.Module) -> None:
+    """Add every adapter to the weight of its layer, which becomes plain floats, in place.
+
+    Raises:
+        UserError: if an adapter cannot be merged.
+    """
+    for _, layer, adapter in list(adapted(model)):
+        grown = adapter.delta()
+        if isinstance(layer, Conv1D):
+            grown = grown.t()
+        old = layer.weight
+        weight = floats(old).float() + grown
+        layer.weight = nn.Parameter(weight.to(old.dtype), requires_grad=False)
+        _part(layer, adapter)
+
+
+def _join(layer: nn.Module, adapter: LayerAdapter) -> None:
+    layer.add_module(NAME, adapter)
+    # A hook leaves the layer's class and the names of its parameters as they are, on which plans,
+    # checkpoints and exports go.
+    adapter.hook = layer.register_forward_hook(_adapted)
+
+
+def _part(layer: nn.Module, adapter: LayerAdapter) -> None:
+    adapter.hook.remove()
+    del layer._modules[NAME]
+
+
+def _adapted(layer: Any, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor:
+    adapted_out: Tensor = layer.adapter(inputs[0], out)
+    return adapted_out

@@ -1,0 +1,144 @@
+"""Start a run from what an earlier one found: its checkpoint's tensors in a loaded model."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zolit.errors import UserError
+from zolit.tensors.weight import PerturbedWeight
+
+Started = list[dict[str, str]]
+"""Path and BLAKE2b of each checkpoint that a model was started from, in order."""
+
+
+def check_files(files: Sequence[str]) -> None:
+    """Refuse files that are not there, before a model is loaded.
+
+    Raises:
+        UserError: naming the first.
+    """
+    for file in files:
+        if not Path(file).is_file():
+            raise UserError(
+                f"start_from: there is no checkpoint {file!r}; make the run it belongs to first, "
+                "or name a file such as RUN/checkpoints/best.ckpt"
+            )
+
+
+@torch.no_grad()
+def start_from(model: nn.Module, files: Sequence[str]) -> Started:
+    """Copy the tensors of checkpoints into a prepared model, one file after the other.
+
+    Each holds the weights that its run moved; here they may move or not.
+
+    Args:
+        model: prepared, of the same source and quantizer as the runs, with their adapter if they
+            had one.
+        files: checkpoints of zolit.
+
+    Returns:
+        What the model was started from, for the checkpoints of the run.
+
+    Raises:
+        UserError: if a file is no checkpoint, started itself from one that is not listed before
+            it, or holds a tensor that the model lacks or has in another shape or dtype.
+    """
+    there = _tensors(model)
+    started: Started = []
+    for file in files:
+        content = _read(file)
+        known = {one["digest"] for one in started}
+        for earlier in content.get("zolit_started", []):
+            if earlier["digest"] not in known:
+                raise UserError(
+                    f"start_from: the run of {file!r} itself started from {earlier['path']!r}; "
+                    "list that one before it"
+                )
+        for name, tensor in content["state_dict"].items():
+            mine = there.get(name)
+            if mine is None:
+                raise UserError(
+                    f"start_from: {file!r} holds {name}, which the model lacks; use the source, "
+                    "quantizer and adapter of its run"
+                )
+            if tensor.shape != mine.shape or tensor.dtype != mine.dtype:
+                raise UserError(
+                    f"start_from: {name} is {tuple(tensor.shape)} {tensor.dtype} in {file!r}, "
+                    f"expected {tuple(mine.shape)} {mine.dtype}; use the source, quantizer and "
+                    "adapter of its run"
+                )
+        for name, tensor in content["state_dict"].items():
+            there[name].copy_(tensor)
+        _forget_errors(model, content["state_dict"])
+        started.append({"path": file, "digest": _digest(file)})
+    return started
+
+
+def check_started(mine: Started, theirs: Started) -> None:
+    """Refuse a checkpoint of a run that started from other files.
+
+    Raises:
+        UserError: naming both.
+    """
+    if [one["digest"] for one in mine] != [one["digest"] for one in theirs]:
+        here, there = (
+            ", ".join(one["path"] for one in files) or "the model itself"
+            for files in (mine, theirs)
+        )
+        same = " with other content" if here == there else ""
+        raise UserError(
+            f"ckpt_path: the run of the checkpoint started from {there}, here start_from is "
+            f"{here}{same}; use the config.yaml and the files of that run"
+        )
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Every tensor of a model under the name that checkpoints have for it."""
+    found: dict[str, Tensor] = {}
+    for path, parameter in model.named_parameters():
+        if isinstance(parameter, PerturbedWeight):
+            tensors = parameter.store.tensors()
+            found.update({f"{parameter.path}.{name}": one for name, one in tensors.items()})
+        else:
+            # Tuned in that run and frozen here: a vector or matrix of floats.
+            found[f"{path}.weight"] = _as_stored(parameter.data)
+    return found
+
+
+def _as_stored(value: Tensor) -> Tensor:
+    return value.view(1, -1) if value.dim() < 2 else value.view(value.shape[0], -1)
+
+
+def _forget_errors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Drop what quantization left of weights whose codes are other ones now."""
+    for parameter in model.parameters():
+        if isinstance(parameter, PerturbedWeight):
+            codes = parameter.store.tensors().keys() - parameter.store.scales().keys()
+            if any(f"{parameter.path}.{name}" in tensors for name in codes):
+                parameter.store.error = None
+
+
+def _read(file: str) -> dict[str, Any]:
+    try:
+        content: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    # Damaged files raise whatever their reader came to.
+    except (OSError, ValueError, RuntimeError, EOFError, UnpicklingError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"start_from: {file!r} cannot be read ({reason}); give a checkpoint of a run"
+        ) from error
+    if not (isinstance(content, dict) and "zolit_fingerprint" in content):
+        raise UserError(
+            f"start_from: {file!r} is not a checkpoint of zolit; give one of a run's checkpoints"
+        )
+    return content
+
+
+def _digest(file: str) -> str:
+    with Path(file).open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
