@@ -49,11 +49,14 @@ from zolit.strategies import (
     Float8,
     Int4,
     Int8,
+    LowRankPerturber,
     NoQuantizer,
     Perturber,
     Quantizer,
     ScalePerturber,
 )
+from zolit.tensors.dense import DenseWeight
+from zolit.tensors.product import versions
 from zolit.tensors.weight import PerturbedWeight
 
 # hidden, intermediate, layers, heads, key-value heads, vocabulary
@@ -75,6 +78,9 @@ RECIPES: dict[str, tuple[Quantizer, Perturber]] = {
     "QuZO W8A8": (Int8(activations="int8"), CODES),
     "scales of int8": (Int8(), ScalePerturber(1e-2)),
     "scales of int4": (Int4(64), ScalePerturber(1e-2)),
+    "rank 1 of bf16": (NoQuantizer(), LowRankPerturber()),
+    "rank 1 of int8": (Int8(), LowRankPerturber()),
+    "rank 1 of int4": (Int4(64), LowRankPerturber()),
 }
 
 
@@ -235,11 +241,12 @@ def recipe(
                     read_all(weight)
 
     def read_all(weight: PerturbedWeight) -> None:
-        store, site, reading = weight.store, weight.site, module.reading
-        scaled = site is not None and site.coordinates == "output_scales"
-        noise = None if scaled else reading.perturbation(site, store.device)
-        copies, shape = 1 if noise is None else 2, (store.rows, store.padded_columns)
+        store, reading = weight.store, module.reading
+        copies, noise = versions(weight)
+        if noise is None and isinstance(store, DenseWeight):
+            return  # multiplied as it lies
         # The buffers of the step itself.
+        shape = (store.rows, store.padded_columns)
         outs = reading.buffers(copies, *shape, torch.bfloat16, store.device).parts
         store.read(slice(0, store.rows), outs, noise, reading.preference)
 

@@ -2,7 +2,13 @@
 
 from zolit.strategies.estimator import ClippedTwoPoint, Estimate, Estimator, Losses, TwoPoint
 from zolit.strategies.mask import Mask, NoMask, RandomMask
-from zolit.strategies.perturber import CodePerturber, DensePerturber, Perturber, ScalePerturber
+from zolit.strategies.perturber import (
+    CodePerturber,
+    DensePerturber,
+    LowRankPerturber,
+    Perturber,
+    ScalePerturber,
+)
 from zolit.strategies.quantizer import GPTQ, HQQ, Float8, Int4, Int8, NoQuantizer, Quantizer, Stored
 from zolit.strategies.query_scheduler import ConstantQueries, QueryScheduler
 
@@ -19,6 +25,7 @@ __all__ = [
     "Int4",
     "Int8",
     "Losses",
+    "LowRankPerturber",
     "Mask",
     "NoMask",
     "NoQuantizer",

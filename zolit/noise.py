@@ -31,6 +31,8 @@ _GOLDEN = 0x9E3779B97F4A7C15
 # Streams of one direction. The two rounding draws of QuZO are distinct streams; so are the
 # rounding of an update and the random mask.
 RADIUS, ANGLE, READ_ROUNDING, UPDATE_ROUNDING, STEP_ROUNDING, MASK = range(6)
+# Keys of the two factors of a low-rank direction.
+LEFT, RIGHT = 6, 7
 
 Key = Any
 """A 64-bit key as a Python integer, or an array of them as uint64."""
@@ -73,12 +75,15 @@ class Direction:
         density: fraction of coordinates that move; the others are zero. Which ones is decided
             by ``mask_key`` alone, so they are the same for every direction.
         mask_key: key of the random mask.
+        rank: the share of a matrix is a sum of this many outer products, whose factors have
+            coordinates of the distribution. None: its coordinates are independent.
     """
 
     distribution: Literal["gaussian", "rademacher"] = "gaussian"
     bits: int | None = None
     density: float = 1.0
     mask_key: int = 0
+    rank: int | None = None
 
     @property
     def levels(self) -> int:

@@ -10,4 +10,8 @@ class Mask(ABC):
 
     @abstractmethod
     def restrict(self, direction: Direction) -> Direction:
-        """The direction, zero outside the subset."""
+        """The direction, zero outside the subset.
+
+        Raises:
+            UserError: if directions of this distribution have no such subset.
+        """

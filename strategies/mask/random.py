@@ -27,4 +27,9 @@ class RandomMask(Mask):
         self.seed = seed
 
     def restrict(self, direction: Direction) -> Direction:
+        if direction.rank is not None:
+            raise UserError(
+                "mask RandomMask leaves single coordinates out, which a direction of low rank "
+                "cannot, got perturber LowRankPerturber; use NoMask with it, or DensePerturber"
+            )
         return replace(direction, density=self.density, mask_key=fold(self.seed, 0))

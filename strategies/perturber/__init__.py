@@ -3,6 +3,7 @@
 from zolit.strategies.perturber.base import Perturber
 from zolit.strategies.perturber.code import CodePerturber
 from zolit.strategies.perturber.dense import DensePerturber
+from zolit.strategies.perturber.low_rank import LowRankPerturber
 from zolit.strategies.perturber.scale import ScalePerturber
 
-__all__ = ["CodePerturber", "DensePerturber", "Perturber", "ScalePerturber"]
+__all__ = ["CodePerturber", "DensePerturber", "LowRankPerturber", "Perturber", "ScalePerturber"]

@@ -46,6 +46,8 @@ PERTURBERS = {
     "CodePerturber, rademacher": part("CodePerturber", distribution="rademacher"),
     "CodePerturber, unrounded": part("CodePerturber", perturb_bits=None),
     "CodePerturber, unit weight": part("CodePerturber", eps=1e-3, unit="weight"),
+    "LowRankPerturber": part("LowRankPerturber"),
+    "LowRankPerturber, gaussian": part("LowRankPerturber", rank=3, distribution="gaussian"),
     "ScalePerturber": part("ScalePerturber"),
     "ScalePerturber, rademacher": part("ScalePerturber", distribution="rademacher"),
 }

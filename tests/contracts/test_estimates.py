@@ -91,9 +91,20 @@ def update_direction(one: ZeroOrderModule, key: int, update: bool) -> np.ndarray
     if site.coordinates == "output_scales":
         row = torch.zeros(1, dtype=torch.int32)
         return coordinates(one.reading.direction, control, row, 1, 1).flatten()[:ROWS].numpy()
+    if site.coordinates == "low_rank":
+        u, v = (factor(one, fold(key, side), n) for side, n in ((6, ROWS), (7, COLUMNS)))
+        return u.T @ v / math.sqrt(len(u))
     rows = torch.arange(ROWS, dtype=torch.int32)
     z = coordinates(one.reading.direction, control, rows, 1, COLUMNS // 32)
     return z.view(ROWS, COLUMNS).numpy()
+
+
+def factor(one: ZeroOrderModule, key: int, length: int) -> np.ndarray:
+    """One side of a direction of low rank: vector k has the counters from 512 k on."""
+    direction = one.reading.direction
+    control = torch.tensor(control_words(direction, key, one.weights[0].site.index))
+    z = coordinates(direction, control.int(), torch.arange(direction.rank).int(), 1, 16)
+    return z.view(direction.rank, 512)[:, :length].numpy()
 
 
 def z_score(samples: np.ndarray, mean: float) -> float:

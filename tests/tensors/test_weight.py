@@ -24,6 +24,7 @@ QUANTIZERS = {
     "float8": Float8(),
 }
 BITS4 = Direction("gaussian", 4)
+RANK2 = Direction("gaussian", rank=2)
 
 
 def matrix(rows: int, columns: int) -> Tensor:
@@ -72,13 +73,13 @@ def test_single_read_is_the_weight_plus_noise(name: str) -> None:
     torch.testing.assert_close(minus, rest - EPS * unit * z)
 
 
-@pytest.mark.parametrize("coordinates", ["elements", "output_scales"])
+@pytest.mark.parametrize("coordinates", ["elements", "low_rank", "output_scales"])
 @pytest.mark.parametrize("chunk_bytes", [1, 1000, 1 << 20])
 @pytest.mark.parametrize("name", QUANTIZERS)
 def test_linear_pairs_and_chunks(name: str, chunk_bytes: int, coordinates: str) -> None:
     if name == "none" and coordinates == "output_scales":
         return
-    reading = reader(chunk_bytes=chunk_bytes)
+    reading = reader(RANK2 if coordinates == "low_rank" else BITS4, chunk_bytes=chunk_bytes)
     weight = wrap(matrix(11, 96), QUANTIZERS[name], reading, coordinates)
     bias = torch.randn(11, generator=torch.Generator().manual_seed(2))
     x = torch.randn(4, 3, 96, generator=torch.Generator().manual_seed(3))
@@ -107,10 +108,11 @@ def test_odd_columns(name: str, columns: int) -> None:
         )
 
 
+@pytest.mark.parametrize("coordinates", ["elements", "low_rank"])
 @pytest.mark.parametrize("name", ["none", "int8", "int4"])
-def test_conv1d_of_gpt2(name: str) -> None:
-    reading = reader(chunk_bytes=1000)
-    weight = wrap(matrix(64, 10), QUANTIZERS[name], reading, transposed=True)
+def test_conv1d_of_gpt2(name: str, coordinates: str) -> None:
+    reading = reader(RANK2 if coordinates == "low_rank" else BITS4, chunk_bytes=1000)
+    weight = wrap(matrix(64, 10), QUANTIZERS[name], reading, coordinates, transposed=True)
     bias, x = torch.arange(10.0), torch.randn(4, 64, generator=torch.Generator().manual_seed(3))
     plus, minus = plus_and_minus(weight)
     assert plus.shape == weight.shape == (64, 10)
@@ -120,9 +122,10 @@ def test_conv1d_of_gpt2(name: str) -> None:
     torch.testing.assert_close(got, torch.cat((bias + x[:2] @ plus, bias + x[2:] @ minus)))
 
 
-def test_embedding() -> None:
-    reading = reader()
-    weight = wrap(matrix(9, 40), NoQuantizer(), reading)
+@pytest.mark.parametrize("coordinates", ["elements", "low_rank"])
+def test_embedding(coordinates: str) -> None:
+    reading = reader(RANK2 if coordinates == "low_rank" else BITS4)
+    weight = wrap(matrix(9, 40), NoQuantizer(), reading, coordinates)
     ids = torch.tensor([[1, 8, 1], [0, 2, 3], [8, 8, 5], [7, 1, 4]])
     plus, minus = plus_and_minus(weight)
     assert torch.equal(F.embedding(ids, weight), F.embedding(ids, weight + 0.0))

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zolit.errors import UserError
+from zolit.kernels.add_outer import add_outer
 from zolit.kernels.read import Perturbation
 from zolit.kernels.scale_outputs import scale_outputs
 from zolit.tensors.dense import DenseWeight
@@ -36,20 +37,25 @@ def matmul(x: Tensor, weight: PerturbedWeight) -> Tensor:
     store, site, reading = weight.store, weight.site, weight.reading
     if isinstance(store, IntegerWeight):
         return quantized_matmul(*quantize(x, reading.preference), weight, x.dtype)
+    if isinstance(store, DenseWeight) and versions(weight)[1] is None:
+        out = F.linear(x, store.weight)
+    else:
+        out = _product(x, weight)
     if site is not None and site.coordinates == "output_scales":
-        return _scale_outputs(_product(x, weight), weight)
-    if isinstance(store, DenseWeight) and _versions(weight)[1] is None:
-        return F.linear(x, store.weight)
-    return _product(x, weight)
+        return _scale_outputs(out, weight)
+    if site is not None and site.coordinates == "low_rank":
+        return _add_low_rank(out, x, None, weight)
+    return out
 
 
-def _versions(weight: PerturbedWeight) -> tuple[int, Perturbation | None]:
+def versions(weight: PerturbedWeight) -> tuple[int, Perturbation | None]:
     """How many versions of its elements the weight reads as, and what makes them differ.
 
-    Output scales that move leave one version of the elements: they multiply the product.
+    Output scales and directions of low rank leave one version of the elements: the first multiply
+    the product, the second add to it.
     """
     site, reading = weight.site, weight.reading
-    if site is None or site.coordinates == "output_scales":
+    if site is None or site.coordinates != "elements":
         return 1, None
     return reading.copies(site), reading.perturbation(site, weight.store.device)
 
@@ -57,7 +63,7 @@ def _versions(weight: PerturbedWeight) -> tuple[int, Perturbation | None]:
 def _product(x: Tensor, weight: PerturbedWeight) -> Tensor:
     """The product chunk by chunk of rows, all versions of the weight at once."""
     store, reading = weight.store, weight.reading
-    copies, noise = _versions(weight)
+    copies, noise = versions(weight)
     _check_halves(x, weight, copies)
     out = x.new_empty(copies, x.numel() // (x.shape[-1] * copies), store.rows)
     factor = store.activations(x).reshape(copies, -1, store.padded_columns)
@@ -95,7 +101,7 @@ def quantized_matmul(
         ``[..., rows]``.
     """
     store, site = weight.store, weight.site
-    copies, noise = _versions(weight)
+    copies, noise = versions(weight)
     _check_halves(codes, weight, copies)
     out = codes.new_empty(scale.numel(), store.rows, dtype=dtype)
     multiply_codes(
@@ -107,8 +113,11 @@ def quantized_matmul(
         out,
     )
     whole = out.view(*codes.shape[:-1], store.rows)
-    scaled = site is not None and site.coordinates == "output_scales"
-    return _scale_outputs(whole, weight) if scaled else whole
+    if site is not None and site.coordinates == "output_scales":
+        return _scale_outputs(whole, weight)
+    if site is not None and site.coordinates == "low_rank":
+        return _add_low_rank(whole, codes.to(dtype), scale, weight)
+    return whole
 
 
 def _check_halves(x: Tensor, weight: PerturbedWeight, copies: int) -> None:
@@ -130,22 +139,54 @@ def _scale_outputs(out: Tensor, weight: PerturbedWeight) -> Tensor:
     return out
 
 
+def _add_low_rank(out: Tensor, x: Tensor, scale: Tensor | None, weight: PerturbedWeight) -> Tensor:
+    """Add ``x @ (+-length * left.T @ right).T`` to a fresh product, in place.
+
+    Args:
+        out: ``[..., rows]``.
+        x: ``[..., columns]``.
+        scale: ``[..., 1]``, factor of each row of ``x``; None for 1.
+        weight: the weight whose direction it is.
+    """
+    reading, site, store = weight.reading, weight.site, weight.store
+    found = None if site is None else reading.low_rank(site, store.device)
+    if found is None:
+        return out
+    lengths, factors = found
+    _check_halves(x, weight, len(lengths))
+    stored = store.activations(x).reshape(-1, store.padded_columns)
+    inner = (stored @ factors.right.t().to(x.dtype)).float()
+    if scale is not None:
+        inner = inner * scale.reshape(-1, 1)
+    inner = inner.view(len(lengths), -1, inner.shape[-1]) * lengths
+    copies = out.view(len(lengths), -1, store.rows)
+    add_outer(copies, inner, factors.left, preference=reading.preference)
+    return out
+
+
 def _rows(weight: PerturbedWeight, rows: Rows, count: int, dtype: torch.dtype) -> list[Tensor]:
     """Fresh decoded rows in the model's order, one or two copies."""
     store, site, reading = weight.store, weight.site, weight.reading
-    scaled = site is not None and site.coordinates == "output_scales"
-    noise = None if scaled else reading.perturbation(site, store.device)
-    copies = reading.copies(site)
+    copies, noise = versions(weight)
     outs = [
         torch.empty(count, store.padded_columns, dtype=dtype, device=store.device)
         for _ in range(1 if noise is None else copies)
     ]
     store.read(rows, outs, noise, reading.preference)
     values = [store.in_model_order(out) for out in outs]
-    factors = reading.output_factors(site, store.device) if scaled and site is not None else None
-    if factors is not None:
-        values = [(values[0] * factor[0, rows].unsqueeze(1)).to(dtype) for factor in factors]
-    return values
+    if site is None or site.coordinates == "elements":
+        return values
+    if site.coordinates == "low_rank":
+        found = reading.low_rank(site, store.device)
+        if found is None:
+            return values
+        lengths, factors = found
+        move = store.in_model_order(factors.product(rows))
+        return [(values[0] + length * move).to(dtype) for length in lengths[:, 0]]
+    scales = reading.output_factors(site, store.device)
+    if scales is None:
+        return values
+    return [(values[0] * scale[0, rows].unsqueeze(1)).to(dtype) for scale in scales]
 
 
 def dense(weight: PerturbedWeight) -> Tensor:

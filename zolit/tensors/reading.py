@@ -12,6 +12,7 @@ from zolit.kernels.dispatch import Preference, is_compiled
 from zolit.kernels.read import Perturbation
 from zolit.kernels.scale_outputs import output_factors
 from zolit.noise import WORD, Direction, control_table
+from zolit.tensors.low_rank import Factors, low_rank_factors
 from zolit.tensors.store import own_rows, unrelated
 
 
@@ -21,14 +22,14 @@ class Site:
 
     Attributes:
         index: its number; part of the key of its noise.
-        coordinates: ``elements`` (each code or float of the weight) or ``output_scales`` (one
-            factor for each row).
+        coordinates: ``elements`` (each code or float of the weight), ``low_rank`` (the same,
+            along a direction of low rank) or ``output_scales`` (one factor for each row).
         unit: length of the coordinate's unit in codes and in weights (`Perturbation.amplitude`).
             For output scales the second number is the unit as a fraction of the scale.
     """
 
     index: int
-    coordinates: Literal["elements", "output_scales"]
+    coordinates: Literal["elements", "low_rank", "output_scales"]
     unit: tuple[float, float]
 
 
@@ -77,6 +78,8 @@ class Reading:
         self._amplitudes: dict[tuple[float, float], Tensor] = {}
         self._output_rows: dict[Site, int] = {}
         self._factors: dict[Site, Tensor] = {}
+        self._shapes: dict[int, tuple[int, int]] = {}
+        self._low_rank: dict[int, Factors] = {}
         self._memory: dict[tuple[torch.dtype, torch.device], Tensor] = {}
         self._buffers: dict[tuple[tuple[int, int, int], torch.dtype, torch.device], Buffers] = {}
 
@@ -100,14 +103,22 @@ class Reading:
             self._controls.clear()
             self._amplitudes.clear()
             self._factors.clear()
+            self._low_rank.clear()
 
-    def register(self, site: Site, rows: int) -> None:
-        """Announce a weight of ``rows`` output channels: the words that make the noise of all
-        weights, and their output factors, are made at once.
+    def register(self, site: Site, rows: int, columns: int) -> None:
+        """Announce a weight: the words that make the noise of all weights, their output factors
+        and the factors of their directions are made at once.
+
+        Args:
+            site: its place.
+            rows: its output channels.
+            columns: its input channels, padded.
         """
         self._sites[site.index] = None
         if site.coordinates == "output_scales":
             self._output_rows[site] = rows
+        elif site.coordinates == "low_rank":
+            self._shapes[site.index] = (rows, columns)
 
     def copies(self, site: Site | None) -> int:
         """Versions of the weight at ``site`` that are read now: 1, or 2 inside a pair."""
@@ -127,14 +138,16 @@ class Reading:
         """What to add to the weight at ``site``, None if it reads as it is stored."""
         if site is None or self._active is None:
             return None
-        active = self._active
         if not self._controls:
-            self._controls = self.controls(active.key, device)
+            self._controls = self.controls(self._active.key, device)
+        amplitude = self._amplitude(self._active, site, device)
+        return Perturbation(self.direction, self._controls[site.index], amplitude)
+
+    def _amplitude(self, active: _Active, site: Site, device: torch.device) -> Tensor:
         if site.unit not in self._amplitudes:
             length = [active.eps * u for u in site.unit]
             self._amplitudes[site.unit] = torch.tensor(length, dtype=torch.float32, device=device)
-        control, amplitude = self._controls[site.index], self._amplitudes[site.unit]
-        return Perturbation(self.direction, control, amplitude)
+        return self._amplitudes[site.unit]
 
     @property
     def sites(self) -> list[int]:
@@ -178,6 +191,24 @@ class Reading:
             site: whole[:, place : place + 1, : self._output_rows[site]].clone()
             for place, site in enumerate(sites)
         }
+
+    def low_rank(self, site: Site, device: torch.device) -> tuple[Tensor, Factors] | None:
+        """Length of the step in each version, ``[copies, 1, 1]`` in weights, and the factors of
+        the direction; None at rest.
+
+        The first call of a query makes the factors of all weights at once.
+        """
+        if self._active is None:
+            return None
+        if not self._low_rank:
+            self._low_rank = self.factors(self._active.key, device)
+        length = self._amplitude(self._active, site, device)[1]
+        lengths = torch.stack((length, -length)[: self._active.copies])
+        return lengths.view(-1, 1, 1), self._low_rank[site.index]
+
+    def factors(self, key: int, device: torch.device) -> dict[int, Factors]:
+        """Factors of the direction ``key`` for every weight that moves along low rank."""
+        return low_rank_factors(self.direction, key, self._shapes, device, self.preference)
 
     def rows_per_chunk(self, columns: int, item_bytes: int) -> int:
         """Rows of a weight that fit into the buffers at once.

@@ -10,6 +10,7 @@ from torch import Tensor
 from zolit.kernels.accumulate import Query, accumulate
 from zolit.noise import WORD, rounding_table
 from zolit.tensors.affine import AffineWeight
+from zolit.tensors.low_rank import Factors
 from zolit.tensors.reading import Site
 from zolit.tensors.store import chunks, own_rows, row_indices, to_blocks
 from zolit.tensors.weight import PerturbedWeight
@@ -83,6 +84,8 @@ def move(
             raise ValueError(f"{weight.path} has no site among the perturbed weights")
         if weight.site.coordinates == "output_scales":
             scaled.append((weight, weight.site))
+        elif weight.site.coordinates == "low_rank":
+            _move_low_rank(weight, weight.site, step, feedback)
         else:
             _move_elements(weight, weight.site, step, feedback)
     if scaled:
@@ -95,11 +98,13 @@ class _Step:
 
     Attributes:
         controls: key words of each query's direction, by the index of the site.
+        factors: of each query's direction, by the index of a site of low rank.
         coefficients: float32 scalar of each query.
         roundings: key words of the stochastic rounding, by the index of the site.
     """
 
     controls: list[dict[int, Tensor]]
+    factors: list[dict[int, Factors]]
     coefficients: list[Tensor]
     roundings: dict[int, Tensor]
 
@@ -111,6 +116,7 @@ class _Step:
         table = rounding_table(rounding_key, reading.sites).to(device)
         return cls(
             [reading.controls(key, device, update=True) for key in keys],
+            [reading.factors(key, device) for key in keys],
             own_rows(torch.tensor(coefficients, dtype=torch.float32, device=device)),
             dict(zip(reading.sites, own_rows(table), strict=True)),
         )
@@ -141,6 +147,31 @@ def _move_elements(
             None if feedback is None else feedback.residual[rows],
             decay,
             Query(reading.direction, *last),
+        )
+
+
+def _move_low_rank(
+    weight: PerturbedWeight, site: Site, step: _Step, feedback: Feedback | None
+) -> None:
+    """The sum over queries is one product of their factors, chunk by chunk of rows."""
+    store, reading = weight.store, weight.reading
+    unit = _constant(site.unit, store.device)
+    decay = None if feedback is None else _constant(feedback.decay, store.device)
+    own = [table[site.index] for table in step.factors]
+    pairs = zip(own, step.coefficients, strict=True)
+    all_queries = Factors(
+        torch.cat([factors.left * coefficient for factors, coefficient in pairs]),
+        torch.cat([factors.right for factors in own]),
+    )
+    for rows in chunks(store.rows, max(1, _CHUNK_ELEMENTS // store.padded_columns)):
+        store.apply(
+            rows,
+            all_queries.product(rows),
+            unit,
+            step.roundings[site.index],
+            reading.preference,
+            None if feedback is None else feedback.residual[rows],
+            decay,
         )
 
 

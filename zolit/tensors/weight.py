@@ -67,7 +67,7 @@ class PerturbedWeight(Tensor):
         self.path, self.transposed = path, transposed
         store.keep_views()
         if site is not None:
-            reading.register(site, store.rows)
+            reading.register(site, store.rows, store.padded_columns)
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"PerturbedWeight({self.path}, {tuple(self.shape)}, {self.store.describe()})"

@@ -1,0 +1,65 @@
+"""Directions of low rank: as cheap to read as the weight itself."""
+
+from typing import Literal
+
+from zolit.errors import UserError
+from zolit.noise import Direction
+from zolit.strategies.perturber.base import Perturber
+from zolit.strategies.quantizer.base import Quantizer
+from zolit.tensors.reading import Site
+from zolit.tensors.store import StoredWeight
+
+
+class LowRankPerturber(Perturber):
+    """Directions ``z = sum_k u_k v_k^T / sqrt(rank)`` on every matrix (LOZO, arXiv 2410.07698).
+
+    A perturbed read adds ``eps * (x @ v) u^T`` to the layer's output, so the weight is decoded
+    once for both signs and no noise is made for it. Coordinates have unit variance and are
+    uncorrelated, so the estimate is unbiased as with independent ones. LOZO keeps v for several
+    steps; here both factors are new in each.
+
+    Weights with one row (norms, biases) move by independent coordinates.
+
+    Args:
+        eps: step of a perturbed read, in weight units.
+        rank: outer products in a direction.
+        distribution: of the factors: ``rademacher``, or ``gaussian`` as in the paper, whose
+            products have heavier tails.
+        float_unit: unit of tuned weights that stay floating point.
+
+    Raises:
+        UserError: if ``eps`` or ``rank`` is out of range.
+    """
+
+    def __init__(
+        self,
+        eps: float = 1e-3,
+        rank: int = 1,
+        distribution: Literal["gaussian", "rademacher"] = "rademacher",
+        float_unit: float = 1.0,
+    ) -> None:
+        super().__init__(eps, float_unit)
+        if not 1 <= rank <= 64:
+            raise UserError(f"rank must be from 1 to 64, got {rank}; try 1")
+        self.rank = rank
+        self.distribution = distribution
+
+    def direction(self) -> Direction:
+        return Direction(self.distribution, rank=self.rank)
+
+    def check(self, quantizer: Quantizer) -> None:
+        """Nothing to refuse: it moves floats, and codes in units of the weight."""
+
+    def site(self, index: int, store: StoredWeight) -> Site:
+        if store.quantized:
+            return self.quantized_site(index, store)
+        return Site(index, "elements" if store.rows == 1 else "low_rank", (0.0, self.float_unit))
+
+    def quantized_site(self, index: int, store: StoredWeight) -> Site:
+        if not store.codes_move:
+            raise UserError(
+                f"perturber LowRankPerturber moves numbers along their grid, got "
+                f"{type(store).__name__}, whose codes are indices of a codebook; use "
+                "ScalePerturber with it"
+            )
+        return Site(index, "low_rank", (0.0, 1.0))
