@@ -10,14 +10,17 @@ from zolit.tensors.store import StoredWeight
 
 
 class Stored(Quantizer):
-    """Keeps the codes, scales and zero points of a GPTQ or AQLM checkpoint; requantizes nothing.
+    """Keeps the codes, scales and zero points of a quantized checkpoint; requantizes nothing.
 
     Linear layers that the checkpoint left as floats stay floats. What the codes are is read from
-    its config.json.
+    its config.json, or from a GGUF file itself.
+
+    Attributes:
+        layers: what makes each stored weight, by the name of its parameter in the model.
     """
 
     def __init__(self) -> None:
-        self._layers: Mapping[str, Callable[[], StoredWeight]] = {}
+        self.layers: Mapping[str, Callable[[], StoredWeight]] = {}
 
     @classmethod
     def of(cls, layers: Mapping[str, Callable[[], StoredWeight]]) -> "Stored":
@@ -27,9 +30,9 @@ class Stored(Quantizer):
             layers: what makes each stored weight, by the name of its parameter in the model.
         """
         made = cls()
-        made._layers = layers
+        made.layers = layers
         return made
 
     def store(self, weight: Tensor, path: str) -> StoredWeight:
         """The checkpoint's layer of that name; ``weight`` itself where it left floats."""
-        return self._layers[path]() if path in self._layers else DenseWeight(weight)
+        return self.layers[path]() if path in self.layers else DenseWeight(weight)

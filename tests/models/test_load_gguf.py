@@ -1,5 +1,6 @@
 """GGUF files tensor by tensor: what transformers' own loader reads, bit for bit."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ from zolit.errors import UserError
 from zolit.models.load import load_model, load_prepared
 from zolit.models.source import ModelSource
 from zolit.strategies import Float8, Int4, Int8, NoQuantizer
+
+sys.path.insert(0, str(Path(__file__).parent / "formats"))
+from block_bytes import random_blocks
 
 HIDDEN, WIDE, HEADS, GROUPS, LAYERS, VOCAB = 64, 96, 4, 2, 2, 100
 FILE = "tiny.gguf"
@@ -45,6 +49,18 @@ def llama_shapes(hidden: int, wide: int, layers: int, tied: bool) -> dict[str, t
     return shapes
 
 
+def add(writer: GGUFWriter, name: str, values: np.ndarray, kind: Kind) -> None:
+    """A tensor of these values; of random blocks of the kind where the package writes none."""
+    if values.ndim == 1 or kind == Kind.F32:
+        writer.add_tensor(name, values)
+        return
+    try:
+        data = quantize(values, kind)
+    except NotImplementedError:
+        data = random_blocks(kind, *values.shape)
+    writer.add_tensor(name, data, raw_dtype=kind)
+
+
 def write_llama(
     folder: Path,
     kind: Kind = Kind.Q4_1,
@@ -53,8 +69,9 @@ def write_llama(
     hidden: int = HIDDEN,
     wide: int = WIDE,
     layers: int = LAYERS,
+    kinds: dict[str, Kind] | None = None,
 ) -> ModelSource:
-    """A random Llama whose matrices are of one block format."""
+    """A random Llama whose matrices are of one block format, or of others by their last name."""
     folder.mkdir(parents=True, exist_ok=True)
     writer = GGUFWriter(folder / FILE, "llama")
     writer.add_context_length(64)
@@ -71,10 +88,8 @@ def write_llama(
         values = generator.normal(size=shape).astype(np.float32)
         if name == drop:
             continue
-        if len(shape) == 1 or kind == Kind.F32:
-            writer.add_tensor(name, values)
-        else:
-            writer.add_tensor(name, quantize(values, kind), raw_dtype=kind)
+        last = name.removesuffix(".weight").rpartition(".")[2]
+        add(writer, name, values, (kinds or {}).get(last, kind))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -5,7 +5,7 @@ from torch import Tensor
 from zolit.kernels.accumulate import whole_step
 from zolit.kernels.apply_int8 import rounded
 from zolit.kernels.dispatch import kernel
-from zolit.kernels.read_planes import pack_planes, unpack_planes
+from zolit.kernels.read_planes import lanes_like, pack_planes, unpack_planes
 from zolit.noise import Direction
 
 
@@ -27,22 +27,24 @@ def apply_planes(
 
     Args:
         planes: ``n`` times ``[R, G, W, 1]`` int32, codes in [0, 2**n - 1].
-        scale: ``[R, G, 1, 1]`` float32.
-        step: ``[R, G, W, 32]`` float32, in units of the coordinate, or None.
+        scale: ``[R, G, 1, 1]`` float32; or ``[R, W, 1, 2, 1]``, see `read_planes`.
+        step: ``[R, G, W, 32]`` or ``[R, W, 1, 2, 16]`` float32, in units of the coordinate, or
+            None.
         unit: ``[2]`` float32, length of the unit in codes and in weights.
         rows: ``[R]`` int32 row indices.
         rounding: ``[2]`` int32 key words of this update's rounding.
-        residual: ``[R, G, W, 32]`` error feedback, or None.
+        residual: error feedback in the shape of the step, or None.
         decay: float32 scalar tensor, factor of the residual.
         direction: with ``control`` and ``coefficient`` a query that adds to the step (`Query`).
         control: ``[8]`` int32.
         coefficient: float32 scalar tensor.
     """
-    codes = unpack_planes(planes)
+    codes = lanes_like(unpack_planes(planes), scale)
     step = whole_step(step, codes, rows, direction, control, coefficient)
     move = step * (unit[0] + unit[1] / scale)
     moved, rest = rounded(codes, move, rows, rounding, residual, decay, 0, 2 ** len(planes) - 1)
-    for plane, new in zip(planes, pack_planes(moved, len(planes)), strict=True):
+    words = moved.flatten(-2) if scale.dim() == 5 else moved
+    for plane, new in zip(planes, pack_planes(words, len(planes)), strict=True):
         plane.copy_(new)
     if residual is not None:
         residual.copy_(rest.to(residual.dtype))

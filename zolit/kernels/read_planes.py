@@ -31,11 +31,16 @@ def pack_planes(codes: Tensor, bits: int) -> list[Tensor]:
     ]
 
 
+def lanes_like(codes: Tensor, scale: Tensor) -> Tensor:
+    """``[R, G, W, 32]`` codes as they meet their scales: in halves where each half has its own."""
+    return codes.unflatten(-1, (2, 16)) if scale.dim() == 5 else codes
+
+
 @kernel
 def read_planes(
     planes: list[Tensor],
     scale: Tensor,
-    zero: Tensor,
+    zero: Tensor | None,
     rows: Tensor,
     outs: list[Tensor],
     direction: Direction | None = None,
@@ -46,14 +51,19 @@ def read_planes(
 
     Args:
         planes: ``n`` times ``[R, G, W, 1]`` int32; G groups of W words of 32 columns.
-        scale: ``[R, G, 1, 1]`` float32.
-        zero: ``[R, G, 1, 1]`` float32, value of code 0.
+        scale: ``[R, G, 1, 1]`` float32; or ``[R, W, 1, 2, 1]``, one for each half of a word, with
+            ``outs`` in halves alike.
+        zero: like ``scale``, value of code 0; None where code ``2**(n - 1)`` is 0.
         rows: ``[R]`` int32 indices of these rows within the weight.
-        outs: one or two ``[R, G, W, 32]`` float tensors.
+        outs: one or two ``[R, G, W, 32]`` or ``[R, W, 1, 2, 16]`` float tensors.
         direction: distribution, None to read without noise.
         control: ``[8]`` int32 key words.
         amplitude: ``[2]`` float32, see `zolit.kernels.read.Perturbation`.
     """
     length = None if amplitude is None else amplitude[0] * scale + amplitude[1]
-    value = unpack_planes(planes).float() * scale + zero
+    codes = lanes_like(unpack_planes(planes), scale)
+    if zero is None:
+        value = (codes - 2 ** (len(planes) - 1)).float() * scale
+    else:
+        value = codes.float() * scale + zero
     store_copies(value, outs, rows, direction, control, length)

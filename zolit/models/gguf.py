@@ -25,6 +25,8 @@ from zolit.errors import UserError
 from zolit.models.plan import find_parameters
 from zolit.models.shards import LazyTensor
 
+Values = np.ndarray[Any, np.dtype[Any]]
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -96,8 +98,21 @@ def check_layers(table: GgufTable, config: Any) -> None:
         )
 
 
-def gguf_tensors(table: GgufTable, skeleton: nn.Module) -> dict[str, LazyTensor] | str:
-    """Lazy tensors under the model's names, float32 when read.
+@dataclass(frozen=True)
+class Placed:
+    """A tensor of a file with its place in a model.
+
+    Attributes:
+        entry: where it lies in the file.
+        convert: its values in the file's shape, as the model has them.
+    """
+
+    entry: Entry
+    convert: Callable[[Values], Tensor]
+
+
+def place(table: GgufTable, skeleton: nn.Module) -> dict[str, Placed] | str:
+    """The tensors of a file by the model's names.
 
     Args:
         table: of the file.
@@ -114,27 +129,43 @@ def gguf_tensors(table: GgufTable, skeleton: nn.Module) -> dict[str, LazyTensor]
         names = get_gguf_hf_weights_map(skeleton, processor)
     except NotImplementedError as error:
         return str(error)
-    tensors: dict[str, LazyTensor] = {}
+    placed: dict[str, Placed] = {}
     for entry in table.entries:
         name = names.get(entry.name)
-        if name in tensors:
+        if name in placed:
             return f"several of its tensors make up {name}"
         if name is not None:
-            reader = _reader(table.file, entry, processor, names)
-            tensors[name] = LazyTensor(entry.name, table.file, reader)
-    absent = [p.path for p in find_parameters(skeleton) if not tensors.keys() & set(p.names)]
+            placed[name] = Placed(entry, _converter(entry, processor, names))
+    absent = [p.path for p in find_parameters(skeleton) if not placed.keys() & set(p.names)]
     if absent:
         return f"no single tensor of it is {absent[0]}"
-    return tensors
+    return placed
 
 
-def _reader(
-    file: Path, entry: Entry, processor: Any, names: dict[str, str]
-) -> Callable[[], Tensor]:
+def gguf_tensors(table: GgufTable, skeleton: nn.Module) -> dict[str, LazyTensor] | str:
+    """Lazy tensors under the model's names, float32 when read; see `place`."""
+    placed = place(table, skeleton)
+    if isinstance(placed, str):
+        return placed
+    return {name: _lazy(table.file, one) for name, one in placed.items()}
+
+
+def read_entry(file: Path, entry: Entry) -> Values:
+    """The values of a tensor, or its bytes where it is made of blocks: ``entry.shape``."""
+    count = int(np.prod(entry.shape))
+    data = np.fromfile(file, dtype=entry.dtype, count=count, offset=entry.offset)
+    return data.reshape(entry.shape)
+
+
+def _lazy(file: Path, one: Placed) -> LazyTensor:
     def read() -> Tensor:
-        count = int(np.prod(entry.shape))
-        data = np.fromfile(file, dtype=entry.dtype, count=count, offset=entry.offset)
-        values = dequantize(data.reshape(entry.shape), entry.kind)
+        return one.convert(dequantize(read_entry(file, one.entry), one.entry.kind))
+
+    return LazyTensor(one.entry.name, file, read)
+
+
+def _converter(entry: Entry, processor: Any, names: dict[str, str]) -> Callable[[Values], Tensor]:
+    def convert(values: Values) -> Tensor:
         # What a processor does not return, it puts here (GPT-2's output layer).
         aside: dict[str, Any] = {"tensors": {}}
         result = processor.process(
@@ -145,4 +176,4 @@ def _reader(
             return tensor.float()
         return torch.from_numpy(np.ascontiguousarray(result.weights))
 
-    return read
+    return convert

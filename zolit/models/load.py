@@ -14,11 +14,13 @@ from transformers import GenerationConfig
 from zolit.compat import GgufConfig, cached_file
 from zolit.errors import UserError
 from zolit.models.gguf import check_layers, gguf_tensors, read_table
+from zolit.models.gguf_layers import blocks, blocks_refused
 from zolit.models.prepare import Preparation
-from zolit.models.quantized import contents, pickles_refused, take_declared
+from zolit.models.quantized import check_kept, contents, pickles_refused, take_declared
 from zolit.models.shards import LazyTensor, safetensors
 from zolit.models.source import ModelSource
 from zolit.models.stream import check_report, stream
+from zolit.strategies.quantizer.stored import Stored
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +76,9 @@ def _one_by_one(
     if preparation.quantizer.calibrated:
         return "its quantizer is calibrated on the whole model"
     reason = _whole(source, config)
+    keeps = isinstance(preparation.quantizer, Stored)
     if reason is not None:
-        if form is not None:
+        if keeps:
             raise UserError(
                 f"model.source: the quantized layers of {source.path!r} cannot be kept, because "
                 f"{reason}; give the quantized checkpoint alone"
@@ -89,13 +92,21 @@ def _one_by_one(
         else gguf_tensors(table, skeleton)
     )
     if isinstance(tensors, str):
+        if table is not None and keeps:
+            raise blocks_refused(table, tensors)
         if form is not None:
             raise pickles_refused(source.resolved_path())
         return tensors
+    found = None
     if form is not None:
         found = contents(form, skeleton, tensors, dtype)
+    elif table is not None and keeps:
+        found = blocks(table, skeleton, plan, tensors, dtype)
+    if found is not None:
         preparation, tensors = replace(preparation, quantizer=found.quantizer), found.tensors
     model = stream(preparation, plan, skeleton, tensors, dtype, source.resolved_path())
+    if found is not None:
+        check_kept(model, found.quantizer, source.path)
     _describe(model, source)
     return model
 

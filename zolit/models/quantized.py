@@ -17,6 +17,7 @@ from zolit.models.source import ModelSource
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.strategies.quantizer.stored import Stored
 from zolit.tensors.store import StoredWeight
+from zolit.tensors.weight import PerturbedWeight
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
@@ -44,24 +45,19 @@ def take_declared(config: Any, source: ModelSource, quantizer: Quantizer) -> For
         quantizer: must be `Stored` for a quantized checkpoint, and may be for no other.
 
     Returns:
-        None if the checkpoint holds floats, or what transformers loads as if it did.
+        None if the checkpoint holds floats, or what transformers loads as if it did, or is GGUF.
 
     Raises:
         UserError: if zolit does not read the format, or the quantizer is not for it.
     """
     origin, name = source.path, type(quantizer).__name__
     if source.gguf_file is not None:
-        if isinstance(quantizer, Stored):
-            raise UserError(
-                f"quantizer Stored keeps the codes of a GPTQ or AQLM checkpoint, got "
-                f"gguf_file={source.gguf_file!r}; use Int4 or Int8 with it"
-            )
-        return None
+        return None  # its tensors say themselves what they are
     declared = getattr(config, "quantization_config", None)
     if declared is None:
         if isinstance(quantizer, Stored):
             raise UserError(
-                f"quantizer Stored keeps the codes of a GPTQ or AQLM checkpoint, but the "
+                f"quantizer Stored keeps the codes of a quantized checkpoint, but the "
                 f"config.json of {origin!r} has no quantization_config; use Int8, Int4 or Float8"
             )
         return None
@@ -138,7 +134,7 @@ def contents(
             rest[f"{module}.bias"] = bias
         shape = (linear.out_features, linear.in_features)
         layers[f"{module}.weight"] = _reader(layer, form, *shape)
-        rest[f"{module}.weight"] = _stand_in(f"{module}.weight", file, shape, dtype)
+        rest[f"{module}.weight"] = stand_in(f"{module}.weight", file, shape, dtype)
     return Contents(Stored.of(layers), rest)
 
 
@@ -148,7 +144,8 @@ def _reader(
     return lambda: layer_weight(layer, form, rows, columns)
 
 
-def _stand_in(name: str, file: Path, shape: tuple[int, int], dtype: torch.dtype) -> LazyTensor:
+def stand_in(name: str, file: Path, shape: tuple[int, ...], dtype: torch.dtype) -> LazyTensor:
+    """A tensor of a shape, without memory."""
     return LazyTensor(name, file, lambda: torch.zeros((), dtype=dtype).expand(shape))
 
 
@@ -167,6 +164,21 @@ def _linear(skeleton: nn.Module, path: str, file: str) -> nn.Linear:
             "linear layers of its blocks"
         )
     return module
+
+
+def check_kept(model: nn.Module, quantizer: Stored, origin: str) -> None:
+    """Refuse a loaded model in which a stand-in stayed where a quantized layer belongs.
+
+    Raises:
+        UserError: naming the layer.
+    """
+    for path in quantizer.layers:
+        if not isinstance(model.get_parameter(path), PerturbedWeight):
+            raise UserError(
+                f"model.source: {path!r} of {origin!r} is quantized, but transformers shares or "
+                "converts that weight in this model; use the float model and one of zolit's own "
+                "quantizers"
+            )
 
 
 def _has_bias(linear: nn.Linear, layer: LayerTensors, bias: LazyTensor) -> bool:

@@ -71,11 +71,22 @@ def quantize_rows(
     return whole
 
 
+def multiply_scales(scale: Tensor, factor: Tensor, floor: float) -> None:
+    """``scale *= factor`` in place; each scale keeps its sign and a size of at least ``floor``.
+
+    Args:
+        scale: ``[rows, groups]`` float32, positive or negative (some blocks of GGUF, AQLM).
+        factor: float32, broadcast against it.
+        floor: smallest size.
+    """
+    scale.copy_((scale.abs() * factor).clamp_(min=floor).copysign_(scale))
+
+
 class AffineWeight(StoredWeight):
     """Codes with a scale for each row or for each group of its columns.
 
     Attributes:
-        scale: ``[rows, groups]`` float32.
+        scale: ``[rows, groups]`` float32, not 0; negative ones (GGUF) turn codes round.
     """
 
     scale: Tensor
@@ -187,7 +198,7 @@ class AffineWeight(StoredWeight):
         """Store updated `code_blocks` where they were a copy; nothing to do for views."""
 
     def scale_rows(self, factor: Tensor, floor: float) -> None:
-        self.scale.mul_(factor.unsqueeze(1)).clamp_(min=floor)
+        multiply_scales(self.scale, factor.unsqueeze(1), floor)
 
 
 class ByteWeight(AffineWeight):

@@ -10,6 +10,7 @@ from zolit.kernels.accumulate import Query
 from zolit.kernels.dispatch import Preference
 from zolit.kernels.read import Perturbation
 from zolit.kernels.read_codebook import read_codebook
+from zolit.tensors.affine import multiply_scales
 from zolit.tensors.store import Rows, StoredWeight
 
 
@@ -80,5 +81,4 @@ class CodebookWeight(StoredWeight):
         raise TypeError("the indices of a codebook do not move")
 
     def scale_rows(self, factor: Tensor, floor: float) -> None:
-        moved = self.scale * factor.unsqueeze(1)
-        self.scale.copy_(moved.abs().clamp(min=floor).copysign(self.scale))
+        multiply_scales(self.scale, factor.unsqueeze(1), floor)

@@ -21,18 +21,20 @@ class GroupedWeight(ZeroedWeight):
         planes: n times ``[rows, columns / 32]`` int32 (`zolit.kernels.read_planes`), each a tensor
             of its own: views of one could not be written to by one kernel.
         scale: ``[rows, groups]`` float32.
-        zero: ``[rows, groups]`` float32, the value of code 0.
+        zero: ``[rows, groups]`` float32, the value of code 0; None where code ``2**(n - 1)`` is 0.
     """
 
     read_kernel = read_planes
     apply_kernel = apply_planes
 
-    def __init__(self, planes: list[Tensor], scale: Tensor, zero: Tensor) -> None:
+    def __init__(self, planes: list[Tensor], scale: Tensor, zero: Tensor | None) -> None:
         self.planes, self.scale, self.zero = planes, scale, zero
         self.rows, self.columns = planes[0].shape[0], 32 * planes[0].shape[1]
 
     @classmethod
-    def of_codes(cls, codes: Tensor, bits: int, scale: Tensor, zero: Tensor) -> "GroupedWeight":
+    def of_codes(
+        cls, codes: Tensor, bits: int, scale: Tensor, zero: Tensor | None
+    ) -> "GroupedWeight":
         """Pack ``[rows, columns]`` integer codes of ``bits`` bits; columns a multiple of 32."""
         planes = [
             torch.empty(codes.shape[0], codes.shape[1] // 32, dtype=torch.int32)
@@ -58,7 +60,7 @@ class GroupedWeight(ZeroedWeight):
 
     def replace(self, tensors: dict[str, Tensor]) -> "GroupedWeight":
         planes = [tensors[f"plane{k}"] for k in range(self.bits)]
-        return GroupedWeight(planes, tensors["scale"], tensors["zero"])
+        return type(self)(planes, tensors["scale"], tensors.get("zero"))
 
     def code_blocks(self, rows: Rows) -> list[Tensor]:
         return [p[rows].unflatten(1, (self.groups, -1)).unsqueeze(-1) for p in self.planes]

@@ -1,22 +1,26 @@
 """Layers of quantized checkpoints as stored weights, in their own form."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from zolit.models.formats.aqlm import AqlmFormat, read_aqlm
 from zolit.models.formats.declared import Format
+from zolit.models.formats.gguf_blocks import BlockCodes
 from zolit.models.formats.gptq import GptqFormat, GroupedCodes, read_gptq
 from zolit.models.formats.layer import LayerTensors
 from zolit.noise import WORD
 from zolit.tensors.codebook import CodebookWeight
 from zolit.tensors.grouped import GroupedWeight
+from zolit.tensors.half_word import HALF_WORD, HalfWordWeight
 from zolit.tensors.int4 import Int4Weight, pack_codes
 from zolit.tensors.int8 import Int8Weight
 from zolit.tensors.int8_zero import Int8ZeroWeight
 from zolit.tensors.permuted import PermutedWeight
 from zolit.tensors.store import StoredWeight
+from zolit.tensors.update import SCALE_FLOOR
 from zolit.tensors.zeroed import value_of_zero
 
 
@@ -80,3 +84,36 @@ _BY_BITS: dict[int, Callable[[GroupedCodes], StoredWeight]] = {
     4: _int4,
     8: _int8,
 }
+
+
+def block_weight(found: BlockCodes) -> StoredWeight:
+    """A matrix of GGUF blocks as it is kept in memory: its codes take the bits that they have on
+    disk, each scale and zero of a group four bytes.
+    """
+    found = _without_zero_scales(found)
+    bits, codes, scale, zero = found.bits, found.codes, found.scale, found.zero
+    if codes.shape[1] == HALF_WORD * scale.shape[1]:
+        return HalfWordWeight.of_codes(codes, bits, scale, zero)
+    if bits == 4:
+        # What a read adds to the code is moved to the zero: code - 8 is what is stored.
+        shifted = None if zero is None else zero + 8.0 * scale
+        return Int4Weight(pack_codes(codes.view(torch.int8) - 8), scale, shifted)
+    if bits == 8 and zero is None:
+        return Int8Weight((codes ^ 128).view(torch.int8), scale)
+    return GroupedWeight.of_codes(codes, bits, scale, zero)
+
+
+def _without_zero_scales(found: BlockCodes) -> BlockCodes:
+    """Groups of one value as the code of their zero, with the smallest scale: codes of such a
+    group mean nothing, and a step in units of the weight divides by the scale.
+    """
+    empty = found.scale == 0
+    if not empty.any():
+        return found
+    wide = empty.repeat_interleave(found.codes.shape[1] // empty.shape[1], dim=1)
+    still = 0 if found.zero is not None else 2 ** (found.bits - 1)
+    return replace(
+        found,
+        codes=found.codes.masked_fill(wide, still),
+        scale=found.scale.masked_fill(empty, SCALE_FLOOR),
+    )
