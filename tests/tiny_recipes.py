@@ -1,6 +1,9 @@
 """Shipped recipes cut down to a tiny model and a few rows."""
 
 import csv
+import json
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,10 @@ import torch
 import transformers as hf
 import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+sys.path.insert(0, str(Path(__file__).parent / "models"))
+from gguf_folders import write_llama
+from quantized_folders import quantized_llama
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").rglob("*.y*ml"))
@@ -17,6 +24,7 @@ MASKED = {"configs/mezo/roberta_sst2.yaml"}
 # Columns, and both labels, of the rows that a task reads.
 COLUMNS = {
     "sst2": (("sentence", "label"), (0, 1)),
+    "sst2_review": (("text", "label"), (0, 1)),
     "rotten_tomatoes": (("text", "category"), ("rotten", "fresh")),
 }
 FILMS = [(f"film {n} is {'bright' if n % 2 else 'dull'} .", n % 2) for n in range(56)]
@@ -59,6 +67,26 @@ def save_tiny_roberta(folder: Path) -> Path:
     return folder
 
 
+def stored_source(kind: str, folder: Path, llama: Path) -> dict[str, str]:
+    """A tiny quantized checkpoint with the tokenizer of the tiny causal model.
+
+    Args:
+        kind: gguf, gptq or aqlm.
+        folder: that it is written to.
+        llama: folder of the tiny causal model.
+    """
+    if kind == "gguf":
+        source = write_llama(folder, tokenizer=llama)
+        return {"path": source.path, "gguf_file": str(source.gguf_file)}
+    sizes = json.loads((llama / "config.json").read_text(encoding="utf-8"))
+    kept = ("vocab_size", "max_position_embeddings", "bos_token_id", "eos_token_id")
+    for file in llama.glob("*token*"):
+        shutil.copy(file, folder)
+    form = {"gptq": "4 bits", "aqlm": "1x16"}[kind]
+    quantized_llama(folder, form, **{name: sizes[name] for name in kept})
+    return {"path": str(folder)}
+
+
 def tiny_options(path: Path, folder: Path, llama: Path, roberta: Path) -> dict[str, Any]:
     """Options that make a shipped recipe run on a tiny model and a few rows.
 
@@ -78,19 +106,23 @@ def tiny_options(path: Path, folder: Path, llama: Path, roberta: Path) -> dict[s
             file = write_rows(folder / f"{name}.csv", recipe["task"], part)
             # What the recipe says of rows besides their place (renamed columns) stays.
             small[name] = {"class_path": "FileRows", "init_args": {"path": str(file)}}
-            if "package" in recipe[name]["init_args"]:
-                small[name]["init_args"]["package"] = None
+            for place in recipe[name]["init_args"].keys() & {"package", "format"}:
+                small[name]["init_args"][place] = None if place == "package" else "csv"
     source = {
         "path": str(roberta if masked else llama),
         "package": None,
         "gguf_file": None,
     }
+    if shipped["model"]["quantizer"] == "Stored":
+        source |= stored_source(path.stem.split("_")[0], folder, llama)
     changes: dict[str, Any] = {
         "model": {"source": source, "kernels": "reference"},
         "data": {"init_args": small},
     }
-    if "tune" in shipped["model"]:
+    if any("layers." in entry for entry in shipped["model"].get("tune", [])):
         changes["model"]["tune"] = ["linear"]  # the tiny model has two layers
+    if "start_from" in shipped["model"]:
+        changes["model"]["start_from"] = None  # the run of another recipe
     quantizer = shipped["model"]["quantizer"]
     if isinstance(quantizer, dict) and quantizer["init_args"].get("group_size"):
         # The tiny layers have 64 to 128 inputs: more than one group each.

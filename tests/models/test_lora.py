@@ -128,7 +128,9 @@ def test_a_perturbed_read_moves_both_factors() -> None:
     torch.testing.assert_close(got.double(), expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("quantizer", [Int8(), Int4(32), Float8(), NoQuantizer()], ids=str)
+@pytest.mark.parametrize(
+    "quantizer", [Int8(), Int4(32), Float8(), NoQuantizer()], ids=lambda one: type(one).__name__
+)
 def test_it_starts_from_the_model(quantizer: Quantizer) -> None:
     model, bare = tiny("llama"), tiny("llama")
     state = torch.get_rng_state()
@@ -177,23 +179,25 @@ def test_dtypes(dtype: Any, wanted: torch.dtype) -> None:
     assert losses[0] != losses[1]
 
 
-def test_compiled_blocks() -> None:
-    for quantizer in (Int8(), NoQuantizer()):
-        plain, reading = with_lora(quantizer=quantizer, kernels="compiled")
-        model, mine = with_lora(quantizer=quantizer, kernels="compiled")
-        paths = [weight.path for weight in perturbed_weights(model)]
-        compile_blocks(model)
-        assert sum(isinstance(m, StoredLinear) for m in model.modules()) >= FACTORS
-        assert [weight.path for weight in perturbed_weights(model)] == paths
-        torch.testing.assert_close(
-            logits(model, "llama"), logits(plain, "llama"), atol=2e-5, rtol=1e-4
-        )
-        objective, one = OptionScoring(), batch("llama")
-        for key in (5, 6):
-            with torch.no_grad(), reading.perturbed(key, 0.1, 2), mine.perturbed(key, 0.1, 2):
-                expected, got = (objective.losses(m, one, 2) for m in (plain, model))
-            assert (expected[0] - expected[1]).abs() > 1e-4
-            torch.testing.assert_close(got, expected, atol=2e-5, rtol=1e-4)
+@pytest.mark.parametrize(
+    "quantizer",
+    [Int8(), pytest.param(NoQuantizer(), marks=pytest.mark.slow)],
+    ids=lambda one: type(one).__name__,
+)
+def test_compiled_blocks(quantizer: Quantizer) -> None:
+    plain, reading = with_lora(quantizer=quantizer, kernels="compiled")
+    model, mine = with_lora(quantizer=quantizer, kernels="compiled")
+    paths = [weight.path for weight in perturbed_weights(model)]
+    compile_blocks(model)
+    assert sum(isinstance(m, StoredLinear) for m in model.modules()) >= FACTORS
+    assert [weight.path for weight in perturbed_weights(model)] == paths
+    torch.testing.assert_close(logits(model, "llama"), logits(plain, "llama"), atol=2e-5, rtol=1e-4)
+    objective, one = OptionScoring(), batch("llama")
+    for key in (5, 6):
+        with torch.no_grad(), reading.perturbed(key, 0.1, 2), mine.perturbed(key, 0.1, 2):
+            expected, got = (objective.losses(m, one, 2) for m in (plain, model))
+        assert (expected[0] - expected[1]).abs() > 1e-4
+        torch.testing.assert_close(got, expected, atol=2e-5, rtol=1e-4)
 
 
 def test_a_copy_has_factors_of_its_own() -> None:

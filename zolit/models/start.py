@@ -79,6 +79,15 @@ def start_from(model: nn.Module, files: Sequence[str]) -> Started:
     return started
 
 
+def started_weights(files: Sequence[str]) -> set[str]:
+    """Paths of the weights that the runs of these checkpoints moved.
+
+    Raises:
+        UserError: if a file cannot be read.
+    """
+    return {name.rpartition(".")[0] for file in files for name in _read(file)["state_dict"]}
+
+
 def check_started(mine: Started, theirs: Started) -> None:
     """Refuse a checkpoint of a run that started from other files.
 

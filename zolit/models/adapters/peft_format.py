@@ -123,49 +123,39 @@ def _not_plain(folder: str, name: str, value: Any) -> UserError:
     )
 
 
-def write_folder(model: nn.Module, adapter: Any, base: str, card: str, to: Path) -> None:
-    """Write a model's LoRA factors, so that ``PeftModel.from_pretrained(base, to)`` reads them.
+def write_folder(model: nn.Module, adapter: Any, base: str, folder: Path) -> None:
+    """Write a model's LoRA factors, so that ``PeftModel.from_pretrained(base, folder)`` reads them.
 
     Args:
         model: with the adapter attached.
         adapter: the `LoRA` that was attached.
         base: hub name or folder of the model that it belongs to.
-        card: text of README.md.
-        to: a folder that is new or empty.
-
-    Raises:
-        UserError: if the folder holds something or cannot be written.
+        folder: that exists.
     """
     from peft import LoraConfig
 
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise UserError(f"--to: got {str(to)!r}, which is not empty; name a new folder")
-    layers = {path: (layer, one) for path, layer, one in adapted(model)}
-    kind = "CAUSAL_LM" if hasattr(model, "prepare_inputs_for_generation") else None
+    layers = list(adapted(model))
+    alpha = adapter.alpha
     config = LoraConfig(
         base_model_name_or_path=base,
-        task_type=kind,
+        task_type="CAUSAL_LM" if _generates(model) else None,
         inference_mode=True,
         r=adapter.rank,
-        lora_alpha=int(adapter.alpha) if float(adapter.alpha).is_integer() else adapter.alpha,
-        lora_dropout=0.0,
-        target_modules=_targets(list(adapter.targets), list(layers)),
-        fan_in_fan_out=any(isinstance(layer, Conv1D) for layer, _ in layers.values()),
+        lora_alpha=int(alpha) if float(alpha).is_integer() else alpha,
+        target_modules=_targets(adapter.targets, [path for path, _, _ in layers]),
+        fan_in_fan_out=any(isinstance(layer, Conv1D) for _, layer, _ in layers),
     )
-    tensors = {}
-    for path, (_, one) in layers.items():
-        for factor in ("lora_A", "lora_B"):
-            weight = getattr(one, factor).weight
-            tensors[_key(path, factor)] = floats(weight).contiguous()
-    try:
-        to.mkdir(parents=True, exist_ok=True)
-        config.save_pretrained(str(to))
-        save_file(tensors, to / WEIGHTS, metadata={"format": "pt"})
-        (to / "README.md").write_text(card, encoding="utf-8")
-    except OSError as error:
-        raise UserError(
-            f"--to: {str(to)!r} cannot be written ({error.strerror or error}); name another folder"
-        ) from error
+    tensors = {
+        _key(path, name): floats(getattr(one, name).weight).contiguous()
+        for path, _, one in layers
+        for name in ("lora_A", "lora_B")
+    }
+    config.save_pretrained(str(folder))
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def _generates(model: Any) -> bool:
+    return bool(getattr(model, "can_generate", lambda: False)())
 
 
 def _targets(targets: list[str], paths: list[str]) -> list[str]:
