@@ -9,9 +9,10 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType as Kind
 from gguf import GGUFReader, GGUFWriter, dequantize
-from test_load_gguf import FILE, VOCAB, add, write_llama
+from gguf_folders import FILE, VOCAB, add, write_llama
 from torch import Tensor, nn
 
+from zolit.compat import TENSOR_PROCESSORS, TensorProcessor
 from zolit.errors import UserError
 from zolit.gradient import ProjectedGradient
 from zolit.models.load import load_model, load_prepared
@@ -217,9 +218,7 @@ def test_values_that_are_changed_on_the_way_are_refused(
         def process(self, weights: np.ndarray, name: str, **kwargs: object) -> object:
             return type("Result", (), {"name": name, "weights": weights + 1})
 
-    monkeypatch.setitem(
-        __import__("zolit.models.gguf").models.gguf.TENSOR_PROCESSORS, "llama", Shifts
-    )
+    monkeypatch.setitem(TENSOR_PROCESSORS, "llama", Shifts)
     with pytest.raises(UserError, match="are not those of the model in another order"):
         kept(source)
 

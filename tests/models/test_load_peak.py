@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from gguf_folders import write_llama
 from safetensors.torch import save_file
-from test_load_gguf import write_llama
 from transformers import LlamaConfig
 
 HIDDEN, WIDE, LAYERS, VOCAB = 1024, 4096, 8, 1000
