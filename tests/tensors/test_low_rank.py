@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from zolit.kernels.add_outer import add_outer
+from zolit.kernels.add_low_rank import add_low_rank
 from zolit.noise import Direction
 from zolit.strategies import Int8, NoQuantizer
 from zolit.tensors.low_rank import low_rank_factors
@@ -81,11 +81,15 @@ def test_codes_move_by_the_step_on_average() -> None:
 
 @pytest.mark.parametrize("rank", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_add_outer_compiled_equals_float64(dtype: torch.dtype, rank: int) -> None:
+def test_add_low_rank_compiled_equals_float64(dtype: torch.dtype, rank: int) -> None:
     generator = torch.Generator().manual_seed(3)
     out = torch.randn(2, 5, 33, generator=generator).to(dtype)
-    inner = torch.randn(2, 5, rank, generator=generator)
+    x = torch.randn(2, 5, 64, generator=generator).to(dtype)
+    scale = torch.rand(2, 5, 1, generator=generator)
+    right = torch.randn(rank, 64, generator=generator)
     left = torch.randn(rank, 33, generator=generator)
-    wanted = (out.double() + inner.double() @ left.double()).to(dtype)
-    add_outer(out, inner, left, preference="compiled")
+    lengths = torch.tensor([0.5, -0.5]).view(2, 1, 1)
+    move = (scale * lengths).double() * (x.double() @ right.T.double() @ left.double())
+    wanted = (out.double() + move).to(dtype)
+    add_low_rank(out, x, scale, lengths, left, right, preference="compiled")
     torch.testing.assert_close(out, wanted)

@@ -16,6 +16,7 @@ from zolit.noise import WORD
 from zolit.tensors.store import (
     Rows,
     StoredWeight,
+    by_row,
     chunks,
     is_padded,
     row_indices,
@@ -184,7 +185,7 @@ class AffineWeight(StoredWeight):
             codes,
             decoding[0],
             None if step is None else self.value_blocks(step),
-            unit,
+            by_row(unit, decoding[0]),
             index,
             rounding,
             None if residual is None else self.value_blocks(residual),

@@ -10,7 +10,7 @@ from zolit.kernels.apply_dense import apply_dense
 from zolit.kernels.dispatch import Preference
 from zolit.kernels.read import Perturbation, noise_arguments
 from zolit.kernels.read_dense import read_dense
-from zolit.tensors.store import Rows, StoredWeight, is_padded, row_indices, to_blocks
+from zolit.tensors.store import Rows, StoredWeight, by_row, is_padded, row_indices, to_blocks
 
 
 class DenseWeight(StoredWeight):
@@ -68,7 +68,7 @@ class DenseWeight(StoredWeight):
         apply_dense(
             blocks,
             None if step is None else to_blocks(step),
-            unit,
+            by_row(unit, blocks),
             row_indices(rows, self.device),
             rounding,
             None if residual is None else to_blocks(residual),

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zolit.errors import UserError
-from zolit.kernels.add_outer import add_outer
+from zolit.kernels.add_low_rank import add_low_rank
 from zolit.kernels.read import Perturbation
 from zolit.kernels.scale_outputs import scale_outputs
 from zolit.tensors.dense import DenseWeight
@@ -116,7 +116,7 @@ def quantized_matmul(
     if site is not None and site.coordinates == "output_scales":
         return _scale_outputs(whole, weight)
     if site is not None and site.coordinates == "low_rank":
-        return _add_low_rank(whole, codes.to(dtype), scale, weight)
+        return _add_low_rank(whole, codes, scale, weight)
     return whole
 
 
@@ -154,13 +154,16 @@ def _add_low_rank(out: Tensor, x: Tensor, scale: Tensor | None, weight: Perturbe
         return out
     lengths, factors = found
     _check_halves(x, weight, len(lengths))
-    stored = store.activations(x).reshape(-1, store.padded_columns)
-    inner = (stored @ factors.right.t().to(x.dtype)).float()
-    if scale is not None:
-        inner = inner * scale.reshape(-1, 1)
-    inner = inner.view(len(lengths), -1, inner.shape[-1]) * lengths
-    copies = out.view(len(lengths), -1, store.rows)
-    add_outer(copies, inner, factors.left, preference=reading.preference)
+    copies = len(lengths)
+    add_low_rank(
+        out.view(copies, -1, store.rows),
+        store.activations(x).reshape(copies, -1, store.padded_columns),
+        None if scale is None else scale.reshape(copies, -1, 1),
+        lengths,
+        factors.left,
+        factors.right,
+        preference=reading.preference,
+    )
     return out
 
 

@@ -37,6 +37,11 @@ def chunks(rows: int, most: int) -> Iterator[slice]:
         yield slice(start, min(start + most, rows))
 
 
+def by_row(unit: Tensor, like: Tensor) -> Tensor:
+    """A unit ``[2]`` as it is; one for each row, ``[2, R]``, so that it spreads over ``like``'s."""
+    return unit if unit.dim() == 1 else unit.view(2, -1, *[1] * (like.dim() - 1))
+
+
 def unrelated(view: Tensor) -> Tensor:
     """The memory of a view as a tensor of its own.
 
@@ -135,8 +140,9 @@ class StoredWeight(ABC):
 
         Args:
             rows: which rows.
-            step: ``[R, padded_columns]`` float32, in units of the coordinate, or None.
-            unit: ``[2]`` float32: length of the unit in codes, in weights.
+            step: ``[R, padded_columns]`` or ``[1, padded_columns]`` float32, in units of the
+                coordinate, or None.
+            unit: ``[2]`` float32: length of the unit in codes, in weights; or ``[2, R]``.
             rounding: ``[2]`` int32 key words of the stochastic rounding.
             preference: kernel choice.
             residual: ``[R, padded_columns]`` error feedback, updated in place.

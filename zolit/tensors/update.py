@@ -153,7 +153,10 @@ def _move_elements(
 def _move_low_rank(
     weight: PerturbedWeight, site: Site, step: _Step, feedback: Feedback | None
 ) -> None:
-    """The sum over queries is one product of their factors, chunk by chunk of rows."""
+    """The sum over queries is one product of their factors, chunk by chunk of rows.
+
+    That of one query of rank 1 is never made: its left factor is the length of a row's unit.
+    """
     store, reading = weight.store, weight.reading
     unit = _constant(site.unit, store.device)
     decay = None if feedback is None else _constant(feedback.decay, store.device)
@@ -164,10 +167,11 @@ def _move_low_rank(
         torch.cat([factors.right for factors in own]),
     )
     for rows in chunks(store.rows, max(1, _CHUNK_ELEMENTS // store.padded_columns)):
+        left = all_queries.left[:, rows]
         store.apply(
             rows,
-            all_queries.product(rows),
-            unit,
+            all_queries.right if len(left) == 1 else all_queries.product(rows),
+            unit.unsqueeze(1) * left if len(left) == 1 else unit,
             step.roundings[site.index],
             reading.preference,
             None if feedback is None else feedback.residual[rows],
