@@ -30,8 +30,14 @@ logging.getLogger("torch.utils._pytree").addFilter(
     _DropMessages("%s is an Enum subclass", "register_constant()")
 )
 
-from torchao.quantization import (  # noqa: E402  (the filters come first)
+from torchao.core.config import AOBaseConfig  # noqa: E402  (the filters come first)
+from torchao.quantization import (  # noqa: E402
+    Float8WeightOnlyConfig,
     Granularity,
+    Int8DynamicActivationInt8WeightConfig,
+    Int8WeightOnlyConfig,
+    IntxUnpackedToInt8Tensor,
+    IntxWeightOnlyConfig,
     MappingType,
     PerAxis,
     PerGroup,
@@ -65,20 +71,27 @@ from transformers.modeling_gguf_pytorch_utils import (  # noqa: E402
     get_gguf_hf_weights_map,
 )
 from transformers.pytorch_utils import Conv1D  # noqa: E402
-from transformers.quantizers import HfQuantizer, register_quantizer  # noqa: E402
+from transformers.quantizers import AutoHfQuantizer, HfQuantizer, register_quantizer  # noqa: E402
 from transformers.utils.hub import cached_file  # noqa: E402
 from transformers.utils.quantization_config import QuantizationConfigMixin  # noqa: E402
 
 __all__ = [
     "TENSOR_PROCESSORS",
+    "AOBaseConfig",
+    "AutoHfQuantizer",
     "Conv1D",
     "ConversionOps",
     "Float8Tensor",
+    "Float8WeightOnlyConfig",
     "GgufConfig",
     "Granularity",
     "HfQuantizer",
     "Int4Tensor",
+    "Int8DynamicActivationInt8WeightConfig",
     "Int8Tensor",
+    "Int8WeightOnlyConfig",
+    "IntxUnpackedToInt8Tensor",
+    "IntxWeightOnlyConfig",
     "KernelPreference",
     "MappingType",
     "PerAxis",

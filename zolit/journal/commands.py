@@ -1,22 +1,19 @@
 """``zolit replay``, ``zolit verify`` and ``zolit export``: commands on a run that fit nothing."""
 
 import argparse
-import json
 import sys
-import tempfile
 import time
 from pathlib import Path
-from typing import Any, NoReturn
-
-import yaml
+from typing import NoReturn
 
 from zolit.errors import UserError
+from zolit.export import command as export_command
 from zolit.journal.checkpoints import FileCheckpoints
 from zolit.journal.format import Header, Weights
+from zolit.journal.parts import module_and_trainer, module_of
 from zolit.journal.reader import Contents
 from zolit.journal.replay import Difference
 from zolit.journal.resume import checkpoint, load_start, newest_base, read_run
-from zolit.models.export import model_card, save_plain
 from zolit.run_folder import RunFolder, write_atomically
 
 COMMANDS = {
@@ -44,13 +41,9 @@ def run(args: list[str]) -> None:
     parser = _Parser(f"zolit {command}", description=COMMANDS[command], allow_abbrev=False)
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
     if command == "export":
-        parser.add_argument("--format", choices=["safetensors"], default="safetensors")
-        parser.add_argument("--to", type=Path, required=True, help="folder for the model")
-        parser.add_argument(
-            "--ckpt_path", type=Path, help="by default the run's best checkpoint, else its last"
-        )
+        export_command.add_arguments(parser)
         given = parser.parse_args(rest)
-        export(given.run, given.to, given.ckpt_path)
+        export_command.export(given.run, given.to, given.format, given.ckpt_path, given.gguf_type)
         return
     parser.add_argument(
         "--salvage", action="store_true", help="use the intact part of a damaged journal"
@@ -88,7 +81,7 @@ def replay(run: Path, until: int | None, to: Path, salvage: bool) -> None:
             f"--until: got {until}, the journal of {str(run)!r} holds steps {header.step + 1} to "
             f"{contents.end}"
         )
-    module, trainer = _parts(header.config)
+    module, trainer = module_and_trainer(header.config)
     started = time.perf_counter()
     made = load_start(module, header, str(run))
     base = newest_base(folder, contents, until, _say)
@@ -125,7 +118,7 @@ def verify(run: Path, records_only: bool, salvage: bool) -> None:
     marks = [record for record in contents.records if isinstance(record, Weights)]
     print(f"{folder.journal}: {len(contents.records)} records, {contents.end} steps, intact")
     if not records_only:
-        module, _ = _parts(header.config)
+        module = module_of(header.config)
         made = load_start(module, header, str(run))
         print(f"start weights: {len(header.weights)} tensors as recorded")
         _agree(made.run(contents.records, contents.end), run)
@@ -133,39 +126,6 @@ def verify(run: Path, records_only: bool, salvage: bool) -> None:
         print(f"weights as recorded after steps: {steps}")
     if not (marks and marks[-1].final and marks[-1].step == contents.end):
         print("the run has not ended: there is no digest of its final weights")
-
-
-def export(run: Path, to: Path, ckpt_path: Path | None) -> None:
-    """Write the model of a checkpoint with plain float weights, tokenizer and model card.
-
-    Args:
-        run: folder of the run.
-        to: folder that is new or empty.
-        ckpt_path: of a checkpoint of the run; None for its best, else its last.
-
-    Raises:
-        UserError: if the run, its checkpoint or the folder cannot be used.
-    """
-    folder = RunFolder(run)
-    names = [folder.checkpoints / "best.ckpt", folder.checkpoints / "last.ckpt"]
-    found = [path for path in ([ckpt_path] if ckpt_path else names) if path.is_file()]
-    if not (found and folder.config.is_file()):
-        raise UserError(
-            f"export: {str(run)!r} holds no run with a checkpoint; make one with zolit replay, or "
-            "name a file with --ckpt_path"
-        )
-    text = folder.config.read_text(encoding="utf-8")
-    module, _ = _parts(text)
-    module.configure_model()
-    content = FileCheckpoints().load_checkpoint(found[0], weights_only=True)
-    module.on_load_checkpoint(content)
-    module.load_state_dict(content["state_dict"])
-    summary: dict[str, Any] = {}
-    if folder.summary.is_file():
-        summary = json.loads(folder.summary.read_text(encoding="utf-8"))
-    card = model_card(yaml.safe_load(text), summary, int(content["global_step"]))
-    save_plain(module.network, module.source.load_tokenizer(), card, to)
-    print(f"{to}: the model of {found[0]}, for transformers' from_pretrained")
 
 
 def _read(folder: RunFolder, salvage: bool) -> tuple[Contents, Header]:
@@ -181,27 +141,6 @@ def _agree(difference: Difference | None, run: Path) -> None:
             f"{run}: {difference}; a tampered record, or another device, kernel or library version "
             "than the run had"
         )
-
-
-def _parts(config: str) -> tuple[Any, Any]:
-    """Module, not yet loaded, and trainer of a run's configuration."""
-    from zolit.cli import ZolitCLI  # it imports this file
-    from zolit.datamodules import PromptDataModule
-    from zolit.module import ZeroOrderModule
-
-    class Parts(ZolitCLI):
-        """Makes every part and runs nothing."""
-
-        def _run_subcommand(self, subcommand: str) -> None:
-            self.model.compiles_blocks = False  # nothing runs forward here
-
-    if not config:
-        raise UserError("journal: it was written without the command line and names no recipe")
-    with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch) / "config.yaml"
-        file.write_text(config, encoding="utf-8")
-        cli = Parts(ZeroOrderModule, PromptDataModule, ["test", "--config", str(file)])
-    return cli.model, cli.trainer
 
 
 def _say(sentence: str) -> None:

@@ -1,0 +1,87 @@
+"""README.md of an exported model."""
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCardData
+
+
+def model_card(
+    config: dict[str, Any],
+    summary: dict[str, Any],
+    step: int,
+    stored: str = "Weights are stored as plain floats.",
+    library: str = "transformers",
+) -> str:
+    """The card in the hub's format: what was tuned, how, on what, to which figures.
+
+    Args:
+        config: of the run.
+        summary: summary.json of the run; empty if it was not written.
+        step: steps that the weights have behind them.
+        stored: a sentence on the form of the weights.
+        library: that loads it.
+    """
+    model, data = config["model"], (config.get("data") or {}).get("init_args") or {}
+    source = model["source"]
+    task = data.get("task")
+    facts = {
+        "base model": source["gguf_file"] or _name(source["path"]),
+        "weights while tuned": _part(model["quantizer"]),
+        "adapter": _part(model.get("adapter")),
+        "directions": _part(model["perturber"]),
+        "estimator": _part(model.get("estimator")),
+        "optimizer": _part(model["optimizer"]),
+        "learning-rate schedule": _part(model.get("lr_scheduler")),
+        "tuned": ", ".join(model.get("tune") or ["adapter" if model.get("adapter") else "linear"]),
+        "steps": step,
+        "task": task if isinstance(task, str) else "own template" if task else None,
+        "rows": _rows(data.get("rows")),
+        "training rows": data.get("train_size"),
+        "batch size": data.get("batch_size"),
+        "seed of directions": model["seed"],
+        "seed of rows": data.get("seed"),
+        "peak memory (MB)": summary.get("peak_memory_mb"),
+        "ms per step (median)": summary.get("step_ms_median"),
+        "versions": ", ".join(f"{k} {v}" for k, v in (summary.get("versions") or {}).items()),
+    }
+    hub = source["path"] if "/" in source["path"] and not Path(source["path"]).exists() else None
+    head = ModelCardData(
+        library_name=library,
+        tags=["zolit", "zeroth-order"],
+        base_model=hub if hub and not source["package"] else None,
+    )
+    lines = ["---", head.to_yaml(), "---", "", "# Fine-tuned with forward passes only", ""]
+    lines += [f"Made by zolit. {stored}", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in facts.items() if value not in (None, "")]
+    before, after = summary.get("zero_shot") or {}, summary.get("final") or {}
+    if before or after:
+        lines += ["", "| | zero-shot | fine-tuned |", "|---|---|---|"]
+        for name in sorted({*before, *after}):
+            figures = (f"{one[name]:.4f}" if name in one else "-" for one in (before, after))
+            lines.append(f"| {name.replace('_', ' ')} | {' | '.join(figures)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _part(value: Any) -> str | None:
+    """A part of a configuration in a line: its class and what it was given."""
+    if not isinstance(value, dict):
+        return value if value is None else str(value)
+    given = value.get("init_args") or {}
+    options = ", ".join(f"{name} {one}" for name, one in given.items() if one is not None)
+    name = str(value["class_path"]).rpartition(".")[2]
+    return f"{name} ({options})" if options else name
+
+
+def _rows(value: Any) -> str | None:
+    """Where the rows came from, without the folders of a machine."""
+    if not isinstance(value, dict):
+        return None
+    given = value.get("init_args") or {}
+    named = [str(given[key]) for key in ("package", "path", "name", "split") if given.get(key)]
+    return ", ".join(_name(one) for one in named) or None
+
+
+def _name(path: str) -> str:
+    """A hub name or relative path as it is; of an absolute path its end."""
+    return Path(path).name if Path(path).is_absolute() or path.startswith("~") else path

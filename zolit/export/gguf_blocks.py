@@ -1,0 +1,117 @@
+"""Stored weights as the blocks of GGUF: 32 neighbouring codes of a row with a float16 scale.
+
+Q8_0 is ``d * code`` with int8 codes, Q4_0 ``d * (code - 8)`` and Q4_1 ``d * code + m`` with codes
+in [0, 15], of which byte i holds code i in its low nibble and code i + 16 in its high one
+(ggml-common.h).
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from gguf import GGMLQuantizationType as Kind
+from gguf import dequantize, quantize
+from torch import Tensor
+
+from zolit.tensors.grouped import GroupedWeight
+from zolit.tensors.int4 import Int4Weight
+from zolit.tensors.int8 import Int8Weight
+from zolit.tensors.store import StoredWeight
+
+BLOCK = 32
+_CLOSE = 2.0**-9
+"""Largest error of a weight, as a part of the largest in its block: twice float16's rounding."""
+_NOTHING = 2.0**-16
+"""The same as a part of the largest in the matrix, where a block is far smaller than others."""
+
+Array = np.ndarray[Any, Any]
+
+
+def exact_blocks(store: StoredWeight, kind: Kind) -> Array | None:
+    """The codes of a weight, unchanged, in blocks of a kind.
+
+    Args:
+        store: a weight in any format.
+        kind: Q8_0, Q4_0 or Q4_1.
+
+    Returns:
+        ``[rows, bytes]`` uint8; None if the format cannot hold such codes, or if float16 cannot
+        hold the scales.
+    """
+    parts = _codes(store)
+    if parts is None or store.columns % BLOCK:
+        return None
+    codes, scale, zero = parts
+    groups = scale.shape[1]
+    if store.columns // groups % BLOCK:
+        return None
+    repeats = store.columns // groups // BLOCK
+    scale = scale.repeat_interleave(repeats, dim=1)
+    zero = None if zero is None else zero.repeat_interleave(repeats, dim=1)
+    blocks = codes.unflatten(1, (-1, BLOCK))
+    made = _pack(blocks, scale, zero, kind)
+    if made is None or not _close(made, kind, blocks, scale, zero):
+        return None
+    return made
+
+
+def nearest_blocks(weight: Tensor, kind: Kind) -> Array:
+    """Floats rounded to blocks as ggml rounds them.
+
+    Args:
+        weight: ``[rows, columns]`` float, columns a multiple of 32.
+        kind: of the blocks.
+
+    Returns:
+        ``[rows, bytes]`` uint8.
+    """
+    found: Array = quantize(weight.float().numpy(), kind)
+    return found
+
+
+def _codes(store: StoredWeight) -> tuple[Tensor, Tensor, Tensor | None] | None:
+    """Codes ``[rows, columns]`` int, scales and values of code 0 ``[rows, groups]`` float32."""
+    if isinstance(store, Int8Weight):
+        return store.codes, store.scale, store.zero
+    if isinstance(store, Int4Weight | GroupedWeight):
+        return store.codes(), store.scale, store.zero
+    return None
+
+
+def _pack(blocks: Tensor, scale: Tensor, zero: Tensor | None, kind: Kind) -> Array | None:
+    """``[rows, bytes]`` of codes ``[rows, blocks, 32]``; None if the kind cannot hold them."""
+    low, high = (int(one) for one in blocks.aminmax())
+    if kind == Kind.Q8_0:
+        if zero is not None:
+            return None
+        return _joined(_halves(scale), blocks.to(torch.int8).view(torch.uint8))
+    if high - low > 15 or low < -8 or (low < 0 and high > 7):
+        return None
+    shift = 8 if low < 0 or zero is None else 0
+    nibbles = (blocks + shift).to(torch.uint8)
+    packed = nibbles[..., :16] | (nibbles[..., 16:] << 4)
+    if kind == Kind.Q4_0:
+        return None if zero is not None else _joined(_halves(scale), packed)
+    least = (0.0 if zero is None else zero) - shift * scale
+    return _joined(_halves(scale), _halves(least), packed)
+
+
+def _halves(values: Tensor) -> Tensor:
+    """``[rows, blocks]`` as the two bytes of each in float16."""
+    return values.to(torch.float16).unsqueeze(2).view(torch.uint8)
+
+
+def _joined(*parts: Tensor) -> Array:
+    found: Array = torch.cat(parts, dim=2).flatten(1).cpu().numpy()
+    return found
+
+
+def _close(made: Array, kind: Kind, blocks: Tensor, scale: Tensor, zero: Tensor | None) -> bool:
+    """Whether what a reader makes of the blocks is what the weight reads as, to float16."""
+    there = torch.from_numpy(dequantize(made, kind)).view(blocks.shape)
+    here = blocks * scale.unsqueeze(2)
+    if zero is not None:
+        here += zero.unsqueeze(2)
+    largest = here.abs().amax(dim=2, keepdim=True)
+    allowed = torch.maximum(_CLOSE * largest, _NOTHING * largest.max())
+    return bool(((there - here).abs() <= allowed).all())

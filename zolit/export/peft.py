@@ -1,0 +1,52 @@
+"""The adapter of a run in PEFT's format."""
+
+from pathlib import Path
+
+from zolit.errors import UserError
+from zolit.models.adapters import LoRA
+from zolit.models.adapters.base import adapted
+from zolit.models.adapters.peft_format import write_folder
+from zolit.models.start import started_weights
+from zolit.module import ZeroOrderModule
+
+
+def save_peft(module: ZeroOrderModule, folder: Path) -> list[str]:
+    """Write the factors and PEFT's configuration.
+
+    Args:
+        module: with a checkpoint's weights.
+        folder: that exists.
+
+    Returns:
+        What the user should know, in sentences.
+
+    Raises:
+        UserError: if the run has no adapter that PEFT knows, or moved other weights as well, which
+            an adapter does not hold.
+    """
+    adapter, source = module.adapter, module.source
+    if not isinstance(adapter, LoRA):
+        has = "no adapter" if adapter is None else f"a {type(adapter).__name__}"
+        raise UserError(
+            f"--format: got peft, but the run has {has}; use --format safetensors, or tune a LoRA"
+        )
+    factors = {
+        f"{path}.adapter.{name}"
+        for path, _, one in adapted(module.network)
+        for name, _ in one.named_parameters()
+    }
+    moved = {weight.path for weight in module.weights} | started_weights(module.start_files)
+    if others := sorted(moved - factors):
+        raise UserError(
+            f"--format: got peft, but the run moved weights of the model itself ({others[0]} and "
+            f"{len(others) - 1} more), which an adapter does not hold; use --format safetensors, "
+            "which merges the adapter"
+        )
+    local = source.package is not None or Path(source.path).expanduser().exists()
+    write_folder(module.network, adapter, source.resolved_path() if local else source.path, folder)
+    if not module.quantizer.quantized:
+        return []
+    return [
+        f"the adapter was tuned beside {type(module.quantizer).__name__} weights; beside others, "
+        "such as the floats that they were made from, its logits differ by the rounding"
+    ]

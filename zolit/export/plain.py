@@ -1,0 +1,52 @@
+"""A fine-tuned model as plain floats in safetensors."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zolit.tensors.weight import PerturbedWeight
+
+Replacement = Callable[[PerturbedWeight], Tensor]
+"""What stands for a stored weight in an exported model."""
+
+
+def decoded(weight: PerturbedWeight) -> Tensor:
+    """The floats that a weight reads as, in the model's shape and dtype."""
+    with torch.no_grad():
+        return weight.dense()
+
+
+def to_plain(model: nn.Module, replacement: Replacement = decoded) -> None:
+    """Replace every stored weight in place; ties stay ties.
+
+    Args:
+        model: prepared.
+        replacement: asked once for each weight; by default for the floats that it reads as.
+    """
+    made: dict[int, nn.Parameter] = {}
+    for module, name, weight in stored_places(model):
+        if id(weight) not in made:
+            made[id(weight)] = nn.Parameter(replacement(weight), False)
+        module._parameters[name] = made[id(weight)]
+
+
+def stored_places(model: nn.Module) -> Iterator[tuple[nn.Module, str, PerturbedWeight]]:
+    """Each module that holds a stored weight, its name there, and the weight; ties come twice."""
+    for module in model.modules():
+        for name, parameter in list(module._parameters.items()):
+            if isinstance(parameter, PerturbedWeight):
+                yield module, name, parameter
+
+
+def save_plain(model: Any, folder: Path) -> None:
+    """Write weights as safetensors, and the configuration.
+
+    Args:
+        model: a transformers model; its stored weights are replaced by floats.
+        folder: that exists.
+    """
+    to_plain(model)
+    model.save_pretrained(folder)

@@ -1,0 +1,166 @@
+"""A fine-tuned model in torchao's tensors, as transformers saves and loads them.
+
+Codes and scales are written as they are. Int8 and float8 weights become ``Int8Tensor`` and
+``Float8Tensor``. Codes of 2 to 4 bits and int8 codes with zero points become
+``IntxUnpackedToInt8Tensor``, a byte a code: torchao's packed ``Int4Tensor`` multiplies only where
+the package mslk is, which needs a GPU.
+"""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import TorchAoConfig
+
+from zolit.compat import (
+    AOBaseConfig,
+    AutoHfQuantizer,
+    Float8Tensor,
+    Float8WeightOnlyConfig,
+    Int8DynamicActivationInt8WeightConfig,
+    Int8Tensor,
+    Int8WeightOnlyConfig,
+    IntxUnpackedToInt8Tensor,
+    IntxWeightOnlyConfig,
+    PerAxis,
+    PerGroup,
+    PerRow,
+    QuantizeTensorToInt8Kwargs,
+    TorchAOBaseTensor,
+)
+from zolit.export.plain import decoded, stored_places, to_plain
+from zolit.tensors.affine import AffineWeight
+from zolit.tensors.float8 import Float8Weight
+from zolit.tensors.grouped import GroupedWeight
+from zolit.tensors.int4 import Int4Weight
+from zolit.tensors.int8 import Int8Weight
+from zolit.tensors.int8_zero import Int8ZeroWeight
+from zolit.tensors.integer import EmulatedFloat8Weight, IntegerWeight
+from zolit.tensors.store import StoredWeight
+from zolit.tensors.weight import PerturbedWeight
+
+
+def save_torchao(model: Any, folder: Path) -> list[str]:
+    """Write codes and scales as torchao's tensors in safetensors, and the configuration.
+
+    Args:
+        model: a transformers model; its stored weights are replaced.
+        folder: that exists.
+
+    Returns:
+        Sentences on what is not as it was in the run.
+    """
+    linear = {
+        id(weight) for module, _, weight in stored_places(model) if isinstance(module, nn.Linear)
+    }
+    kept: list[StoredWeight] = []
+    lost: Counter[str] = Counter()
+
+    def replacement(weight: PerturbedWeight) -> Tensor:
+        store = weight.store
+        if not store.quantized:
+            return decoded(weight)
+        made = torchao_tensor(store, weight.dtype) if id(weight) in linear else None
+        if made is None:
+            lost[store.describe()["format"]] += 1
+            return decoded(weight)
+        kept.append(store)
+        return made
+
+    to_plain(model, replacement)
+    if kept:
+        _declare(model, declared(kept[0]))
+    model.save_pretrained(folder)
+    notes = [
+        f"{count} weights ({kind}) have no form that torchao loads; they are written as "
+        f"{str(model.dtype).removeprefix('torch.')}"
+        for kind, count in lost.items()
+    ]
+    if any(isinstance(store, EmulatedFloat8Weight) for store in kept):
+        notes.append(
+            "activations are not rounded to float8 in the export: torchao's product of two float8 "
+            "tensors needs a GPU"
+        )
+    return notes
+
+
+def torchao_tensor(store: StoredWeight, dtype: torch.dtype) -> TorchAOBaseTensor | None:
+    """A stored weight as torchao's tensor, which shares its codes where the layout is the same.
+
+    Args:
+        store: a weight in any format.
+        dtype: that it reads as.
+
+    Returns:
+        None for a format that torchao lacks.
+    """
+    if not isinstance(store, AffineWeight):
+        return None
+    block = [1, store.columns // store.groups]
+    if isinstance(store, Float8Weight):
+        return Float8Tensor(store.codes, store.scale, block_size=block, dtype=dtype)
+    if isinstance(store, Int8Weight):
+        rounding = None
+        if isinstance(store, IntegerWeight):
+            rounding = QuantizeTensorToInt8Kwargs(PerRow())
+        return Int8Tensor(store.codes, store.scale, block, dtype, act_quant_kwargs=rounding)
+    if isinstance(store, Int8ZeroWeight):
+        return _intx(store.codes, store.scale, store.zero, 8, block, dtype)
+    if isinstance(store, Int4Weight):
+        return _intx(store.codes(), store.scale, store.zero, 4, block, dtype)
+    if isinstance(store, GroupedWeight):
+        middle = 1 << (store.bits - 1)
+        codes = (store.codes() - middle).to(torch.int8)
+        zero = store.zero + middle * store.scale
+        return _intx(codes, store.scale, zero, store.bits, block, dtype)
+    return None
+
+
+def _intx(
+    codes: Tensor,
+    scale: Tensor,
+    zero: Tensor | None,
+    bits: int,
+    block: list[int],
+    dtype: torch.dtype,
+) -> TorchAOBaseTensor | None:
+    """``code * scale + zero`` as torchao's ``(code - zero_point) * scale``."""
+    if zero is None:
+        points = torch.zeros_like(scale, dtype=torch.int8)
+    elif (scale == 0).any():
+        return None
+    else:
+        points = -zero / scale
+    target = getattr(torch, f"int{bits}")
+    return IntxUnpackedToInt8Tensor(codes, scale, points, target, block, dtype, None)
+
+
+def declared(store: StoredWeight) -> AOBaseConfig:
+    """The configuration with which torchao makes such weights, for config.json."""
+    if isinstance(store, Float8Weight):
+        return Float8WeightOnlyConfig()
+    if isinstance(store, IntegerWeight):
+        return Int8DynamicActivationInt8WeightConfig()
+    groups = store.groups if isinstance(store, AffineWeight) else 1
+    group = PerGroup(store.columns // groups)
+    if isinstance(store, Int8Weight):
+        return Int8WeightOnlyConfig(granularity=PerRow() if groups == 1 else group)
+    bits = 8 if isinstance(store, Int8ZeroWeight) else getattr(store, "bits", 4)
+    return IntxWeightOnlyConfig(
+        weight_dtype=getattr(torch, f"int{bits}"),
+        granularity=PerAxis(0) if groups == 1 else group,
+    )
+
+
+def _declare(model: Any, config: AOBaseConfig) -> None:
+    """Say in config.json that the checkpoint is torchao's, and which layers are not."""
+    floats = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and not isinstance(module.weight, TorchAOBaseTensor)
+    ]
+    whole = TorchAoConfig(config, modules_to_not_convert=floats or None)
+    model.config.quantization_config = whole
+    model.hf_quantizer = AutoHfQuantizer.from_config(whole, pre_quantized=True)

@@ -1,0 +1,74 @@
+"""Module and trainer of a run, made from its configuration alone."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import yaml
+from jsonargparse import ArgumentError
+from lightning.pytorch.cli import LightningArgumentParser
+
+from zolit.cli_errors import user_error_behind
+from zolit.errors import UserError
+from zolit.module import ZeroOrderModule
+
+
+def module_and_trainer(config: str) -> tuple[Any, L.Trainer]:
+    """Module, not yet loaded, and trainer.
+
+    Args:
+        config: YAML of the run.
+
+    Raises:
+        UserError: if a part of it cannot be made.
+    """
+    from zolit.cli import ZolitCLI  # it imports the commands that import this file
+    from zolit.datamodules import PromptDataModule
+
+    class Parts(ZolitCLI):
+        """Makes every part and runs nothing."""
+
+        def _run_subcommand(self, subcommand: str) -> None:
+            self.model.compiles_blocks = False  # nothing runs forward here
+
+    if not config:
+        raise _no_recipe()
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "config.yaml"
+        file.write_text(config, encoding="utf-8")
+        cli = Parts(ZeroOrderModule, PromptDataModule, ["test", "--config", str(file)])
+    return cli.model, cli.trainer
+
+
+def module_of(config: str) -> ZeroOrderModule:
+    """The module, not yet loaded, from the group ``model``; nothing else is read or made.
+
+    Args:
+        config: YAML of a run.
+
+    Raises:
+        UserError: if a part of the module cannot be made.
+    """
+    found = yaml.safe_load(config) if config else None
+    if not isinstance(found, dict) or not isinstance(found.get("model"), dict):
+        raise _no_recipe()
+    parser = LightningArgumentParser(exit_on_error=False)
+    parser.add_lightning_class_args(ZeroOrderModule, "model", required=True)
+    try:
+        given = parser.parse_object({"model": found["model"]})
+        module: ZeroOrderModule = parser.instantiate_classes(given).model
+    except (ArgumentError, ValueError) as error:
+        if (said := user_error_behind(error)) is not None:
+            raise said from error
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"config: the group model does not name parts of this zolit ({reason}); use the "
+            "versions that the run was made with"
+        ) from error
+    module.compiles_blocks = False
+    return module
+
+
+def _no_recipe() -> UserError:
+    return UserError("journal: it was written without the command line and names no recipe")
