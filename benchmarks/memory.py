@@ -81,14 +81,14 @@ def measure_recipe(config: Path, steps: int, batches: int, more: list[str]) -> d
 
 
 @torch.no_grad()
-def measure_folder(folder: Path, perturber: str, group_size: int, length: int) -> dict[str, Any]:
+def measure_folder(folder: Path, perturber: str, quantizer: Int4, length: int) -> dict[str, Any]:
     """Phases of one process that loads a checkpoint in int4 and steps on one row, in bytes."""
     base = resident_memory()
     reset_peak_memory()
     source = ModelSource(str(folder))
 
     def module() -> ZeroOrderModule:
-        return ZeroOrderModule(source, Int4(group_size), PERTURBERS[perturber])
+        return ZeroOrderModule(source, quantizer, PERTURBERS[perturber])
 
     batch = tokens(source, length)
     loaded = module()
@@ -218,6 +218,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="a checkpoint to load in int4")
     parser.add_argument("--perturber", choices=list(PERTURBERS), nargs="*", default=["codes"])
     parser.add_argument("--group", type=int, default=128, help="group size of the codes")
+    parser.add_argument("--symmetric", action="store_true", help="codes without zero points")
     parser.add_argument("--length", type=int, default=256, help="tokens of the row")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--compiler", action="store_true")
@@ -229,7 +230,8 @@ def main() -> None:
         if arguments.compiler:
             print(json.dumps(measure_compiler(kind)))
         else:
-            row = measure_folder(arguments.folder, kind, arguments.group, arguments.length)
+            quantizer = Int4(arguments.group, arguments.symmetric)
+            row = measure_folder(arguments.folder, kind, quantizer, arguments.length)
             print(json.dumps(row))
         return
     if arguments.compiler:
@@ -241,6 +243,7 @@ def main() -> None:
     if arguments.folder:
         command = [sys.executable, __file__, "--one", "--folder", str(arguments.folder)]
         command += ["--group", str(arguments.group), "--length", str(arguments.length)]
+        command += ["--symmetric"] if arguments.symmetric else []
         for kind in arguments.perturber:
             said, _ = spawn([*command, "--perturber", kind])
             rows.append(json.loads(said.splitlines()[-1]))

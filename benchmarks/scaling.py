@@ -29,7 +29,7 @@ SWEEPS: dict[str, list[dict[str, Any]]] = {
         for batch, length in ((4, 32), (16, 32), (16, 128), (16, 256), (32, 256))
     ],
     "queries": [{"queries": count} for count in (1, 8, 16)],
-    "model": [{"model": name} for name in ("135m", "360m", "1.1b")],
+    "model": [{"model": name} for name in ("135m", "360m", "1.1b", "7b")],
     "threads": [{"threads": count} for count in (1, 2)],
 }
 
@@ -93,6 +93,7 @@ def main() -> None:
     parser.add_argument("--sweeps", nargs="+", choices=SWEEPS, default=list(SWEEPS))
     parser.add_argument("--recipe", default=RECIPE, help="name of a row of step.py")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", nargs="+", help="points of the sweeps, such as 7b")
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -100,6 +101,8 @@ def main() -> None:
     for sweep in arguments.sweeps:
         for change in SWEEPS[sweep]:
             point = {**BASE, **change}
+            if arguments.only and label(sweep, point) not in arguments.only:
+                continue
             found = measure(point, arguments.recipe, arguments.repeats)
             rows.append({"sweep": sweep, "label": label(sweep, point), **point, **found})
             if arguments.json:  # as it goes: a sweep takes minutes

@@ -136,7 +136,7 @@ def load(model: str) -> nn.Module:
     """SmolLM2 from its package, or a Llama of that shape with random weights, in bfloat16."""
     if model == "smollm2":
         return load_model(SOURCE, torch.bfloat16)
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoModelForCausalLM, LlamaConfig
 
     hidden, intermediate, layers, heads, key_value_heads, vocabulary = SHAPES[model]
     config = LlamaConfig(
@@ -149,8 +149,16 @@ def load(model: str) -> nn.Module:
         tie_word_embeddings=True,
     )
     torch.manual_seed(0)
-    network: nn.Module = LlamaForCausalLM(config).to(torch.bfloat16)
+    network: nn.Module = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     return network.eval()
+
+
+def copied(model: nn.Module, shared: bool) -> nn.Module:
+    """A model of its own, around the same weights where a recipe makes codes of them: 7B and its
+    codes fit into 24 GiB, two of 7B do not.
+    """
+    memo = {id(p): p for p in model.parameters()} if shared else {}
+    return copy.deepcopy(model, memo)
 
 
 def make_batch(size: int, length: int) -> PromptBatch:
@@ -362,7 +370,8 @@ def main() -> None:
         one_pair = 2 * arguments.batch * arguments.length
         entries.append(Entry("matrix products", products(model, one_pair)))
     for name in filter(wanted, RECIPES):
-        entries.append(recipe(name, copy.deepcopy(model), batch, arguments.queries, options))
+        own = copied(model, shared=RECIPES[name][0].quantized)
+        entries.append(recipe(name, own, batch, arguments.queries, options))
     for entry in entries:
         entry.measure()
         entry.times.clear()
