@@ -90,7 +90,7 @@ class ZOSGD(Optimizer):
 
     def _feedback(self, weight: PerturbedWeight, group: dict[str, Any]) -> Feedback | None:
         site, store = weight.site, weight.store
-        if not group["error_feedback"] or site is None or site.coordinates == "output_scales":
+        if not group["error_feedback"] or site is None or site.scales_only:
             return None
         state = self.state[weight]
         if "residual" not in state:

@@ -1,4 +1,4 @@
-"""QZO on output channels: one factor for each row of a quantized weight moves."""
+"""QZO: scales of quantized weights move, codes stay."""
 
 from typing import Literal
 
@@ -11,17 +11,26 @@ from zolit.tensors.store import StoredWeight
 
 
 class ScalePerturber(Perturber):
-    """Directions on the scales of output channels; codes stay fixed (QZO, arXiv 2505.13430).
+    """Directions on scales; codes stay fixed (QZO, arXiv 2505.13430, Q-SPSA and Algorithm 1).
 
-    A perturbed read multiplies the layer's output by ``1 +- eps * z`` for each channel, so the
-    weight is decoded once for both signs and no noise is made for it. All groups of a row move
-    by the same factor.
+    With ``granularity: row`` a perturbed read multiplies the layer's output by ``1 +- eps * z`` for
+    each channel, so the weight is decoded once for both signs and no noise is made for it; the
+    paper moves each scale, which decodes a weight with groups once for each sign. The zero point
+    of a group moves with its scale. Updates keep scales at 1e-7 or more, as the released code does.
 
     Args:
-        eps: step of a perturbed read, as a fraction of each scale. The paper's absolute 1e-3
-            is larger than many scales.
+        eps: step of a perturbed read, in ``eps_unit``.
         distribution: ``gaussian`` as in the paper, or ``rademacher``.
         float_unit: unit of tuned weights that stay floating point.
+        granularity: what moves by itself: ``row``, one factor for all scales of an output channel;
+            ``group``, each scale: of a group of columns, or where a format has one scale a row
+            (int8, float8, AQLM), of an output channel.
+        eps_unit: of ``eps`` and of steps: ``relative``, a fraction of the scale, which means the
+            same in every layer; ``absolute``, as in the paper, whose 1e-3 is larger than many
+            scales. Needs ``granularity: group``.
+
+    Raises:
+        UserError: if a number is out of range, or ``absolute`` meets ``row``.
     """
 
     def __init__(
@@ -29,9 +38,18 @@ class ScalePerturber(Perturber):
         eps: float = 1e-2,
         distribution: Literal["gaussian", "rademacher"] = "gaussian",
         float_unit: float = 1.0,
+        granularity: Literal["row", "group"] = "row",
+        eps_unit: Literal["relative", "absolute"] = "relative",
     ) -> None:
         super().__init__(eps, float_unit)
+        if eps_unit == "absolute" and granularity == "row":
+            raise UserError(
+                "eps_unit must be relative with granularity=row, which moves all scales of a row "
+                "by one factor, got absolute; use granularity: group"
+            )
         self.distribution = distribution
+        self.granularity = granularity
+        self.eps_unit = eps_unit
 
     def direction(self) -> Direction:
         return Direction(self.distribution)
@@ -44,4 +62,7 @@ class ScalePerturber(Perturber):
             )
 
     def quantized_site(self, index: int, store: StoredWeight) -> Site:
-        return Site(index, "output_scales", (0.0, 1.0))
+        if self.granularity == "row":
+            return Site(index, "output_scales", (0.0, 1.0))
+        unit = (1.0, 0.0) if self.eps_unit == "relative" else (0.0, 1.0)
+        return Site(index, "scales", unit)

@@ -50,6 +50,10 @@ PERTURBERS = {
     "LowRankPerturber, gaussian": part("LowRankPerturber", rank=3, distribution="gaussian"),
     "ScalePerturber": part("ScalePerturber"),
     "ScalePerturber, rademacher": part("ScalePerturber", distribution="rademacher"),
+    "ScalePerturber, group": part("ScalePerturber", granularity="group"),
+    "ScalePerturber, absolute": part(
+        "ScalePerturber", eps=3e-5, granularity="group", eps_unit="absolute"
+    ),
 }
 MASKS = {"NoMask": part("NoMask"), "RandomMask": part("RandomMask", density=0.25, seed=3)}
 ESTIMATORS = {
@@ -85,7 +89,7 @@ def built(config: Config) -> Any:
 
 def learning_rate(recipe: Recipe) -> float:
     if "Scale" in recipe.perturber:
-        return 1e-2
+        return 1e-5 if "absolute" in recipe.perturber else 1e-2
     return 0.6 if "Code" in recipe.perturber and "weight" not in recipe.perturber else 1e-3
 
 

@@ -30,6 +30,9 @@ QUICK = [
     Recipe("Int8, activations int8", "CodePerturber"),
     Recipe("Int4", "CodePerturber", "RandomMask"),
     Recipe("Int4", "ScalePerturber, rademacher"),
+    Recipe("Int4", "ScalePerturber, group", "RandomMask"),
+    Recipe("Int8, groups", "ScalePerturber, absolute"),
+    Recipe("Int8", "ScalePerturber, absolute"),
     Recipe("Float8", "CodePerturber, unrounded"),
     Recipe("Float8, activations float8", "CodePerturber, rademacher"),
 ]
@@ -69,7 +72,7 @@ def quadratic(recipe: Recipe) -> ZeroOrderModule:
 
 
 def gradient(one: ZeroOrderModule) -> np.ndarray:
-    """dL/d(coordinate) at rest in float64: ``[ROWS, COLUMNS]``, or ``[ROWS]`` on scales."""
+    """dL/d(coordinate) at rest in float64, of the coordinates' shape."""
     weight = one.weights[0]
     store, site = weight.store, weight.site
     x, y = (part.double() for part in batch())
@@ -77,6 +80,10 @@ def gradient(one: ZeroOrderModule) -> np.ndarray:
     by_weight = (x @ value.T - y).T @ x / len(x)
     if site.coordinates == "output_scales":
         return (by_weight * value).sum(1).numpy() * site.unit[1]
+    if site.coordinates == "scales":
+        scale = store.scale.double()
+        by_scale = (by_weight * value).view(ROWS, scale.shape[1], -1).sum(2) / scale
+        return (by_scale * (site.unit[0] * scale + site.unit[1])).numpy()
     unit = torch.full((1, 1), site.unit[1], dtype=torch.float64)
     if store.quantized:
         wide = store.scale.double().repeat_interleave(COLUMNS // store.scale.shape[1], 1)
@@ -91,6 +98,9 @@ def update_direction(one: ZeroOrderModule, key: int, update: bool) -> np.ndarray
     if site.coordinates == "output_scales":
         row = torch.zeros(1, dtype=torch.int32)
         return coordinates(one.reading.direction, control, row, 1, 1).flatten()[:ROWS].numpy()
+    if site.coordinates == "scales":
+        groups, rows = one.weights[0].store.scale.shape[1], torch.arange(ROWS).int()
+        return coordinates(one.reading.direction, control, rows, 1, 1)[:, 0, 0, :groups].numpy()
     if site.coordinates == "low_rank":
         u, v = (factor(one, fold(key, side), n) for side, n in ((6, ROWS), (7, COLUMNS)))
         return u.T @ v / math.sqrt(len(u))

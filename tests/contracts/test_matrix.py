@@ -69,7 +69,7 @@ def test_mask_and_estimator_combine_with_everything_but_masks_with_low_rank() ->
             assert "use NoMask" in sentence
         else:
             assert (refusal(recipe) is None) == wanted, recipe
-    assert sum(works.values()) == 66
+    assert sum(works.values()) == 82
 
 
 def test_the_documented_matrix_is_the_real_one() -> None:

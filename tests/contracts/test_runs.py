@@ -21,10 +21,15 @@ from zolit.tensors.weight import PerturbedWeight
 def mask_of(weight: PerturbedWeight) -> torch.Tensor:
     """Where RandomMask(density=0.25, seed=3) lets a weight move, by numpy."""
     rows, columns = weight.store.rows, weight.store.columns
-    scales = weight.site.coordinates == "output_scales"
-    counter = numpy_noise.counters(rows, 1 if scales else columns)
+    counter, width = numpy_noise.counters(rows, columns), columns
+    if weight.site.coordinates == "output_scales":
+        counter, width = numpy_noise.counters(rows, 1), 1
+    elif weight.site.coordinates == "scales":  # rows of groups, padded to a word
+        width = weight.store.scale.shape[1]
+        counter = numpy_noise.counters(rows, 32)[:, :width]
     key = numpy_noise.fold(numpy_noise.fold(3, 0), weight.site.index, 5)
-    return torch.from_numpy(numpy_noise.uniform(counter, key) < 0.25).expand(rows, columns)
+    inside = torch.from_numpy(numpy_noise.uniform(counter, key) < 0.25)
+    return inside.repeat_interleave(columns // width, 1)
 
 
 @pytest.mark.parametrize("recipe", SWEEP, ids=str)

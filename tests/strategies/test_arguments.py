@@ -86,6 +86,12 @@ def test_sites_and_units() -> None:
     assert CodePerturber(unit="weight").site(3, codes) == Site(3, "elements", (0.0, 1.0))
     assert CodePerturber(float_unit=0.5).site(3, floats) == Site(3, "elements", (0.0, 0.5))
     assert ScalePerturber().site(1, codes) == Site(1, "output_scales", (0.0, 1.0))
+    each = {"granularity": "group"}
+    assert ScalePerturber(**each).site(1, codes) == Site(1, "scales", (1.0, 0.0))
+    absolute = ScalePerturber(eps_unit="absolute", **each).site(1, codes)
+    assert absolute == Site(1, "scales", (0.0, 1.0))
+    with pytest.raises(UserError, match="eps_unit must be relative with granularity=row"):
+        ScalePerturber(eps_unit="absolute")
     assert ScalePerturber(float_unit=0.1).site(1, floats) == Site(1, "elements", (0.0, 0.1))
     assert DensePerturber().site(0, floats) == Site(0, "elements", (0.0, 1.0))
 

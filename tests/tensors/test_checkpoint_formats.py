@@ -219,13 +219,13 @@ def test_update_of_planes_with_a_query_and_error_feedback() -> None:
 
 def wrapped(store: StoredWeight, kernels: Preference, coordinates: str) -> PerturbedWeight:
     reading = Reading(Direction("gaussian"), kernels, chunk_bytes=20_000)
-    unit = (0.0, 1.0) if coordinates == "output_scales" else (1.0, 0.0)
+    unit = (0.0, 1.0) if coordinates == "output_scales" else (1.0, 0.0)  # of a scale, of a code
     site = Site(0, coordinates, unit)
     shape = torch.Size((ROWS, COLUMNS))
     return PerturbedWeight(store, site, reading, "w", shape, torch.float32)
 
 
-@pytest.mark.parametrize("coordinates", ["output_scales", "elements"])
+@pytest.mark.parametrize("coordinates", ["output_scales", "scales", "elements"])
 @pytest.mark.parametrize("name", CASES)
 def test_products_are_those_of_the_weight(name: str, coordinates: str) -> None:
     if coordinates == "elements" and name not in MOVING:
@@ -267,12 +267,48 @@ def test_scales_move_with_their_zeros(name: str) -> None:
     assert all(t.dtype == torch.float32 for t in store.scales().values())
 
 
+@pytest.mark.parametrize("absolute", [False, True])
+@pytest.mark.parametrize("name", CASES)
+def test_each_scale_moves_by_itself(name: str, absolute: bool) -> None:
+    """By a fraction of it, or by a length; read and updated alike, zeros in proportion."""
+    store, value = CASES[name]()
+    weight = wrapped(store, "reference", "scales")
+    if absolute:
+        weight.site = Site(0, "scales", (0.0, 1.0))
+    scale = store.scales()["scale"].double().numpy()
+    groups = scale.shape[1]
+    z = [
+        numpy_noise.direction(
+            ROWS, 32, key, 0, distribution="gaussian", bits=None, density=1.0, mask_key=0
+        )[:, :groups]
+        for key in (5, 6)
+    ]
+    length = 1 / np.abs(scale) if absolute else np.ones_like(scale)
+
+    def scaled(factor: np.ndarray) -> np.ndarray:
+        wide = torch.from_numpy(np.repeat(factor, COLUMNS // groups, axis=1))
+        return value * store.in_model_order(wide).numpy()
+
+    for sign in (1, -1):
+        with weight.reading.perturbed(5, sign * 0.01, 1):
+            got = weight.dense().double().numpy()
+        np.testing.assert_allclose(
+            got, scaled(1 + sign * 0.01 * length * z[0]), rtol=1e-4, atol=1e-4
+        )
+    move([weight], [5, 6], [0.001, -0.002], 1, [None])
+    factor = 1 + length * (0.001 * z[0] - 0.002 * z[1])
+    smallest = SCALE_FLOOR / np.abs(scale)
+    got = read(store, None, "reference", 1)[0].numpy()
+    wanted = scaled(np.maximum(factor, smallest))
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["3 bits", "halves of 6 bits", "1x16"])
 def test_scales_stop_at_the_floor_on_their_side_of_zero(name: str) -> None:
     store, _ = CASES[name]()
     sign = store.scale.sign().clone()
     assert (sign < 0).any() == (name != "3 bits")
-    store.scale_rows(torch.full((ROWS,), -1e-12), SCALE_FLOOR)
+    store.multiply_scales(torch.full((ROWS, 1), -1e-12), SCALE_FLOOR)
     torch.testing.assert_close(store.scale, SCALE_FLOOR * sign)
 
 

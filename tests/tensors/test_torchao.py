@@ -127,5 +127,5 @@ def test_symmetric_int4_keeps_no_zeros() -> None:
     assert torch.equal(decoded(store), decoded(zeros))
     assert Int4Weight.from_torchao(zeros.to_torchao(torch.float32)).zero is None
     again = store.replace({name: tensor.clone() for name, tensor in store.tensors().items()})
-    store.scale_rows(torch.full((6,), 2.0), 1e-7)
+    store.multiply_scales(torch.full((6, 1), 2.0), 1e-7)
     torch.testing.assert_close(decoded(store), 2 * decoded(again))

@@ -40,7 +40,8 @@ def wrap(
     index: int = 0,
 ) -> PerturbedWeight:
     store = quantizer.store(value.t().contiguous() if transposed else value, "w")
-    unit = (1.0, 0.0) if store.quantized and coordinates == "elements" else (0.0, 1.0)
+    coded = coordinates == "scales" or (store.quantized and coordinates == "elements")
+    unit = (1.0, 0.0) if coded else (0.0, 1.0)
     site = Site(index, coordinates, unit)
     return PerturbedWeight(store, site, reading, "w", value.shape, value.dtype, transposed)
 
@@ -73,11 +74,11 @@ def test_single_read_is_the_weight_plus_noise(name: str) -> None:
     torch.testing.assert_close(minus, rest - EPS * unit * z)
 
 
-@pytest.mark.parametrize("coordinates", ["elements", "low_rank", "output_scales"])
+@pytest.mark.parametrize("coordinates", ["elements", "low_rank", "output_scales", "scales"])
 @pytest.mark.parametrize("chunk_bytes", [1, 1000, 1 << 20])
 @pytest.mark.parametrize("name", QUANTIZERS)
 def test_linear_pairs_and_chunks(name: str, chunk_bytes: int, coordinates: str) -> None:
-    if name == "none" and coordinates == "output_scales":
+    if name == "none" and "scales" in coordinates:
         return
     reading = reader(RANK2 if coordinates == "low_rank" else BITS4, chunk_bytes=chunk_bytes)
     weight = wrap(matrix(11, 96), QUANTIZERS[name], reading, coordinates)

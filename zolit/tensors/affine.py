@@ -72,17 +72,6 @@ def quantize_rows(
     return whole
 
 
-def multiply_scales(scale: Tensor, factor: Tensor, floor: float) -> None:
-    """``scale *= factor`` in place; each scale keeps its sign and a size of at least ``floor``.
-
-    Args:
-        scale: ``[rows, groups]`` float32, positive or negative (some blocks of GGUF, AQLM).
-        factor: float32, broadcast against it.
-        floor: smallest size.
-    """
-    scale.copy_((scale.abs() * factor).clamp_(min=floor).copysign_(scale))
-
-
 class AffineWeight(StoredWeight):
     """Codes with a scale for each row or for each group of its columns.
 
@@ -197,9 +186,6 @@ class AffineWeight(StoredWeight):
 
     def write_back(self, rows: slice, blocks: Any) -> None:
         """Store updated `code_blocks` where they were a copy; nothing to do for views."""
-
-    def scale_rows(self, factor: Tensor, floor: float) -> None:
-        multiply_scales(self.scale, factor.unsqueeze(1), floor)
 
 
 class ByteWeight(AffineWeight):

@@ -10,7 +10,6 @@ from zolit.kernels.accumulate import Query
 from zolit.kernels.dispatch import Preference
 from zolit.kernels.read import Perturbation
 from zolit.kernels.read_codebook import read_codebook
-from zolit.tensors.affine import multiply_scales
 from zolit.tensors.store import Rows, StoredWeight
 
 
@@ -79,6 +78,3 @@ class CodebookWeight(StoredWeight):
         query: Query | None = None,
     ) -> None:
         raise TypeError("the indices of a codebook do not move")
-
-    def scale_rows(self, factor: Tensor, floor: float) -> None:
-        multiply_scales(self.scale, factor.unsqueeze(1), floor)

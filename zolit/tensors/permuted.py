@@ -68,9 +68,6 @@ class PermutedWeight(StoredWeight):
         ordered = self.inner.in_model_order(decoded)
         return torch.empty_like(ordered).index_copy_(1, self.permutation, ordered)
 
-    def scale_rows(self, factor: Tensor, floor: float) -> None:
-        self.inner.scale_rows(factor, floor)
-
     def describe(self) -> dict[str, Any]:
         inner = self.inner.describe()
         return {**inner, "format": f"{type(self).__name__} of {inner['format']}"}

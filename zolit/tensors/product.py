@@ -15,7 +15,7 @@ from zolit.kernels.scale_outputs import scale_outputs
 from zolit.tensors.dense import DenseWeight
 from zolit.tensors.integer import IntegerWeight, multiply_codes, quantize
 from zolit.tensors.reading import Buffers
-from zolit.tensors.store import Rows, chunks
+from zolit.tensors.store import Rows, StoredWeight, chunks
 
 if TYPE_CHECKING:
     from zolit.tensors.weight import PerturbedWeight
@@ -41,7 +41,7 @@ def matmul(x: Tensor, weight: PerturbedWeight) -> Tensor:
         out = F.linear(x, store.weight)
     else:
         out = _product(x, weight)
-    if site is not None and site.coordinates == "output_scales":
+    if _by_output(weight):
         return _scale_outputs(out, weight)
     if site is not None and site.coordinates == "low_rank":
         return _add_low_rank(out, x, None, weight)
@@ -55,9 +55,53 @@ def versions(weight: PerturbedWeight) -> tuple[int, Perturbation | None]:
     the product, the second add to it.
     """
     site, reading = weight.site, weight.reading
-    if site is None or site.coordinates != "elements":
+    if site is None or site.coordinates == "low_rank" or _by_output(weight):
         return 1, None
+    if site.coordinates == "scales":
+        return reading.copies(site), None
     return reading.copies(site), reading.perturbation(site, weight.store.device)
+
+
+def _by_output(weight: PerturbedWeight) -> bool:
+    """Whether what moves is one factor for each output channel: a multiple of the product."""
+    site, store = weight.site, weight.store
+    if site is None or not site.scales_only:
+        return False
+    return site.coordinates == "output_scales" or store.scales()["scale"].shape[1] == 1
+
+
+def _output_factors(weight: PerturbedWeight) -> Tensor | None:
+    """Of each version, ``[copies, 1, rows]``; None at rest."""
+    site, store = weight.site, weight.store
+    if site is None or site.coordinates == "output_scales":
+        return None if site is None else weight.reading.output_factors(site, store.device)
+    factors = weight.reading.scale_factors(site, store.scales()["scale"])
+    return None if factors is None else torch.stack([one.t() for one in factors])
+
+
+def _stores(weight: PerturbedWeight) -> list[StoredWeight] | None:
+    """A weight for each version, where each has scales of its own; None where all share one."""
+    site, store = weight.site, weight.store
+    if site is None or site.coordinates != "scales" or _by_output(weight):
+        return None
+    factors = weight.reading.scale_factors(site, store.scales()["scale"])
+    return None if factors is None else [store.with_scales(one) for one in factors]
+
+
+def _read(
+    weight: PerturbedWeight,
+    stores: list[StoredWeight] | None,
+    rows: Rows,
+    outs: list[Tensor],
+    noise: Perturbation | None,
+) -> None:
+    """Decode rows of each version."""
+    preference = weight.reading.preference
+    if stores is None:
+        weight.store.read(rows, outs, noise, preference)
+        return
+    for store, out in zip(stores, outs, strict=True):
+        store.read(rows, [out], None, preference)
 
 
 def _product(x: Tensor, weight: PerturbedWeight) -> Tensor:
@@ -67,10 +111,10 @@ def _product(x: Tensor, weight: PerturbedWeight) -> Tensor:
     _check_halves(x, weight, copies)
     out = x.new_empty(copies, x.numel() // (x.shape[-1] * copies), store.rows)
     factor = store.activations(x).reshape(copies, -1, store.padded_columns)
-    columns = store.padded_columns
+    columns, stores = store.padded_columns, _stores(weight)
     for rows in chunks(store.rows, reading.rows_per_chunk(columns, x.element_size())):
         buffers = reading.buffers(copies, rows.stop - rows.start, columns, x.dtype, x.device)
-        store.read(rows, buffers.parts, noise, reading.preference)
+        _read(weight, stores, rows, buffers.parts, noise)
         _multiply(factor, buffers, out[:, :, rows])
     return out.view(*x.shape[:-1], store.rows)
 
@@ -113,7 +157,7 @@ def quantized_matmul(
         out,
     )
     whole = out.view(*codes.shape[:-1], store.rows)
-    if site is not None and site.coordinates == "output_scales":
+    if _by_output(weight):
         return _scale_outputs(whole, weight)
     if site is not None and site.coordinates == "low_rank":
         return _add_low_rank(whole, codes, scale, weight)
@@ -130,12 +174,11 @@ def _check_halves(x: Tensor, weight: PerturbedWeight, copies: int) -> None:
 
 def _scale_outputs(out: Tensor, weight: PerturbedWeight) -> Tensor:
     """Multiply output channels by ``1 +- amplitude * z``, in place on a fresh product."""
-    reading, site = weight.reading, weight.site
-    factors = None if site is None else reading.output_factors(site, weight.store.device)
+    factors = _output_factors(weight)
     if factors is None:
         return out
     copies = out.view(len(factors), -1, out.shape[-1])
-    scale_outputs(copies, factors, preference=reading.preference)
+    scale_outputs(copies, factors, preference=weight.reading.preference)
     return out
 
 
@@ -173,11 +216,11 @@ def _rows(weight: PerturbedWeight, rows: Rows, count: int, dtype: torch.dtype) -
     copies, noise = versions(weight)
     outs = [
         torch.empty(count, store.padded_columns, dtype=dtype, device=store.device)
-        for _ in range(1 if noise is None else copies)
+        for _ in range(copies)
     ]
-    store.read(rows, outs, noise, reading.preference)
+    _read(weight, _stores(weight), rows, outs, noise)
     values = [store.in_model_order(out) for out in outs]
-    if site is None or site.coordinates == "elements":
+    if site is None or site.coordinates == "elements" or len(values) == 2:
         return values
     if site.coordinates == "low_rank":
         found = reading.low_rank(site, store.device)
@@ -186,7 +229,7 @@ def _rows(weight: PerturbedWeight, rows: Rows, count: int, dtype: torch.dtype) -
         lengths, factors = found
         move = store.in_model_order(factors.product(rows))
         return [(values[0] + length * move).to(dtype) for length in lengths[:, 0]]
-    scales = reading.output_factors(site, store.device)
+    scales = _output_factors(weight) if _by_output(weight) else None
     if scales is None:
         return values
     return [(values[0] * scale[0, rows].unsqueeze(1)).to(dtype) for scale in scales]

@@ -8,11 +8,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from zolit.kernels.accumulate import Query
 from zolit.kernels.dispatch import Preference, is_compiled
 from zolit.kernels.read import Perturbation
 from zolit.kernels.scale_outputs import output_factors
 from zolit.noise import WORD, Direction, control_table
 from zolit.tensors.low_rank import Factors, low_rank_factors
+from zolit.tensors.scales import relative_length, scale_step
 from zolit.tensors.store import own_rows, unrelated
 
 
@@ -23,14 +25,21 @@ class Site:
     Attributes:
         index: its number; part of the key of its noise.
         coordinates: ``elements`` (each code or float of the weight), ``low_rank`` (the same,
-            along a direction of low rank) or ``output_scales`` (one factor for each row).
+            along a direction of low rank), ``output_scales`` (one factor for each row) or
+            ``scales`` (each scale by itself).
         unit: length of the coordinate's unit in codes and in weights (`Perturbation.amplitude`).
-            For output scales the second number is the unit as a fraction of the scale.
+            For output scales the second number is the unit as a fraction of the scale; for scales
+            it is the unit itself, and the first number a fraction of the scale.
     """
 
     index: int
-    coordinates: Literal["elements", "low_rank", "output_scales"]
+    coordinates: Literal["elements", "low_rank", "output_scales", "scales"]
     unit: tuple[float, float]
+
+    @property
+    def scales_only(self) -> bool:
+        """Whether codes stay as they are."""
+        return self.coordinates in ("output_scales", "scales")
 
 
 @dataclass(frozen=True)
@@ -209,6 +218,25 @@ class Reading:
     def factors(self, key: int, device: torch.device) -> dict[int, Factors]:
         """Factors of the direction ``key`` for every weight that moves along low rank."""
         return low_rank_factors(self.direction, key, self._shapes, device, self.preference)
+
+    def scale_factors(self, site: Site, scale: Tensor) -> list[Tensor] | None:
+        """What each scale is multiplied by in each version that is read now; None at rest.
+
+        Args:
+            site: with coordinates ``scales``.
+            scale: ``[rows, groups]`` float32.
+
+        Returns:
+            One or two ``[rows, groups]`` float32.
+        """
+        noise = self.perturbation(site, scale.device)
+        if noise is None:
+            return None
+        unit = torch.ones((), device=scale.device)
+        query = Query(noise.direction, noise.control, unit)
+        z = scale_step(scale, query, self.preference)
+        move = relative_length(scale, noise.amplitude) * z
+        return [1.0 + move, 1.0 - move][: self.copies(site)]
 
     def rows_per_chunk(self, columns: int, item_bytes: int) -> int:
         """Rows of a weight that fit into the buffers at once.

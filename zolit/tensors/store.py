@@ -99,7 +99,9 @@ class StoredWeight(ABC):
         """The stored tensors by name: all that a checkpoint keeps of the weight."""
 
     def scales(self) -> dict[str, Tensor]:
-        """The stored tensors that a direction on output scales moves; none for floats."""
+        """The stored tensors that a direction on scales moves: ``scale``, and zeros that move with
+        it, all ``[rows, groups]``; none for floats.
+        """
         return {}
 
     @abstractmethod
@@ -166,9 +168,28 @@ class StoredWeight(ABC):
         """
         return decoded[:, : self.columns]
 
-    def scale_rows(self, factor: Tensor, floor: float) -> None:
-        """Multiply the scales of each row by ``factor`` ([rows] float32), at least ``floor``."""
-        raise TypeError(f"{type(self).__name__} has no scales")
+    def multiply_scales(self, factor: Tensor, floor: float) -> None:
+        """Multiply each scale in place, and its zero alike, so that its weights grow or shrink.
+
+        Args:
+            factor: ``[rows, groups]`` float32, or ``[rows, 1]`` for all groups of a row.
+            floor: smallest size of a scale; it keeps its sign.
+        """
+        scales = self.scales()
+        if not scales:
+            raise TypeError(f"{type(self).__name__} has no scales")
+        kept = torch.maximum(factor, floor / scales["scale"].abs())
+        for part in scales.values():
+            part.mul_(kept)
+
+    def with_scales(self, factor: Tensor) -> "StoredWeight":
+        """A weight of the same codes, shared, its scales and zeros multiplied.
+
+        Args:
+            factor: ``[rows, groups]`` float32.
+        """
+        scales = {name: part * factor for name, part in self.scales().items()}
+        return self.replace(self.tensors() | scales)
 
     def describe(self) -> dict[str, Any]:
         """The format in plain values, for checkpoints and reports."""

@@ -12,6 +12,7 @@ from zolit.noise import WORD, rounding_table
 from zolit.tensors.affine import AffineWeight
 from zolit.tensors.low_rank import Factors
 from zolit.tensors.reading import Site
+from zolit.tensors.scales import relative_length, scale_step
 from zolit.tensors.store import chunks, own_rows, row_indices, to_blocks
 from zolit.tensors.weight import PerturbedWeight
 
@@ -84,6 +85,8 @@ def move(
             raise ValueError(f"{weight.path} has no site among the perturbed weights")
         if weight.site.coordinates == "output_scales":
             scaled.append((weight, weight.site))
+        elif weight.site.coordinates == "scales":
+            _move_each_scale(weight, weight.site, step)
         elif weight.site.coordinates == "low_rank":
             _move_low_rank(weight, weight.site, step, feedback)
         else:
@@ -193,7 +196,18 @@ def _move_scales(weights: list[tuple[PerturbedWeight, Site]], step: _Step) -> No
             factors, first, reading.direction, control, length, preference=reading.preference
         )
     for (weight, _), factor in zip(weights, factors.flatten(1), strict=True):
-        weight.store.scale_rows(factor[: weight.store.rows], SCALE_FLOOR)
+        weight.store.multiply_scales(factor[: weight.store.rows].unsqueeze(1), SCALE_FLOOR)
+
+
+def _move_each_scale(weight: PerturbedWeight, site: Site, step: _Step) -> None:
+    store, reading = weight.store, weight.reading
+    scale = store.scales()["scale"]
+    total = torch.zeros_like(scale)
+    for table, coefficient in zip(step.controls, step.coefficients, strict=True):
+        query = Query(reading.direction, table[site.index], coefficient)
+        total += scale_step(scale, query, reading.preference)
+    factor = 1.0 + total * relative_length(scale, _constant(site.unit, scale.device))
+    store.multiply_scales(factor, SCALE_FLOOR)
 
 
 @lru_cache(maxsize=64)

@@ -23,11 +23,6 @@ class ZeroedWeight(AffineWeight):
         zero = None if self.zero is None else self.zero[rows].view(-1, self.groups, 1, 1)
         return [*super().decoding(rows), zero]
 
-    def scale_rows(self, factor: Tensor, floor: float) -> None:
-        super().scale_rows(factor, floor)
-        if self.zero is not None:
-            self.zero.mul_(factor.unsqueeze(1))
-
 
 def value_of_zero(scale: Tensor, zero_code: Tensor, offset: int) -> Tensor:
     """Weight of stored code 0 where a code c is stored as ``c - offset``.
