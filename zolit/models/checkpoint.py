@@ -19,7 +19,7 @@ def weight_tensors(model: nn.Module) -> dict[str, Tensor]:
     for weight in stored_weights(model):
         if weight.site is None:
             continue
-        scales_only = weight.site.coordinates == "output_scales"
+        scales_only = weight.site.scales_only
         tensors = weight.store.scales() if scales_only else weight.store.tensors()
         found.update({f"{weight.path}.{name}": tensor for name, tensor in tensors.items()})
     return found
