@@ -1,5 +1,6 @@
 """What an adapter is, and how it joins a model without touching the weights that are there."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
@@ -11,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from zolit.compat import Conv1D
 from zolit.errors import UserError
+from zolit.noise import fold, split_key, uniform
 from zolit.tensors.weight import PerturbedWeight
 
 NAME = "adapter"
@@ -137,6 +139,21 @@ class Adapter(ABC):
             for path, layer in linear.items()
             if any(_names(target, path) for target in self.targets)
         }
+
+
+def keyed_uniform(seed: int, name: str, rows: int, columns: int) -> Tensor:
+    """``[rows, columns]`` float32 uniform in [-1, 1), by the counter generator.
+
+    Args:
+        seed: of the adapter.
+        name: of the factor; each has a stream of its own.
+        rows: first dimension.
+        columns: second dimension.
+    """
+    stream = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest())
+    high, low = (torch.tensor(word) for word in split_key(fold(seed, stream)))
+    counter = torch.arange(rows * columns, dtype=torch.int32)
+    return (2 * uniform(counter, high, low) - 1).view(rows, columns)
 
 
 def _names(target: str, path: str) -> bool:

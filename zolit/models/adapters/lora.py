@@ -1,6 +1,5 @@
 """LoRA: a product of two low-rank matrices beside each weight (Hu et al., arXiv 2106.09685)."""
 
-import hashlib
 import math
 from typing import Literal
 
@@ -8,9 +7,8 @@ import torch
 from torch import Tensor
 
 from zolit.errors import UserError
-from zolit.models.adapters.base import Adapter, Factor, LayerAdapter, floats
+from zolit.models.adapters.base import Adapter, Factor, LayerAdapter, floats, keyed_uniform
 from zolit.models.adapters.peft_format import AdapterFolder, read_folder
-from zolit.noise import fold, split_key, uniform
 
 
 class LowRank(LayerAdapter):
@@ -119,13 +117,7 @@ class LoRA(Adapter):
                 if not like.is_meta:
                     weight.data.copy_(found)
         elif not like.is_meta:
-            made.lora_A.weight.data.copy_(self._start(path, columns))
+            start = keyed_uniform(self.seed, path, self.rank, columns) / math.sqrt(columns)
+            made.lora_A.weight.data.copy_(start)
             made.lora_B.weight.data.zero_()
         return made
-
-    def _start(self, path: str, columns: int) -> Tensor:
-        """A of a layer when a run begins, ``[rank, columns]`` float32."""
-        name = int.from_bytes(hashlib.blake2b(path.encode(), digest_size=8).digest(), "big")
-        counter = torch.arange(self.rank * columns, dtype=torch.int32)
-        u = uniform(counter, *(torch.tensor(w) for w in split_key(fold(self.seed, name))))
-        return ((2 * u - 1) / math.sqrt(columns)).view(self.rank, columns)
