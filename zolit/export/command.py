@@ -103,6 +103,21 @@ def export(
     print(f"{to}: the model of {file} after step {step}, as {kind}")
 
 
+def _save(
+    kind: str, module: ZeroOrderModule, tokenizer: Any, gguf_type: str | None, folder: Path
+) -> list[str]:
+    """Write the weights; sentences on what is not as it was in the run."""
+    if kind == "peft":
+        return save_peft(module, folder)
+    merge(module.network)
+    if kind == "torchao":
+        return save_torchao(module.network, folder)
+    if kind == "gguf":
+        return save_gguf(module.network, module.source, tokenizer, gguf_type, folder)
+    save_plain(module.network, folder)
+    return []
+
+
 def checkpoint_file(folder: RunFolder, ckpt_path: Path | None) -> Path:
     """The checkpoint that stands for a run: the given one, its best, or its last.
 

@@ -125,7 +125,7 @@ def tensor_of(parameter: Tensor, wanted: Kind | None, order: Tensor | None) -> W
         order: which row stands at each row of the file, None for the same.
     """
     quantized = isinstance(parameter, PerturbedWeight) and parameter.store.quantized
-    if quantized and not parameter.transposed:
+    if isinstance(parameter, PerturbedWeight) and quantized:
         for kind in _BLOCKS if wanted is None else (wanted,):
             blocks = exact_blocks(parameter.store, kind) if kind in _BLOCKS else None
             if blocks is not None:

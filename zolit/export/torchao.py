@@ -113,7 +113,9 @@ def torchao_tensor(store: StoredWeight, dtype: torch.dtype) -> TorchAOBaseTensor
     if isinstance(store, GroupedWeight):
         middle = 1 << (store.bits - 1)
         codes = (store.codes() - middle).to(torch.int8)
-        zero = store.zero + middle * store.scale
+        zero = middle * store.scale
+        if store.zero is not None:
+            zero += store.zero
         return _intx(codes, store.scale, zero, store.bits, block, dtype)
     return None
 

@@ -1,4 +1,4 @@
-"""``zolit replay``, ``zolit verify`` and ``zolit export``: commands on a run that fit nothing."""
+"""Commands on a run that fit nothing: replay, verify, export, publish, apply."""
 
 import argparse
 import sys
@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from zolit.errors import UserError
 from zolit.export import command as export_command
+from zolit.journal import publish as publish_command
 from zolit.journal.checkpoints import FileCheckpoints
 from zolit.journal.format import Header, Weights
 from zolit.journal.parts import module_and_trainer, module_of
@@ -19,7 +20,9 @@ from zolit.run_folder import RunFolder, write_atomically
 COMMANDS = {
     "replay": "Rebuild the weights of a step of a run from its journal.",
     "verify": "Check every record of a run's journal and the weights that they make.",
-    "export": "Write a run's model as a folder that transformers loads.",
+    "export": "Write a run's model as a folder that other tools load.",
+    "publish": "Write a run as a small file, for others who have its base model.",
+    "apply": "Make the weights of a published run again, beside its base model.",
 }
 
 
@@ -39,7 +42,16 @@ def run(args: list[str]) -> None:
     """
     command, *rest = args
     parser = _Parser(f"zolit {command}", description=COMMANDS[command], allow_abbrev=False)
+    if command == "apply":
+        publish_command.add_apply_arguments(parser)
+        publish_command.run_apply(parser.parse_args(rest))
+        return
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
+    if command == "publish":
+        publish_command.add_publish_arguments(parser)
+        given = parser.parse_args(rest)
+        publish_command.publish(given.run, given.to, given.until)
+        return
     if command == "export":
         export_command.add_arguments(parser)
         given = parser.parse_args(rest)
