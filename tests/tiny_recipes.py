@@ -16,6 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent / "models"))
 from gguf_folders import write_llama
 from quantized_folders import quantized_llama
 
+from zolit.models.plan import KINDS
+
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").rglob("*.y*ml"))
 IDS = [str(path.relative_to(ROOT)) for path in CONFIGS]
@@ -114,13 +116,16 @@ def tiny_options(path: Path, folder: Path, llama: Path, roberta: Path) -> dict[s
         "gguf_file": None,
     }
     if shipped["model"]["quantizer"] == "Stored":
-        source |= stored_source(path.stem.split("_")[0], folder, llama)
+        kind = "gguf" if "gguf_file" in shipped["model"]["source"] else path.stem.split("_")[0]
+        source |= stored_source(kind, folder, llama)
     changes: dict[str, Any] = {
         "model": {"source": source, "kernels": "reference"},
         "data": {"init_args": small},
     }
     if any("layers." in entry for entry in shipped["model"].get("tune", [])):
-        changes["model"]["tune"] = ["linear"]  # the tiny model has two layers
+        # The tiny model has two layers, which patterns would miss.
+        words = [word for word in shipped["model"]["tune"] if word in KINDS]
+        changes["model"]["tune"] = ["linear", *words]
     if "start_from" in shipped["model"]:
         changes["model"]["start_from"] = None  # the run of another recipe
     quantizer = shipped["model"]["quantizer"]
