@@ -14,6 +14,8 @@ import torch
 import yaml
 
 from zolit.cli import run
+from zolit.errors import UserError
+from zolit.models.adapters.base import adapted, merge
 from zolit.strategies import TwoPoint
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,6 +31,7 @@ EXAMPLES = {
     "my_estimator": "OneSided",
     "my_mask": "NamedSubset",
     "my_queries": "DoublingQueries",
+    "my_adapter": "AfterLayers",
     "my_callback": "StopAtAccuracy",
 }
 
@@ -133,6 +136,20 @@ def test_masked_coordinates_stay(run_example: Any) -> None:
 def test_queries_double(run_example: Any) -> None:
     scheduler = run_example("my_queries").model.query_scheduler
     assert [scheduler.queries(step, 0) for step in range(4)] == [1, 2, 4, 4]
+
+
+def test_adapter_moves_beside_the_layers(run_example: Any) -> None:
+    network = run_example("my_adapter").model.network
+    found = {path: adapter for path, _, adapter in adapted(network)}
+    assert len(found) == 4
+    for adapter in found.values():
+        assert adapter.up.weight.dense().any()  # it started at zero
+    out = torch.randn(3, 64, generator=torch.Generator().manual_seed(0))
+    down, up = adapter.down.weight.dense(), adapter.up.weight.dense()
+    expected = out + (out @ down.T).relu() @ up.T
+    torch.testing.assert_close(adapter(None, out), expected)
+    with pytest.raises(UserError, match="cannot be merged"):
+        merge(network)
 
 
 def test_callback_stops_the_run(run_example: Any) -> None:

@@ -60,8 +60,8 @@ class LayerAdapter(nn.Module, ABC):
             UserError: if there is no such matrix.
         """
         raise UserError(
-            f"adapter: {type(self).__name__} is not linear and cannot be merged into a weight; "
-            "export it with --format peft"
+            f"adapter: {type(self).__name__} cannot be merged into a weight, so no format "
+            "holds the model; use the run's checkpoint with zolit test or zolit predict"
         )
 
 
