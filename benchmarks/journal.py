@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
+from zolit.digests import digests
 from zolit.journal import Header, JournalWriter, Position, Step
-from zolit.journal.digest import digests
 
 
 def step(number: int, queries: int) -> Step:

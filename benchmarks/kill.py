@@ -1,4 +1,8 @@
-"""Kill a run with SIGKILL at random moments, resume it each time, and compare its end.
+"""Kill a run at random moments, resume it each time, and compare its end.
+
+Most kills are SIGKILLs. Some are meant to hit the write of a record or of a checkpoint, which takes
+microseconds: such a process may write files of some size only, and the system ends it (SIGXFSZ)
+within the write that goes beyond, with the first part of it done.
 
 A tiny model is fine-tuned by the command line; each attempt is a process of its own, forked from
 this one so that it need not import everything again. Whenever a run has reached its end in spite of
@@ -11,6 +15,7 @@ import argparse
 import json
 import os
 import random
+import resource
 import signal
 import sys
 import tempfile
@@ -24,6 +29,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from zolit.cli import main
 from zolit.journal import Contents, Weights, read_journal
+
+RECORD = 64
+"""Bytes of a step with one query."""
 
 FILMS = [f"film {n} is {'bright and short' if n % 2 else 'dull and long'}" for n in range(48)]
 
@@ -70,12 +78,22 @@ def recipe(folder: Path, steps: int) -> list[str]:
     ]
 
 
-def attempt(args: list[str], log: Path) -> int:
-    """Start the command in a process of its own; its number."""
+def attempt(args: list[str], log: Path, limit: int | None = None) -> int:
+    """Start the command in a process of its own; its number.
+
+    Args:
+        args: of the command.
+        log: file for what it prints, a new one as the limit counts for it too.
+        limit: bytes of a file; the process dies within the write that goes beyond.
+    """
     child = os.fork()
     if child:
         return child
-    with log.open("a", encoding="utf-8") as file:
+    if limit is not None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    with log.open("w", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     code = 1
@@ -87,6 +105,12 @@ def attempt(args: list[str], log: Path) -> int:
     finally:
         sys.stdout.flush()
         os._exit(code)
+
+
+def scratch_files(run: Path) -> set[tuple[str, int]]:
+    """Checkpoints that were begun, with the times of their last writes."""
+    found = (run / "checkpoints").glob(".*.part")
+    return {(path.name, path.stat().st_mtime_ns) for path in found}
 
 
 def ended(contents: Contents) -> bool:
@@ -130,13 +154,21 @@ def main_loop(folder: Path, kills: int, steps: int, seed: int) -> dict[str, obje
             args += ["--resume", str(run)] if journal.exists() else ["--run.run_dir", str(run)]
             if run.exists() and not journal.exists():
                 args += ["--run.overwrite", "true"]
-            child = attempt(args, log)
-            # A third of the kills fall anywhere, the others soon after the first new record.
             killed = done < kills
-            if killed and draw.random() < 1 / 3:
+            size = journal.stat().st_size if journal.exists() else 0
+            # A quarter of the kills fall into a write, as many anywhere, the others soon after the
+            # first new record.
+            kind = draw.choice(("write", "anywhere", "step", "step"))
+            limit = None
+            if killed and size and kind == "write":
+                limit = size + draw.randrange(1, 16 * RECORD)
+            parts = scratch_files(run)
+            child = attempt(args, log, limit)
+            if limit is not None:
+                killed = False
+            elif killed and kind == "anywhere":
                 time.sleep(draw.uniform(0, seconds / 2))
             elif killed:
-                size = journal.stat().st_size if journal.exists() else 0
                 while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                     if journal.exists() and journal.stat().st_size > size:
                         break
@@ -156,7 +188,7 @@ def main_loop(folder: Path, kills: int, steps: int, seed: int) -> dict[str, obje
             lost += contents.end < end
             end = contents.end
             if os.WIFSIGNALED(status):
-                part = any((run / "checkpoints").glob(".*.part"))
+                part = scratch_files(run) - parts
                 moment = "inside a record" if salvage else "inside a checkpoint" if part else ""
                 moments[moment or f"{'after' if end else 'before'} the first step"] += 1
             if ended(contents):

@@ -52,7 +52,10 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"trainer.max_steps": -7}, ("max_steps", "-7")),
     ({"trainer.callbacks": [{"class_path": "EarlyStop"}]}, ("'EarlyStop'", "EarlyStopping")),
     ({"data.class_path": "PromptData"}, ("data:", "'PromptData'", "PromptDataModule")),
-    ({"data.class_path": "json.JSONDecoder"}, ("data:", "json.JSONDecoder", "another kind")),
+    (
+        {"data.class_path": "json.JSONDecoder"},
+        ("data:", "json.JSONDecoder", "nothing that a configuration may"),
+    ),
     ({"data.class_path": "nosuch.X"}, ("data:", "'nosuch.X'", "No module named 'nosuch'")),
     ({"data.init_args.task": DELETE}, ("data.task", "required", "--data.task")),
     ({"data.init_args.task": "sst22"}, ("'sst22'", "sst2")),

@@ -1,6 +1,7 @@
 """``zolit fit | validate | test | predict | estimate``."""
 
 import errno
+import inspect
 import os
 import sys
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from zolit.cli_estimate import Trainer, print_estimate
 from zolit.cli_resume import Resumption, resume_command
 from zolit.cli_table import result_table, write_predictions
 from zolit.compat import quiet_libraries
+from zolit.config_guard import check_parts, confine_parser
 from zolit.errors import UserError
 from zolit.journal import commands
 from zolit.journal.checkpoints import FileCheckpoints
@@ -70,6 +72,7 @@ class ZolitCLI(LightningCLI):
         default_datamodule: type[L.LightningDataModule],
         args: list[str] | None = None,
     ) -> None:
+        confine_parser()
         self.default_datamodule = default_datamodule
         self.given = read_given(sys.argv[1:] if args is None else args)
         no_exit = {"exit_on_error": False}
@@ -109,6 +112,8 @@ class ZolitCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         try:
             super().parse_arguments(parser, args)
+        except RecursionError as error:
+            raise UserError("the options are nested too deeply; expected groups of them") from error
         except ArgumentError as error:
             if (said := user_error_behind(error)) is not None:
                 raise said from error
@@ -138,6 +143,8 @@ class ZolitCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.command]
+        defaults = inspect.signature(self.model_class).parameters.values()
+        check_parts(config, [one.default for one in defaults])
         self.folder = RunFolder(config.run.run_dir, config.run.overwrite)
         self._keeps_run = self.command == "fit" and not config.trainer.fast_dev_run
         if self._keeps_run and config.resume is not None:
@@ -171,7 +178,10 @@ class ZolitCLI(LightningCLI):
             logger = self._csv_logger() if self._keeps_run else False
         if self._keeps_run and config.default_root_dir is None:
             kwargs["default_root_dir"] = str(self.folder.path)
-        return super().instantiate_trainer(callbacks=self.callbacks, logger=logger, **kwargs)
+        trainer = super().instantiate_trainer(callbacks=self.callbacks, logger=logger, **kwargs)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = FileCheckpoints()
+        return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:
@@ -189,8 +199,6 @@ class ZolitCLI(LightningCLI):
             return
         options: RunOptions = self.config_init[self.command].run
         tests = is_overridden("test_dataloader", datamodule, L.LightningDataModule)
-        if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-            self.trainer.strategy.checkpoint_io = FileCheckpoints()
         resumed = None
         if self.config.fit.resume is not None:
             resumed = Resumption(self.folder, self._one(Journal), options.salvage)

@@ -9,6 +9,7 @@ from typing import Any, get_args, get_origin
 
 import yaml
 
+from zolit.config_guard import check_yaml
 from zolit.errors import UserError
 
 COMMANDS = ("fit", "validate", "test", "predict", "estimate")
@@ -16,6 +17,7 @@ COMMANDS = ("fit", "validate", "test", "predict", "estimate")
 _LISTED = 8
 
 _CLASS_FAULTS = (
+    (r"Importing '([^']*)' is not allowed", "is nothing that a configuration may name"),
     (r"Expected a dot import path string: (\S+)", "is not a known name"),
     (r"Import path (\S+) does not correspond to a subclass", "is a class of another kind"),
     (r"Not a valid subclass of \w+\. Got value: (\S+)", "does not name a class"),
@@ -50,9 +52,14 @@ class Given:
 
     def _read(self, path: str) -> None:
         try:
-            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, ValueError):
             return  # the parser names the fault
+        check_yaml(text, path)
+        try:
+            content = yaml.safe_load(text)
+        except (ValueError, yaml.YAMLError):
+            return  # likewise
         self._flatten("", content)
 
     def _flatten(self, prefix: str, content: Any) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import yaml
 
 from zolit.callbacks import Journal
+from zolit.config_guard import load_yaml
 from zolit.datamodules.epochs import ResumableLoader
 from zolit.errors import UserError
 from zolit.journal.checkpoints import FileCheckpoints
@@ -143,7 +143,8 @@ def changes(before: str, now: str) -> tuple[Changes, Changes]:
     Returns:
         Those that the steps made so far depend on, and those that only later steps depend on.
     """
-    old, new = _flat(yaml.safe_load(before)), _flat(yaml.safe_load(now))
+    old = _flat(load_yaml(before, "journal: the run's configuration"))
+    new = _flat(load_yaml(now, "--config"))
     past: Changes = {}
     future: Changes = {}
     for key in sorted(old.keys() | new.keys()):

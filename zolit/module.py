@@ -139,6 +139,7 @@ class ZeroOrderModule(L.LightningModule):
         direction = (mask or NoMask()).restrict(perturber.direction())
         self.reading = Reading(direction, kernels)
         self.model: nn.Module | None = None
+        self._fingerprint: dict[str, Any] | None = None
         self.pairable = True
         self.skipped_queries = 0
         self.taken: TakenStep | None = None
@@ -175,6 +176,7 @@ class ZeroOrderModule(L.LightningModule):
             compile_blocks(model)
         # Every step switches to eval mode itself; Lightning warns of a fit that starts in it.
         self.model = model.train()
+        self._fingerprint = None
 
     @property
     def network(self) -> nn.Module:
@@ -186,6 +188,13 @@ class ZeroOrderModule(L.LightningModule):
         if self.model is None:
             raise RuntimeError("the model is not loaded yet; call configure_model() first")
         return self.model
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Of the prepared model, see `zolit.models.checkpoint.fingerprint`; hashed once."""
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint(self.network)
+        return self._fingerprint
 
     @property
     def between_steps(self) -> bool:
@@ -319,7 +328,7 @@ class ZeroOrderModule(L.LightningModule):
         load_weight_tensors(self.network, dict(state_dict))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["zolit_fingerprint"] = fingerprint(self.network)
+        checkpoint["zolit_fingerprint"] = self.fingerprint
         checkpoint["zolit_skipped_queries"] = self.skipped_queries
         checkpoint["zolit_skipped_in_row"] = self._skipped_in_row
         if "loops" in checkpoint:
@@ -334,7 +343,7 @@ class ZeroOrderModule(L.LightningModule):
         if theirs is None:
             raise UserError("ckpt_path: the file is not a checkpoint of zolit; give one of a run's")
         check_started(self.started, checkpoint.get("zolit_started", []))
-        check_fingerprint(fingerprint(self.network), theirs)
+        check_fingerprint(self.fingerprint, theirs)
         self.skipped_queries = checkpoint["zolit_skipped_queries"]
         self._skipped_in_row = checkpoint.get("zolit_skipped_in_row", 0)
         self.estimator.load_state_dict(checkpoint.get("zolit_estimator", {}))

@@ -80,5 +80,15 @@ class ClippedTwoPoint(TwoPoint):
                 "ckpt_path: the checkpoint is of a run whose estimator was not ClippedTwoPoint; "
                 "use the config.yaml that stands beside the checkpoint"
             )
-        self.clipped_queries = state["clipped_queries"]
-        self.recent = list(state["recent"])
+        count, recent = state["clipped_queries"], state["recent"]
+        if not (
+            isinstance(count, int)
+            and isinstance(recent, list)
+            and all(isinstance(size, float) and math.isfinite(size) for size in recent)
+        ):
+            raise UserError(
+                "ckpt_path: what the checkpoint says of ClippedTwoPoint is damaged; give another "
+                "checkpoint of the run"
+            )
+        self.clipped_queries = count
+        self.recent = list(recent)

@@ -43,12 +43,12 @@ def fit(config: Path, options: Path, folder: Path, *args: str) -> None:
     assert (folder / "journal.bin").exists()
 
 
-def state(folder: Path) -> tuple[Contents, dict[str, torch.Tensor], list[dict[str, str]]]:
+def state(folder: Path) -> tuple[Contents, dict[str, torch.Tensor], list[dict[str, float]]]:
     """Journal, last checkpoint and metrics of a run, without what measures time."""
     saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     with (folder / "metrics.csv").open(encoding="utf-8") as file:
         rows = [
-            {name: value for name, value in row.items() if not name.endswith("_ms")}
+            {name: float(value) for name, value in row.items() if value and name != "step_ms"}
             for row in csv.DictReader(file)
         ]
     return read_journal(folder / "journal.bin"), saved["state_dict"], rows

@@ -152,7 +152,7 @@ def test_a_step_without_queries_leaves_no_trace() -> None:
 
 
 def test_queries_without_a_loss_do_not_reach_the_limit() -> None:
-    class SometimesNan(SquaredError):
+    class RunsDry(SquaredError):  # noqa: N818  (no exception)
         """Every third batch has no loss."""
 
         calls = 0
@@ -163,7 +163,7 @@ def test_queries_without_a_loss_do_not_reach_the_limit() -> None:
             return found * torch.nan if self.calls % 3 == 0 else found
 
     one = module(ClippedTwoPoint(window=2 * STEPS))
-    one.objective = SometimesNan()
+    one.objective = RunsDry()
     fit(one)
     assert one.skipped_queries == STEPS // 3
     assert isinstance(one.estimator, ClippedTwoPoint)

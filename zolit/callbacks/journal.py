@@ -5,16 +5,19 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from zolit.datamodules.epochs import ResumableLoader
+from zolit.digests import digests, whole
 from zolit.errors import UserError
 from zolit.journal import Contents, Header, JournalWriter, Session, Step, Weights
-from zolit.journal.digest import digests, start_tensors, weights_digest, whole
+from zolit.journal.content import check_loops, check_training
+from zolit.journal.digest import start_tensors, weights_digest
 from zolit.journal.environment import environment
 from zolit.journal.format import Record
 from zolit.journal.position import position
-from zolit.models.checkpoint import fingerprint
+from zolit.journal.replay import Replay
 from zolit.module import ZeroOrderModule
 from zolit.run_folder import RunFolder
 
@@ -81,6 +84,14 @@ class Journal(Callback):
         else:
             self._writer.begin(self._header(trainer, pl_module))
 
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Lightning takes what a checkpoint says of loops and optimizers as it stands."""
+        if isinstance(pl_module, ZeroOrderModule) and trainer.state.fn == TrainerFn.FITTING:
+            check_loops(checkpoint, trainer)
+            check_training(checkpoint, pl_module, Replay(pl_module).optimizer)
+
     def _header(self, trainer: L.Trainer, module: ZeroOrderModule) -> Header:
         loader = trainer.train_dataloader
         found = digests(start_tensors(module.network))
@@ -88,7 +99,7 @@ class Journal(Callback):
             config=self.config,
             weights=found,
             whole=whole(found).hex(),
-            fingerprint=fingerprint(module.network),
+            fingerprint=module.fingerprint,
             data=loader.order() if isinstance(loader, ResumableLoader) else {},
             environment=environment(module),
             step=trainer.global_step,

@@ -8,6 +8,62 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from zolit.errors import UserError
+from zolit.journal.content import check_content, keep_inside
+
+
+def read_checkpoint(
+    path: Path, map_location: Any = "cpu", weights_only: bool = True
+) -> dict[str, Any]:
+    """A local checkpoint, its tensors as a map of the file: what is not used is never in memory.
+
+    A test copies the weights out of it and leaves the optimizer's residuals alone, which are twice
+    the size of the codes. As a map skips the checks of an ordinary read, every checksum in the file
+    is compared first.
+
+    Args:
+        path: of the file.
+        map_location: where tensors go, as in `torch.load`.
+        weights_only: refuse whatever is not a tensor or a plain value.
+
+    Raises:
+        UserError: if the file is missing, damaged or no checkpoint.
+    """
+    try:
+        check_archive(path)
+        content: Any = torch.load(
+            path, map_location=map_location, weights_only=weights_only, mmap=True
+        )
+    except Exception as error:
+        # A damaged file takes its readers anywhere.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"ckpt_path: {str(path)!r} cannot be read as a checkpoint ({reason}); give another one "
+            "of the run, or one that zolit replay writes"
+        ) from error
+    check_content(content, path)
+    keep_inside(content, path.resolve().parent)
+    return content  # type: ignore[no-any-return]
+
+
+def check_archive(path: Path) -> None:
+    """Compare every checksum of an archive such as `torch.save` writes, in small pieces.
+
+    Raises:
+        ValueError: if it is damaged, or holds what `torch.save` does not write: compressed members,
+            or more bytes than the file.
+        OSError, zipfile.BadZipFile: if it is no archive that can be read.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if any(one.compress_type != zipfile.ZIP_STORED for one in members):
+            raise ValueError("it is compressed, which no checkpoint is")
+        if sum(one.file_size for one in members) > path.stat().st_size:
+            raise ValueError("its table names more bytes than it has")
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"the checksum of {damaged} in it is wrong")
+
 
 class FileCheckpoints(TorchCheckpointIO):
     """Writes a checkpoint beside its place, through to the disk, and then puts it there.
@@ -23,27 +79,21 @@ class FileCheckpoints(TorchCheckpointIO):
         """Hand out ``content`` the next time that ``path`` is read, from memory."""
         self._held[path] = content
 
-    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint; tensors and plain values only, unless told ``weights_only=False``.
+
+        Raises:
+            UserError: if a local file is missing, damaged or no checkpoint.
+        """
         held = self._held.pop(str(path), None)
         if held is not None:
             return held
-        if "://" in str(path) or not zipfile.is_zipfile(path):
-            return super().load_checkpoint(path, *args, **kwargs)
-        return self._mapped(path, *args, **kwargs)
-
-    @staticmethod
-    def _mapped(
-        path: Any, map_location: Any = "cpu", weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        """A local file's tensors as a map of it: what is not asked for is never in memory.
-
-        A test copies the weights out of it and leaves the optimizer's residuals alone, which are
-        twice the size of the codes.
-        """
-        content: dict[str, Any] = torch.load(
-            path, map_location=map_location, weights_only=weights_only, mmap=True
-        )
-        return content
+        weights_only = weights_only is not False
+        if "://" in str(path):
+            return super().load_checkpoint(path, map_location, weights_only)
+        return read_checkpoint(Path(path), map_location, weights_only)
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None

@@ -11,6 +11,8 @@ import zlib
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
+from zolit.digests import DIGEST_BYTES
+
 MAGIC = b"\x89ZOJ\r\n\x1a\n"
 """As PNG's: a transfer that takes the file for text breaks it visibly."""
 
@@ -27,7 +29,6 @@ HEADER_BYTES = _HEADER.size
 CHECK_BYTES = _CHECK.size
 MAX_HEADER = 1 << 24
 MAX_COUNT = (1 << 16) - 1
-DIGEST_BYTES = 16
 
 _LAST_BATCH = 1
 _FINAL = 1
@@ -87,7 +88,7 @@ class Weights:
 
     Attributes:
         step: steps that were made.
-        digest: `zolit.journal.digest.whole` of the weights.
+        digest: `zolit.digests.whole` of the weights.
         final: whether the run ended here.
     """
 

@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from zolit.digests import digests
 from zolit.errors import UserError
 from zolit.gradient import ProjectedGradient
-from zolit.journal.digest import digests, start_tensors, weights_digest
+from zolit.journal.content import check_training
+from zolit.journal.digest import start_tensors, weights_digest
 from zolit.journal.format import Header, Record, Step, Weights
-from zolit.models.checkpoint import check_fingerprint, fingerprint
+from zolit.models.checkpoint import check_fingerprint
 from zolit.module import ZeroOrderModule
 from zolit.noise import signed
 
@@ -52,6 +54,7 @@ class Replay:
             UserError: if it is of another model or recipe.
         """
         self.module.on_load_checkpoint(checkpoint)
+        check_training(checkpoint, self.module, self.optimizer)
         self.module.load_state_dict(checkpoint["state_dict"])
         steps, groups = int(checkpoint["global_step"]), self.optimizer.param_groups
         if self.scheduler is not None and not rates:
@@ -170,8 +173,6 @@ def check_start(module: ZeroOrderModule, header: Header, run: str) -> None:
             f"{advice}"
         )
     try:
-        check_fingerprint(fingerprint(module.network), header.fingerprint)
+        check_fingerprint(module.fingerprint, header.fingerprint)
     except UserError as error:
         raise UserError(f"resume: {str(error).removeprefix('ckpt_path: ')}") from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"resume: the journal of {run} has no fingerprint of its model") from error

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 
 from zolit.datamodules.epochs import ResumableLoader
+from zolit.digests import digests, whole
 from zolit.errors import UserError
-from zolit.journal.digest import digests, whole
+from zolit.journal.checkpoints import read_checkpoint
 from zolit.journal.format import Header, Position, Step, Weights
 from zolit.journal.position import loop_state
 from zolit.journal.reader import Contents, read_journal
@@ -77,9 +77,9 @@ def newest_base(
         try:
             base = _read(path)
             found = whole(digests(base.content["state_dict"]))
-        except Exception as error:
-            # Whatever torch.load makes of a damaged file: there is another way to the weights.
-            say(f"{path} cannot be used ({type(error).__name__}); the journal is replayed instead")
+        except UserError as error:
+            # There is another way to the weights.
+            say(f"{path} cannot be used; the journal is replayed instead ({error})")
             continue
         if base.step > until:
             continue
@@ -91,9 +91,13 @@ def newest_base(
 
 
 def _read(path: Path) -> Base:
-    """A checkpoint file; raises whatever torch makes of a damaged one."""
-    content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    return Base(path, int(content["global_step"]), content)
+    """A checkpoint file, mapped.
+
+    Raises:
+        UserError: if it is damaged, or no checkpoint of zolit.
+    """
+    content = read_checkpoint(path)
+    return Base(path, content["global_step"], content)
 
 
 def _modified(path: Path) -> float:
@@ -108,14 +112,10 @@ def first_base(header: Header) -> Base | None:
     """
     if not header.checkpoint:
         return None
-    path = Path(header.checkpoint)
     try:
-        return _read(path)
-    except Exception as error:
-        raise UserError(
-            f"ckpt_path: the run started from {str(path)!r}, which cannot be read "
-            f"({type(error).__name__}); put the file back"
-        ) from error
+        return _read(Path(header.checkpoint))
+    except UserError as error:
+        raise UserError(f"{error}; the run started from this file: put it back") from error
 
 
 def load_start(module: ZeroOrderModule, header: Header, run: str) -> Replay:

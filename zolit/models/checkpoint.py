@@ -1,16 +1,13 @@
 """Stored weights as plain tensors for checkpoints, and back."""
 
-import hashlib
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from zolit.digests import digests, whole
 from zolit.errors import UserError
 from zolit.models.prepare import stored_weights
 from zolit.tensors.weight import PerturbedWeight
-
-_HASHED_BYTES = 1 << 24
 
 
 def weight_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -51,19 +48,28 @@ def load_weight_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
         tensor.copy_(tensors[name])
 
 
+def frozen_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Tensors that no step moves: floats, weights that ``tune`` leaves out, codes under scales."""
+    moved = weight_tensors(model)
+    found = {
+        path: parameter.detach()
+        for path, parameter in model.named_parameters()
+        if not isinstance(parameter, PerturbedWeight)
+    }
+    for weight in stored_weights(model):
+        for name, tensor in weight.store.tensors().items():
+            if f"{weight.path}.{name}" not in moved:
+                found[f"{weight.path}.{name}"] = tensor
+    return found
+
+
 def fingerprint(model: nn.Module) -> dict[str, Any]:
-    """What tells a prepared model from another: formats, shapes and a hash of frozen weights."""
-    digest = hashlib.blake2b(digest_size=16)
-    left = _HASHED_BYTES
-    for path, parameter in model.named_parameters():
-        if isinstance(parameter, PerturbedWeight) or left <= 0:
-            continue
-        part = parameter.detach().reshape(-1)[: left // parameter.element_size()]
-        digest.update(path.encode())
-        digest.update(part.contiguous().cpu().view(torch.uint8).numpy().tobytes())
-        left -= part.numel() * part.element_size()
-    weights = {w.path: _format(w) for w in stored_weights(model)}
-    return {"frozen": digest.hexdigest(), "weights": weights}
+    """What tells a prepared model from another: formats, shapes and a hash of `frozen_tensors`.
+
+    All of them are read, so this takes its time: ask once for a model.
+    """
+    frozen = whole(digests(frozen_tensors(model))).hex()
+    return {"frozen": frozen, "weights": {w.path: _format(w) for w in stored_weights(model)}}
 
 
 def _format(weight: PerturbedWeight) -> str:
@@ -71,22 +77,30 @@ def _format(weight: PerturbedWeight) -> str:
     return f"{facts['format']} {facts['rows']}x{facts['columns']}"
 
 
-def check_fingerprint(mine: dict[str, Any], theirs: dict[str, Any]) -> None:
+def check_fingerprint(mine: dict[str, Any], theirs: Any) -> None:
     """Refuse a checkpoint of another model or format.
+
+    Args:
+        mine: `fingerprint` of the model.
+        theirs: what a file gives as one.
 
     Raises:
         UserError: naming the first difference.
     """
-    for path in sorted(mine["weights"].keys() | theirs["weights"].keys()):
+    if not isinstance(theirs, dict) or not isinstance(theirs.get("weights"), dict):
+        raise UserError(
+            "ckpt_path: the checkpoint says nothing of the model it belongs to; give one of a run"
+        )
+    for path in sorted(mine["weights"].keys() | {str(name) for name in theirs["weights"]}):
         here, there = mine["weights"].get(path), theirs["weights"].get(path)
         if here != there:
             raise UserError(
                 f"ckpt_path: the checkpoint is of another model, its weight {path} is {there}, "
                 f"here it is {here}; use the config.yaml that stands beside the checkpoint"
             )
-    if mine["frozen"] != theirs["frozen"]:
+    if mine["frozen"] != theirs.get("frozen"):
         raise UserError(
             "ckpt_path: the checkpoint is of another model, its frozen weights hash to "
-            f"{theirs['frozen']}, here to {mine['frozen']}; set model.source to the model that "
-            "was fine-tuned"
+            f"{theirs.get('frozen')}, here to {mine['frozen']}; set model.source to the model that "
+            "was fine-tuned, and calibrate (GPTQ) on the machine that it was fine-tuned on"
         )

@@ -1,0 +1,139 @@
+"""What a configuration may not do: run code that no ``class_path`` names, or keep its reader busy.
+
+A recipe is often somebody else's. It names the parts of a run as classes; jsonargparse also takes
+functions by name, builds classes for arguments of any type, and writes YAML's aliases out.
+"""
+
+import sys
+from collections.abc import Iterable
+from inspect import isclass, isroutine
+from typing import Any
+
+import yaml
+from jsonargparse import Namespace, set_parsing_settings
+
+from zolit.errors import UserError
+
+MOST_NODES = 100_000
+"""Values that a configuration may have once its aliases are written out."""
+
+
+def confine_parser() -> None:
+    """Let the parsers of this process build a class only where one is expected, none of Python's
+    own library, and read configurations from files alone."""
+    set_parsing_settings(
+        instantiate_subclass_spec_in_any=False,
+        config_read_mode_urls_enabled=False,
+        config_read_mode_fsspec_enabled=False,
+        import_path_denylist=sorted(sys.stdlib_module_names - {"__main__"}),
+    )
+
+
+def check_parts(config: Any, defaults: Iterable[Any], key: str = "") -> None:
+    """Refuse functions where a configuration names classes.
+
+    Args:
+        config: as parsed, before any part of it is made.
+        defaults: callables that options have by themselves.
+        key: dotted name of ``config`` in the whole.
+
+    Raises:
+        UserError: naming the option.
+    """
+    known = {id(one) for one in defaults}
+    if isinstance(config, Namespace):
+        config = vars(config)
+    if isinstance(config, dict):
+        _check_class(config.get("class_path"), key)
+        items: Iterable[tuple[Any, Any]] = config.items()
+    elif isinstance(config, list | tuple):
+        items = enumerate(config)
+    else:
+        if isroutine(config) and id(config) not in known:
+            raise _no_class(key, getattr(config, "__qualname__", str(config)))
+        return
+    for name, value in items:
+        check_parts(value, defaults, f"{key}.{name}" if key else str(name))
+
+
+def _check_class(path: Any, key: str) -> None:
+    """Whether an import path that the parser has accepted names a class."""
+    if not isinstance(path, str) or "." not in path:
+        return
+    module, _, name = path.rpartition(".")
+    found = getattr(sys.modules.get(module), name, None)
+    if not isclass(found):
+        raise _no_class(key, path)
+
+
+def _no_class(key: str, got: str) -> UserError:
+    key = key.replace(".init_args", "")
+    return UserError(
+        f"{key}: got {got!r}, which is no class; a configuration names classes only, a function "
+        "can be called by a class of your own"
+    )
+
+
+def check_yaml(text: str, name: str) -> None:
+    """Refuse YAML whose aliases or nesting would keep its reader busy; other faults pass.
+
+    Args:
+        text: of a configuration.
+        name: where it is from, for the message.
+
+    Raises:
+        UserError: if it has more than `MOST_NODES` values with its aliases written out, contains
+            itself, or is nested too deeply.
+    """
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        nodes = 0 if root is None else _count(root, {}, set())
+    except yaml.YAMLError:
+        return  # the parser says what is wrong
+    except RecursionError as error:
+        raise UserError(
+            f"--config: {name!r} is nested too deeply; expected groups of options"
+        ) from (error)
+    if nodes > MOST_NODES:
+        raise UserError(
+            f"--config: {name!r} holds more than {MOST_NODES} values with its aliases written out; "
+            "write a recipe of its own for each run"
+        )
+
+
+def _count(node: yaml.Node, known: dict[int, int], above: set[int]) -> int:
+    """Values of a node with its aliases written out, each node counted once."""
+    if id(node) in above:
+        raise RecursionError("it contains itself")
+    if id(node) not in known:
+        children: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            children = [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            children = node.value
+        above.add(id(node))
+        known[id(node)] = 1 + sum(_count(child, known, above) for child in children)
+        above.remove(id(node))
+    return known[id(node)]
+
+
+def load_yaml(text: str, name: str) -> dict[str, Any]:
+    """A configuration that is not read by the command line's parser.
+
+    Args:
+        text: YAML.
+        name: where it is from, for the message.
+
+    Raises:
+        UserError: if it is no mapping, no YAML, or `check_yaml` refuses it.
+    """
+    check_yaml(text, name)
+    try:
+        found = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+        raise UserError(
+            f"{name}: is not valid YAML; use a configuration that zolit wrote"
+        ) from error
+    if not isinstance(found, dict):
+        raise UserError(f"{name}: holds no options; use a configuration that zolit wrote")
+    return found
