@@ -5,10 +5,11 @@ from typing import Any
 from zolit.errors import UserError
 from zolit.models.formats.aqlm import AqlmFormat, aqlm_format
 from zolit.models.formats.gptq import GptqFormat, gptq_format
+from zolit.models.formats.torchao import TorchaoFormat, torchao_format
 
-Format = GptqFormat | AqlmFormat
+Format = GptqFormat | AqlmFormat | TorchaoFormat
 
-METHODS = ("gptq", "aqlm")
+METHODS = ("gptq", "aqlm", "torchao")
 """Methods that zolit reads, as config.json names them."""
 
 
@@ -27,6 +28,8 @@ def declared_format(config: dict[str, Any], file: str) -> Format:
         return gptq_format(config, file)
     if method == "aqlm":
         return aqlm_format(config, file)
+    if method == "torchao":
+        return torchao_format(config, file)
     raise UserError(
         f"model.source: quantization_config of {file!r} has quant_method={method!r}, expected "
         f"one of {', '.join(METHODS)}; give such a checkpoint, or the float model and one of "

@@ -40,6 +40,27 @@ class LayerTensors:
         Raises:
             UserError: naming file, tensor and what is wrong with it.
         """
+        tensor = self._read(name)
+        if tuple(tensor.shape) != shape or tensor.dtype not in dtypes:
+            raise self.bad(
+                name,
+                f"is {list(tensor.shape)} {_word(tensor.dtype)}, but {self.declared} makes it "
+                f"{list(shape)} {' or '.join(map(_word, dtypes))}",
+            )
+        return tensor
+
+    def take_any(self, name: str, dtypes: tuple[torch.dtype, ...]) -> Tensor:
+        """`take` a matrix of whatever shape."""
+        tensor = self._read(name)
+        if tensor.dim() != 2 or tensor.dtype not in dtypes:
+            raise self.bad(
+                name,
+                f"is {list(tensor.shape)} {_word(tensor.dtype)}, but {self.declared} makes it a "
+                f"matrix of {' or '.join(map(_word, dtypes))}",
+            )
+        return tensor
+
+    def _read(self, name: str) -> Tensor:
         if name not in self.tensors:
             there = ", ".join(sorted(self.tensors)) or "nothing"
             raise UserError(
@@ -47,15 +68,7 @@ class LayerTensors:
                 f"it has {there}), which {self.declared} needs; give the config.json that belongs "
                 "to the checkpoint"
             )
-        tensor = self.tensors[name][:]
-        if tuple(tensor.shape) != shape or tensor.dtype not in dtypes:
-            wanted = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-            raise self.bad(
-                name,
-                f"is {list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}, but "
-                f"{self.declared} makes it {list(shape)} {wanted}",
-            )
-        return tensor
+        return self.tensors[name][:]
 
     def name(self, tensor: str) -> str:
         """Full name of a tensor of the layer."""
@@ -80,3 +93,7 @@ class LayerTensors:
             value, count = wide[wrong][0].item(), int(wrong.sum())
             raise self.bad(tensor, f"has {count} scales that are zero, NaN or infinite ({value})")
         return wide
+
+
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

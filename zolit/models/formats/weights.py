@@ -11,8 +11,10 @@ from zolit.models.formats.declared import Format
 from zolit.models.formats.gguf_blocks import BlockCodes
 from zolit.models.formats.gptq import GptqFormat, GroupedCodes, read_gptq
 from zolit.models.formats.layer import LayerTensors
+from zolit.models.formats.torchao import TorchaoFormat, read_torchao
 from zolit.noise import WORD
 from zolit.tensors.codebook import CodebookWeight
+from zolit.tensors.float8 import Float8Weight
 from zolit.tensors.grouped import GroupedWeight
 from zolit.tensors.half_word import HALF_WORD, HalfWordWeight
 from zolit.tensors.int4 import Int4Weight, pack_codes
@@ -39,6 +41,8 @@ def layer_weight(layer: LayerTensors, form: Format, rows: int, columns: int) -> 
     if isinstance(form, AqlmFormat):
         found = read_aqlm(layer, form, rows, columns)
         return CodebookWeight(found.codes, found.codebooks, found.scale.unsqueeze(1))
+    if isinstance(form, TorchaoFormat):
+        return _torchao_weight(layer, form, rows, columns)
     return _gptq_weight(layer, form, rows, columns)
 
 
@@ -51,6 +55,23 @@ def _gptq_weight(layer: LayerTensors, form: GptqFormat, rows: int, columns: int)
     found = read_gptq(layer, form, rows, columns)
     weight = _BY_BITS[form.bits](found)
     return weight if found.permutation is None else PermutedWeight(weight, found.permutation)
+
+
+def _torchao_weight(
+    layer: LayerTensors, form: TorchaoFormat, rows: int, columns: int
+) -> StoredWeight:
+    found = read_torchao(layer, form, rows, columns)
+    codes, scale, zero = found.codes, found.scale, found.zero
+    size = columns // scale.shape[1]
+    if size % WORD and (found.narrow or size != columns):
+        raise layer.bad(
+            "_weight_scale", f"has groups of {size} columns, but zolit holds multiples of {WORD}"
+        )
+    if found.narrow:
+        return Int4Weight(pack_codes(codes), scale, zero)
+    if form.codes == "float8":
+        return Float8Weight(codes, scale)
+    return Int8Weight(codes, scale) if zero is None else Int8ZeroWeight(codes, scale, zero)
 
 
 def _planes(found: GroupedCodes) -> StoredWeight:

@@ -1,0 +1,137 @@
+"""Read weights that transformers saved with torchao: tensors of a layer's subclass, side by side.
+
+A layer of N rows and K columns in G groups has
+
+- ``_weight_qdata``: ``[N, K]`` int8 or float8_e4m3fn codes, or ``[N, K / 2]`` bytes of two int4
+  codes, even columns in the low nibble;
+- ``_weight_scale``: ``[N, G]``, of int4 ``[G, N]``;
+- ``_weight_zero_point``, of the scale's shape: the code of weight 0, of int4 the value of code 0.
+  Not there for float8.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from zolit.errors import UserError
+from zolit.models.formats.layer import FLOATS, LayerTensors
+
+CONFIGS: dict[str, Literal["int8", "float8", "int4"]] = {
+    "Int8WeightOnlyConfig": "int8",
+    "Float8WeightOnlyConfig": "float8",
+    "Int4WeightOnlyConfig": "int4",
+    "IntxWeightOnlyConfig": "int8",
+}
+"""Configurations of torchao whose weights zolit keeps, and what their codes are."""
+
+
+@dataclass(frozen=True)
+class TorchaoFormat:
+    """What config.json says of a torchao checkpoint.
+
+    Attributes:
+        name: torchao's class.
+        codes: how a code is stored.
+        mark: the tensor that tells a layer of this format.
+    """
+
+    mark: ClassVar[str] = "_weight_qdata"
+
+    name: str
+    codes: Literal["int8", "float8", "int4"]
+
+    def __str__(self) -> str:
+        return f"quant_method=torchao with {self.name}"
+
+
+@dataclass(frozen=True)
+class PlainCodes:
+    """``weight = scale * code + zero``.
+
+    Attributes:
+        codes: ``[rows, columns]`` int8 or float8_e4m3fn.
+        narrow: whether int8 codes are from -8 to 7.
+        scale: ``[rows, groups]`` float32, not 0.
+        zero: ``[rows, groups]`` float32, the value of code 0; None where it is 0 everywhere.
+    """
+
+    codes: Tensor
+    narrow: bool
+    scale: Tensor
+    zero: Tensor | None
+
+
+def torchao_format(config: dict[str, Any], file: str) -> TorchaoFormat:
+    """The format that a ``quantization_config`` declares.
+
+    Args:
+        config: with ``quant_method: torchao``.
+        file: that holds it, for messages.
+
+    Raises:
+        UserError: if it asks for what cannot be read, in one sentence.
+    """
+    kinds = config.get("quant_type")
+    kind = kinds.get("default") if isinstance(kinds, dict) and len(kinds) == 1 else kinds
+    name = kind.get("_type") if isinstance(kind, dict) else kind
+    if name not in CONFIGS:
+        raise UserError(
+            f"model.source: quantization_config of {file!r} has quant_type={name!r}, expected one "
+            f"of {', '.join(CONFIGS)} for all layers; give such a checkpoint, or quantizer Int8, "
+            "Int4 or Float8 to quantize it anew"
+        )
+    return TorchaoFormat(name, CONFIGS[name])
+
+
+def read_torchao(layer: LayerTensors, form: TorchaoFormat, rows: int, columns: int) -> PlainCodes:
+    """Codes, scales and zeros of a layer.
+
+    Args:
+        layer: its tensors.
+        form: what config.json says.
+        rows: outputs of the layer in the model.
+        columns: its inputs.
+
+    Raises:
+        UserError: if a tensor is missing, of another shape or dtype, or holds what it cannot.
+    """
+    if form.codes == "int4":
+        return _int4(layer, rows, columns)
+    dtype = torch.int8 if form.codes == "int8" else torch.float8_e4m3fn
+    codes = layer.take("_weight_qdata", (rows, columns), (dtype,))
+    scale = _scales(layer, columns, lambda groups: (rows, groups))
+    if form.codes == "float8":
+        if scale.shape[1] != 1:
+            raise layer.bad("_weight_scale", f"is {list(scale.shape)}, not one scale for each row")
+        return PlainCodes(codes, False, scale, None)
+    points = layer.take("_weight_zero_point", tuple(scale.shape), (torch.int8, *FLOATS))
+    narrow = form.name == "IntxWeightOnlyConfig" and bool(((codes >= -8) & (codes <= 7)).all())
+    return PlainCodes(codes, narrow, scale, _zero(layer, -(scale * points.float())))
+
+
+def _int4(layer: LayerTensors, rows: int, columns: int) -> PlainCodes:
+    packed = layer.take("_weight_qdata", (rows, columns // 2), (torch.int8, torch.uint8))
+    scale = _scales(layer, columns, lambda groups: (groups, rows)).t().contiguous()
+    shape = (scale.shape[1], rows)
+    zero = layer.take("_weight_zero_point", shape, FLOATS).float().t().contiguous()
+    packed = packed.view(torch.int8)
+    codes = torch.stack(((packed << 4) >> 4, packed >> 4), dim=2).flatten(1)
+    return PlainCodes(codes, True, scale, _zero(layer, zero))
+
+
+def _scales(layer: LayerTensors, columns: int, shape: Callable[[int], tuple[int, int]]) -> Tensor:
+    """Scales of any number of groups that columns can be cut into."""
+    found = layer.take_any("_weight_scale", FLOATS)
+    fitting = [shape(g) for g in range(1, columns + 1) if columns % g == 0]
+    if tuple(found.shape) not in fitting:
+        raise layer.bad("_weight_scale", f"is {list(found.shape)}, which fits no group size")
+    return layer.usable_scales("_weight_scale", found)
+
+
+def _zero(layer: LayerTensors, zero: Tensor) -> Tensor | None:
+    if not torch.isfinite(zero).all():
+        raise layer.bad("_weight_zero_point", "holds NaN or infinite numbers")
+    return zero if zero.any() else None
