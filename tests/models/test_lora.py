@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import peft
 import pytest
 import torch
 from peft import LoraConfig
+from quantized_folders import quantized_llama
 from tiny_models import MODELS, batch, logits, tiny
 from torch import Tensor, nn
 
@@ -19,8 +21,19 @@ from zolit.models.adapters import LoRA
 from zolit.models.adapters.base import adapted, merge
 from zolit.models.blocks import StoredLinear, compile_blocks
 from zolit.models.prepare import prepare
+from zolit.models.source import ModelSource
+from zolit.module import ZeroOrderModule
 from zolit.objectives.option_scoring import OptionScoring
-from zolit.strategies import Float8, Int4, Int8, NoQuantizer, Quantizer, ScalePerturber
+from zolit.strategies import (
+    DensePerturber,
+    Float8,
+    Int4,
+    Int8,
+    NoQuantizer,
+    Quantizer,
+    ScalePerturber,
+    Stored,
+)
 from zolit.tensors.reading import Reading
 from zolit.tensors.weight import PerturbedWeight, perturbed_weights
 
@@ -66,13 +79,17 @@ def peft_twin(model: nn.Module, name: str) -> nn.Module:
         weight.copy_(mine.dense() if isinstance(mine, PerturbedWeight) else mine)
     targets = TARGETS.get(name, ["q_proj", "v_proj"])
     config = LoraConfig(r=4, lora_alpha=12, target_modules=targets, fan_in_fan_out=name == "gpt2")
-    twin = peft.get_peft_model(base, config).eval()
+    return same_factors(peft.get_peft_model(base, config), model)
+
+
+def same_factors(twin: nn.Module, model: nn.Module) -> nn.Module:
+    """PEFT's model with the factors of ours."""
     for path, _, adapter in adapted(model):
         layer = twin.get_submodule(f"base_model.model.{path}")
         with torch.no_grad():
             layer.lora_A["default"].weight.copy_(factor(adapter, "lora_A"))
             layer.lora_B["default"].weight.copy_(factor(adapter, "lora_B"))
-    return twin
+    return twin.eval()
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -198,6 +215,27 @@ def test_compiled_blocks(quantizer: Quantizer) -> None:
             expected, got = (objective.losses(m, one, 2) for m in (plain, model))
         assert (expected[0] - expected[1]).abs() > 1e-4
         torch.testing.assert_close(got, expected, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["gptq", "aqlm"])
+def test_beside_weights_of_a_quantized_checkpoint(kind: str, tmp_path: Path) -> None:
+    """Kept as they are on disk; the floats of the decoded weights under PEFT are the reference."""
+    base, _ = quantized_llama(tmp_path, {"gptq": "4 bits", "aqlm": "1x16"}[kind])
+    one = ZeroOrderModule(
+        ModelSource(str(tmp_path)),
+        Stored(),
+        DensePerturber(),
+        adapter=LoRA(4, 12.0),
+        dtype="float32",
+        kernels="reference",
+    )
+    one.configure_model()
+    fill(one.network)
+    assert len(one.weights) == FACTORS
+    config = LoraConfig(r=4, lora_alpha=12, target_modules=["q_proj", "v_proj"])
+    twin = same_factors(peft.get_peft_model(base, config), one.network)
+    got, expected = (logits(model, "llama") for model in (one.network, twin))
+    torch.testing.assert_close(got, expected, atol=2e-5, rtol=1e-4)
 
 
 def test_a_copy_has_factors_of_its_own() -> None:

@@ -193,8 +193,11 @@ def test_refused_starts(
     damaged = tmp_path / "damaged.ckpt"
     damaged.write_bytes(Path(one).read_bytes()[:-900])
     assert "cannot be read" in said(**{"model.start_from": str(damaged)})
-    torch.save({"state_dict": {}}, damaged)
+    plain = {"epoch": 0, "global_step": 1, "pytorch-lightning_version": "2.6.0", "state_dict": {}}
+    torch.save(plain, damaged)
     assert "is not a checkpoint of zolit" in said(**{"model.start_from": str(damaged)})
+    torch.save(torch.load(one, weights_only=True) | {"zolit_started": [{"path": 3}]}, damaged)
+    assert "says in no known way" in said(**{"model.start_from": str(damaged)})
     two = str(second / "checkpoints" / "last.ckpt")
     assert "itself started from" in said(**{"model.start_from": two})
     assert not (tmp_path / "run").exists()

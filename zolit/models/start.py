@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -52,8 +51,12 @@ def start_from(model: nn.Module, files: Sequence[str]) -> Started:
     started: Started = []
     for file in files:
         content = _read(file)
+        if "zolit_fingerprint" not in content:
+            raise UserError(
+                f"start_from: {file!r} is not a checkpoint of zolit; give one of a run's"
+            )
         known = {one["digest"] for one in started}
-        for earlier in content.get("zolit_started", []):
+        for earlier in _recorded(content.get("zolit_started", []), f"start_from: {file!r}"):
             if earlier["digest"] not in known:
                 raise UserError(
                     f"start_from: the run of {file!r} itself started from {earlier['path']!r}; "
@@ -88,12 +91,17 @@ def started_weights(files: Sequence[str]) -> set[str]:
     return {name.rpartition(".")[0] for file in files for name in _read(file)["state_dict"]}
 
 
-def check_started(mine: Started, theirs: Started) -> None:
+def check_started(mine: Started, theirs: Any) -> None:
     """Refuse a checkpoint of a run that started from other files.
+
+    Args:
+        mine: what the model was started from.
+        theirs: what a checkpoint gives as that.
 
     Raises:
         UserError: naming both.
     """
+    theirs = _recorded(theirs, "ckpt_path: the checkpoint")
     if [one["digest"] for one in mine] != [one["digest"] for one in theirs]:
         here, there = (
             ", ".join(one["path"] for one in files) or "the model itself"
@@ -133,19 +141,33 @@ def _forget_errors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 
 def _read(file: str) -> dict[str, Any]:
+    from zolit.journal.checkpoints import read_checkpoint  # it knows the module, which imports this
+
     try:
-        content: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    # Damaged files raise whatever their reader came to.
-    except (OSError, ValueError, RuntimeError, EOFError, UnpicklingError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return read_checkpoint(Path(file))
+    except UserError as error:
+        raise UserError(f"start_from: {str(error).removeprefix('ckpt_path: ')}") from error
+
+
+def _recorded(started: Any, file: str) -> Started:
+    """What a checkpoint says that its run started from.
+
+    Raises:
+        UserError: if it is no such list.
+    """
+    fields = {"path", "digest"}
+    if not isinstance(started, list) or not all(
+        isinstance(one, dict) and one.keys() == fields and all(map(_is_text, one.values()))
+        for one in started
+    ):
         raise UserError(
-            f"start_from: {file!r} cannot be read ({reason}); give a checkpoint of a run"
-        ) from error
-    if not (isinstance(content, dict) and "zolit_fingerprint" in content):
-        raise UserError(
-            f"start_from: {file!r} is not a checkpoint of zolit; give one of a run's checkpoints"
+            f"{file} says in no known way what its run started from; give a checkpoint of a run"
         )
-    return content
+    return started
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _digest(file: str) -> str:
