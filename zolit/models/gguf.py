@@ -22,6 +22,7 @@ from zolit.compat import (
     is_gguf_arch_supported,
 )
 from zolit.errors import UserError
+from zolit.models.gguf_header import check_header
 from zolit.models.plan import find_parameters
 from zolit.models.shards import LazyTensor
 
@@ -69,6 +70,7 @@ def read_table(file: Path) -> GgufTable:
         UserError: if the file is not GGUF, is cut short or its metadata is damaged.
     """
     try:
+        check_header(file)
         reader = GGUFReader(file)
         architecture = str(reader.fields["general.architecture"].contents())
         entries = tuple(
