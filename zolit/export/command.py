@@ -15,7 +15,7 @@ from zolit.export.gguf import GGUF_TYPES, save_gguf
 from zolit.export.peft import save_peft
 from zolit.export.plain import save_plain
 from zolit.export.torchao import save_torchao
-from zolit.journal.checkpoints import FileCheckpoints
+from zolit.journal.checkpoints import read_checkpoint
 from zolit.journal.parts import module_of
 from zolit.models.adapters.base import merge
 from zolit.module import ZeroOrderModule
@@ -140,13 +140,7 @@ def load_checkpoint(module: ZeroOrderModule, file: Path) -> int:
     Raises:
         UserError: if the file cannot be read or is of another model.
     """
-    try:
-        content = FileCheckpoints().load_checkpoint(file, weights_only=True)
-    except Exception as error:  # whatever torch makes of a damaged file
-        raise UserError(
-            f"export: {str(file)!r} is no checkpoint of a run ({type(error).__name__}); make one "
-            "with zolit replay"
-        ) from error
+    content = read_checkpoint(file)
     module.configure_model()
     module.on_load_checkpoint(content)
     module.load_state_dict(content["state_dict"])

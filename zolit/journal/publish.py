@@ -13,7 +13,7 @@ import yaml
 from zolit.errors import UserError
 from zolit.export.command import checkpoint_file, summary_of
 from zolit.export.folder import check_new, new_folder
-from zolit.journal.checkpoints import FileCheckpoints
+from zolit.journal.checkpoints import FileCheckpoints, read_checkpoint
 from zolit.journal.delta import VERSION, Delta, journal_bytes, read_delta, sha256, write_delta
 from zolit.journal.digest import weights_digest
 from zolit.journal.format import Header, Step, Weights
@@ -113,8 +113,7 @@ def publish(run: Path, to: Path, until: int | None = None) -> None:
         data={},
     )
     if until is None:
-        file = checkpoint_file(folder, None)
-        until = int(FileCheckpoints().load_checkpoint(file, weights_only=True)["global_step"])
+        until = int(read_checkpoint(checkpoint_file(folder, None))["global_step"])
     if not 0 < until <= contents.end:
         raise UserError(
             f"--until: got {until}, the journal of {str(run)!r} holds steps 1 to {contents.end}"
