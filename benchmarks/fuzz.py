@@ -30,14 +30,10 @@ from typing import Any
 FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "socket.connect")
 MODULES = {
     "journal": ["zolit.journal.reader", "zolit.journal.format"],
-    "checkpoint": [
-        "zolit.journal.checkpoints",
-        "zolit.journal.content",
-        "torch._weights_only_unpickler",
-    ],
-    "config": ["zolit.config_guard", "zolit.cli_errors", "zolit.cli_resume", "yaml"],
+    "checkpoint": ["zolit.journal.checkpoints", "zolit.journal.content"],
+    "config": ["zolit.config_guard", "zolit.cli_errors", "zolit.cli_resume"],
     "safetensors": ["zolit.models.shards"],
-    "gguf": ["gguf.gguf_reader", "zolit.models.gguf"],
+    "gguf": ["gguf.gguf_reader", "zolit.models.gguf", "zolit.models.gguf_header"],
 }
 Reader = Callable[[bytes], Any]
 

@@ -349,6 +349,7 @@ def test_an_index_of_another_checkpoint(tmp_path: Path) -> None:
         ("{", "is not the index of a checkpoint"),
         ("{}", "is not the index of a checkpoint"),
         ('{"weight_map": [1]}', "is not the index of a checkpoint"),
+        ('{"weight_map": {}}', "names no tensor"),
         ('{"weight_map": {"a": "../b.safetensors"}}', r"places tensor 'a' in '\.\./b"),
         ('{"weight_map": {"a": "b.bin"}}', r"places tensor 'a' in 'b\.bin'"),
     ],

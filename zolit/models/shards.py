@@ -120,6 +120,10 @@ def _weight_map(index: Path) -> dict[str, str]:
             f"model.source: {str(index)!r} is not the index of a checkpoint ({_reason(error)}); "
             "its weight_map should name the file of each tensor"
         ) from error
+    if not names:
+        raise UserError(
+            f"model.source: {str(index)!r} names no tensor; copy or download the whole checkpoint"
+        )
     for tensor, file in names.items():
         if Path(file).name != file or not file.endswith(".safetensors"):
             raise UserError(
