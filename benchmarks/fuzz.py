@@ -16,6 +16,7 @@ import importlib
 import io
 import json
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+SECONDS = 10
 FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "socket.connect")
 MODULES = {
     "journal": ["zolit.journal.reader", "zolit.journal.format"],
@@ -203,13 +205,21 @@ def guarded(run: Reader) -> Reader:
 
     sys.addaudithook(hook)
 
+    def hang(number: int, frame: Any) -> None:
+        raise AssertionError(f"no end after {SECONDS} seconds of work")
+
+    # Of the processor, not of the clock: a process that waits for its turn does not hang.
+    signal.signal(signal.SIGPROF, hang)
+
     def one(data: bytes) -> None:
         inside[0] = True
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
         try:
             run(data)
         except UserError:
             pass
         finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
             inside[0] = False
 
     return one
@@ -241,7 +251,7 @@ def fuzz(target: str, seconds: int, seeds: bool) -> None:
     corpus.mkdir()
     for number, example in enumerate(examples):
         (corpus / str(number)).write_bytes(example)
-    limits = [f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048", "-max_len=8192"]
+    limits = [f"-max_total_time={seconds}", "-timeout=1200", "-rss_limit_mb=2048", "-max_len=8192"]
     where = f"-artifact_prefix={folder}/"
     atheris.Setup([sys.argv[0], *limits, where, "-print_final_stats=1", str(corpus)], one)
     atheris.Fuzz()

@@ -106,7 +106,8 @@ def check_training(
     groups, wanted = states[0].get("param_groups"), optimizer.state_dict()["param_groups"]
     _require(isinstance(groups, list) and len(groups) == len(wanted), path, "param_groups")
     for group, mine in zip(groups, wanted, strict=True):
-        _require(_like(mine, group) and group["params"] == mine["params"], path, "param_groups")
+        kept = {name: value for name, value in mine.items() if name != "initial_lr"}  # a schedule's
+        _require(_like(kept, group) and group["params"] == mine["params"], path, "param_groups")
         _require(math.isfinite(group["lr"]), path, "lr")
     residuals = states[0].get("state")
     _require(isinstance(residuals, dict), path, "optimizer state")
