@@ -143,7 +143,8 @@ class ZolitCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.command]
-        defaults = inspect.signature(self.model_class).parameters.values()
+        model_class: Any = self.model_class
+        defaults = inspect.signature(model_class).parameters.values()
         check_parts(config, [one.default for one in defaults])
         self.folder = RunFolder(config.run.run_dir, config.run.overwrite)
         self._keeps_run = self.command == "fit" and not config.trainer.fast_dev_run

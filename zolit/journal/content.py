@@ -101,7 +101,7 @@ def check_training(
         UserError: naming what does not fit.
     """
     path = None
-    states = content.get("optimizer_states")
+    states: Any = content.get("optimizer_states")
     _require(bool(states) and isinstance(states[0], dict), path, "optimizer_states")
     groups, wanted = states[0].get("param_groups"), optimizer.state_dict()["param_groups"]
     _require(isinstance(groups, list) and len(groups) == len(wanted), path, "param_groups")
@@ -109,7 +109,7 @@ def check_training(
         kept = {name: value for name, value in mine.items() if name != "initial_lr"}  # a schedule's
         _require(_like(kept, group) and group["params"] == mine["params"], path, "param_groups")
         _require(math.isfinite(group["lr"]), path, "lr")
-    residuals = states[0].get("state")
+    residuals: Any = states[0].get("state")
     _require(isinstance(residuals, dict), path, "optimizer state")
     for index, weight in enumerate(module.weights):
         kept = residuals.get(index, {})
