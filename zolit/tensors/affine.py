@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -170,11 +170,12 @@ class AffineWeight(StoredWeight):
         query: Query | None = None,
     ) -> None:
         codes, decoding, index = self.operands(rows)
+        scale = cast(Tensor, decoding[0])  # of the parts, the one that no format lacks
         self.apply_kernel(
             codes,
-            decoding[0],
+            scale,
             None if step is None else self.value_blocks(step),
-            by_row(unit, decoding[0]),
+            by_row(unit, scale),
             index,
             rounding,
             None if residual is None else self.value_blocks(residual),
