@@ -217,6 +217,18 @@ def test_compiled_blocks(quantizer: Quantizer) -> None:
         torch.testing.assert_close(got, expected, atol=2e-5, rtol=1e-4)
 
 
+def test_compiled_blocks_with_and_without_adapters() -> None:
+    """The blocks of a model share code; one with an adapter must not get that of one without."""
+    last = [f"model.layers.1.self_attn.{name}" for name in ("q_proj", "v_proj")]
+    plain, _ = with_lora(targets=last, kernels="compiled")
+    model, _ = with_lora(targets=last, kernels="compiled")
+    compile_blocks(model)
+    twin = copy.deepcopy(model)
+    expected = logits(plain, "llama")
+    torch.testing.assert_close(logits(model, "llama"), expected, atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(logits(twin, "llama"), expected, atol=2e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["gptq", "aqlm"])
 def test_beside_weights_of_a_quantized_checkpoint(kind: str, tmp_path: Path) -> None:
     """Kept as they are on disk; the floats of the decoded weights under PEFT are the reference."""

@@ -18,7 +18,7 @@ from torch._inductor.compile_fx import compile_fx
 
 from zolit.compat import Conv1D
 from zolit.errors import UserError
-from zolit.models.adapters.base import carry
+from zolit.models.adapters.base import LayerAdapter, take_adapter
 from zolit.tensors.integer import IntegerWeight, quantize
 from zolit.tensors.product import add_bias, matmul, quantized_matmul
 from zolit.tensors.weight import PerturbedWeight
@@ -36,11 +36,16 @@ class StoredLinear(nn.Module):
     Args:
         weight: the stored weight, as a parameter.
         bias: ``[rows]`` parameter or None.
+        adapter: of the layer that it replaces. Not joined by a hook as there: torch.compile does
+            not look at hooks when it chooses code, and would give a block with adapters that of a
+            block without.
     """
 
-    def __init__(self, weight: PerturbedWeight, bias: Tensor | None) -> None:
+    def __init__(
+        self, weight: PerturbedWeight, bias: Tensor | None, adapter: LayerAdapter | None = None
+    ) -> None:
         super().__init__()
-        self.weight, self.bias = weight, bias
+        self.weight, self.bias, self.adapter = weight, bias, adapter
         self.rows = weight.store.rows
         self.in_integers = isinstance(weight.store, IntegerWeight)
         number = next(_numbers)
@@ -50,19 +55,22 @@ class StoredLinear(nn.Module):
         _layers[number] = self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "StoredLinear":
-        return StoredLinear(deepcopy(self.weight, memo), deepcopy(self.bias, memo))
+        return StoredLinear(
+            deepcopy(self.weight, memo), deepcopy(self.bias, memo), deepcopy(self.adapter, memo)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., columns]`` to ``[..., rows]``."""
+        out: Tensor
         if self.in_integers:
             # An operation of its own: layers with the same input share it (`_share_codes`).
             codes, scale = torch.ops.zolit.quantize(x, self.number)
-            quantized: Tensor = torch.ops.zolit.stored_integer_linear(
+            out = torch.ops.zolit.stored_integer_linear(
                 codes, scale, self.number, self.rows, x.dtype
             )
-            return quantized
-        product: Tensor = torch.ops.zolit.stored_linear(x, self.number, self.rows)
-        return product
+        else:
+            out = torch.ops.zolit.stored_linear(x, self.number, self.rows)
+        return out if self.adapter is None else self.adapter(x, out)
 
 
 # Not `torch.library.custom_op`, whose checks at each call cost as much as a small product.
@@ -164,8 +172,11 @@ def compile_blocks(model: nn.Module) -> int:
         for parent in list(block.modules()):
             for name, child in list(parent.named_children()):
                 if _is_stored_linear(child):
-                    stored = StoredLinear(child.weight, child.bias)  # type: ignore[arg-type]
-                    carry(child, stored)
+                    stored = StoredLinear(
+                        child.weight,  # type: ignore[arg-type]
+                        child.bias,  # type: ignore[arg-type]
+                        take_adapter(child),
+                    )
                     setattr(parent, name, stored)
         block.compile(backend=_inductor, dynamic=True)
     return len(found)

@@ -37,9 +37,13 @@ class Factor(nn.Linear):
 
 
 class LayerAdapter(nn.Module, ABC):
-    """What stands beside one linear layer."""
+    """What stands beside one linear layer.
 
-    hook: RemovableHandle
+    Attributes:
+        hook: calls it after its layer; None where the layer calls it itself.
+    """
+
+    hook: RemovableHandle | None = None
 
     @abstractmethod
     def forward(self, x: Tensor, out: Tensor) -> Tensor:
@@ -173,12 +177,13 @@ def floats(weight: Tensor) -> Tensor:
     return weight.dense() if isinstance(weight, PerturbedWeight) else weight.detach()
 
 
-def carry(old: nn.Module, new: nn.Module) -> None:
-    """Let a layer that takes the place of another take its adapter too."""
-    adapter = old._modules.get(NAME)
-    if isinstance(adapter, LayerAdapter):
-        _part(old, adapter)
-        _join(new, adapter)
+def take_adapter(layer: nn.Module) -> LayerAdapter | None:
+    """Take the adapter of a layer away from it, for one that calls it itself; None without."""
+    adapter = layer._modules.get(NAME)
+    if not isinstance(adapter, LayerAdapter):
+        return None
+    _part(layer, adapter)
+    return adapter
 
 
 @torch.no_grad()
@@ -206,8 +211,10 @@ def _join(layer: nn.Module, adapter: LayerAdapter) -> None:
 
 
 def _part(layer: nn.Module, adapter: LayerAdapter) -> None:
-    adapter.hook.remove()
-    del layer._modules[NAME]
+    if adapter.hook is not None:
+        adapter.hook.remove()
+        adapter.hook = None
+    layer._modules[NAME] = None
 
 
 def _adapted(layer: Any, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor:
