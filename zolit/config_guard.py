@@ -93,7 +93,7 @@ def check_yaml(text: str, name: str) -> None:
     except RecursionError as error:
         raise UserError(
             f"--config: {name!r} is nested too deeply; expected groups of options"
-        ) from (error)
+        ) from error
     if nodes > MOST_NODES:
         raise UserError(
             f"--config: {name!r} holds more than {MOST_NODES} values with its aliases written out; "
