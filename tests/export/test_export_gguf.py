@@ -140,6 +140,23 @@ def test_codes_choose_their_blocks(
     torch.testing.assert_close(loaded(tmp_path), expected, atol=close, rtol=close)
 
 
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_blocks_far_smaller_than_the_rest_of_their_group_keep_their_codes(symmetric: bool) -> None:
+    weight = 0.05 * torch.randn(64, 256, generator=torch.Generator().manual_seed(1))
+    weight[:, 3::64] *= 8
+    store = Int4(64, symmetric=symmetric).store(weight, "w")
+    store.multiply_scales(torch.linspace(0.9, 1.1, 64).unsqueeze(1), 1e-7)
+    kind = Kind.Q4_0 if symmetric else Kind.Q4_1
+    made = exact_blocks(store, kind)
+    assert made is not None
+    decoded = torch.empty(64, 256)
+    store.read(slice(0, 64), [decoded], None, "reference")
+    step = store.scale.repeat_interleave(64, 1)
+    there = torch.from_numpy(dequantize(made, kind))
+    # float16 rounds the scale, times up to 15, and the least value, up to 16 steps away.
+    assert ((there - decoded).abs() <= 31 * 2.0**-11 * step).all()
+
+
 @pytest.mark.parametrize(
     ("kind", "close"), [("F16", 2e-3), ("Q8_0", 0.02), ("Q4_1", 0.4), ("Q4_0", 0.4)]
 )

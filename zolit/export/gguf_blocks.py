@@ -19,8 +19,9 @@ from zolit.tensors.int8 import Int8Weight
 from zolit.tensors.store import StoredWeight
 
 BLOCK = 32
-_CLOSE = 2.0**-9
-"""Largest error of a weight, as a part of the largest in its block: twice float16's rounding."""
+_CLOSE = 1.01 * 2.0**-11
+"""Largest error of a weight, as a part of what it is the sum of: float16's rounding of each number,
+where float16 can hold it at all."""
 _NOTHING = 2.0**-16
 """The same as a part of the largest in the matrix, where a block is far smaller than others."""
 
@@ -112,6 +113,9 @@ def _close(made: Array, kind: Kind, blocks: Tensor, scale: Tensor, zero: Tensor 
     here = blocks * scale.unsqueeze(2)
     if zero is not None:
         here += zero.unsqueeze(2)
-    largest = here.abs().amax(dim=2, keepdim=True)
-    allowed = torch.maximum(_CLOSE * largest, _NOTHING * largest.max())
+    # Blocks of four bits count up to 15 steps from their least value, which is 8 below code 0.
+    size = blocks.abs().clamp(min=23) * scale.abs().unsqueeze(2)
+    if zero is not None:
+        size += zero.abs().unsqueeze(2)
+    allowed = torch.maximum(_CLOSE * size, _NOTHING * here.abs().max())
     return bool(((there - here).abs() <= allowed).all())
