@@ -28,6 +28,18 @@ def fitted(given: Files, folder: Path, name: str, **changes: Any) -> Path:
     return folder / name
 
 
+def first_stage(given: Files, folder: Path) -> Path:
+    """LoRA alone, beside int8 weights; steps so long that three of them can be seen."""
+    return fitted(given, folder, "one", **{"model.optimizer.init_args.lr": 3.0})
+
+
+def second_stage(given: Files, first: Path) -> Path:
+    """The scales of the other layers, beside the first stage's run."""
+    start = str(first / "checkpoints" / "last.ckpt")
+    changes = {"model.start_from": start, "model.tune": OTHERS}
+    return fitted(given, first.parent, "two", **changes)
+
+
 def content(run: Path) -> dict[str, Any]:
     return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
 

@@ -7,7 +7,17 @@ import peft
 import pytest
 import torch
 import transformers as hf
-from lora_runs import FLOATS, LORA, OTHERS, Files, content, fitted, logits, model_of
+from lora_runs import (
+    FLOATS,
+    LORA,
+    Files,
+    content,
+    first_stage,
+    fitted,
+    logits,
+    model_of,
+    second_stage,
+)
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from cli_recipe import changed, refusal
@@ -22,17 +32,12 @@ def given(tiny_llama: Path, films_csv: Path) -> Files:
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory, given: Files) -> Path:
-    """Stage one: LoRA alone, beside int8 weights."""
-    rate = {"model.optimizer.init_args.lr": 3.0}  # so that three steps can be seen
-    return fitted(given, tmp_path_factory.mktemp("lora_first"), "one", **rate)
+    return first_stage(given, tmp_path_factory.mktemp("lora_first"))
 
 
 @pytest.fixture(scope="module")
 def second(first: Path, given: Files) -> Path:
-    """Stage two: the scales of the other layers."""
-    start = str(first / "checkpoints" / "last.ckpt")
-    changes = {"model.start_from": start, "model.tune": OTHERS}
-    return fitted(given, first.parent, "two", **changes)
+    return second_stage(given, first)
 
 
 def export(run_folder: Path, to: Path, kind: str) -> Path:

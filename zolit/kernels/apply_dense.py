@@ -31,8 +31,10 @@ def apply_dense(
 
     Args:
         weight: ``[R, 1, W, 32]`` float32 or bfloat16.
-        step: ``[R, 1, W, 32]`` float32, in units of the coordinate, or None.
-        unit: ``[2]`` float32; ``unit[1]`` is the length of the unit in weights.
+        step: ``[R, 1, W, 32]`` float32, in units of the coordinate, or None. With one
+            row it is every row's.
+        unit: ``[2]`` float32; ``unit[1]`` is the length of the unit in weights. ``[2, R, 1, ...]``:
+            of each row.
         rows: ``[R]`` int32 row indices.
         rounding: ``[2]`` int32 key words of this update's rounding.
         residual: ``[R, 1, W, 32]`` floats of the error feedback, changed in place, or None.

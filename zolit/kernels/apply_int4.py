@@ -28,8 +28,10 @@ def apply_int4(
     Args:
         packed: ``[R, G, W, 16]`` int8 bytes.
         scale: ``[R, G, 1, 1]`` float32.
-        step: ``[R, G, W, 2, 16]`` float32, in units of the coordinate, or None.
-        unit: ``[2]`` float32, length of the unit in codes and in weights.
+        step: ``[R, G, W, 2, 16]`` float32, in units of the coordinate, or None. With one
+            row it is every row's.
+        unit: ``[2]`` float32, length of the unit in codes and in weights. ``[2, R, 1, ...]``:
+            of each row.
         rows: ``[R]`` int32 row indices.
         rounding: ``[2]`` int32 key words of this update's rounding.
         residual: ``[R, G, W, 2, 16]`` error feedback, or None.

@@ -95,8 +95,10 @@ def apply_int8(
     Args:
         codes: ``[R, G, W, 32]`` int8.
         scale: ``[R, G, 1, 1]`` float32.
-        step: ``[R, G, W, 32]`` float32, in units of the coordinate, or None.
-        unit: ``[2]`` float32, length of the unit in codes and in weights.
+        step: ``[R, G, W, 32]`` float32, in units of the coordinate, or None. With one
+            row it is every row's.
+        unit: ``[2]`` float32, length of the unit in codes and in weights. ``[2, R, 1, ...]``:
+            of each row.
         rows: ``[R]`` int32 row indices.
         rounding: ``[2]`` int32 key words of this update's stochastic rounding.
         residual: ``[R, G, W, 32]`` floats carried between steps (error feedback, QES

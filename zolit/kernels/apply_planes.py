@@ -29,8 +29,9 @@ def apply_planes(
         planes: ``n`` times ``[R, G, W, 1]`` int32, codes in [0, 2**n - 1].
         scale: ``[R, G, 1, 1]`` float32; or ``[R, W, 1, 2, 1]``, see `read_planes`.
         step: ``[R, G, W, 32]`` or ``[R, W, 1, 2, 16]`` float32, in units of the coordinate, or
-            None.
-        unit: ``[2]`` float32, length of the unit in codes and in weights.
+            None. With one row it is every row's.
+        unit: ``[2]`` float32, length of the unit in codes and in weights. ``[2, R, 1, ...]``:
+            of each row.
         rows: ``[R]`` int32 row indices.
         rounding: ``[2]`` int32 key words of this update's rounding.
         residual: error feedback in the shape of the step, or None.

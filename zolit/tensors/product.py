@@ -34,18 +34,14 @@ def matmul(x: Tensor, weight: PerturbedWeight) -> Tensor:
     Returns:
         ``[..., rows]`` in the dtype of ``x``.
     """
-    store, site, reading = weight.store, weight.site, weight.reading
+    store = weight.store
     if isinstance(store, IntegerWeight):
-        return quantized_matmul(*quantize(x, reading.preference), weight, x.dtype)
+        return quantized_matmul(*quantize(x, weight.reading.preference), weight, x.dtype)
     if isinstance(store, DenseWeight) and versions(weight)[1] is None:
         out = F.linear(x, store.weight)
     else:
         out = _product(x, weight)
-    if _by_output(weight):
-        return _scale_outputs(out, weight)
-    if site is not None and site.coordinates == "low_rank":
-        return _add_low_rank(out, x, None, weight)
-    return out
+    return _perturb_outputs(out, x, None, weight)
 
 
 def versions(weight: PerturbedWeight) -> tuple[int, Perturbation | None]:
@@ -144,7 +140,7 @@ def quantized_matmul(
     Returns:
         ``[..., rows]``.
     """
-    store, site = weight.store, weight.site
+    store = weight.store
     copies, noise = versions(weight)
     _check_halves(codes, weight, copies)
     out = codes.new_empty(scale.numel(), store.rows, dtype=dtype)
@@ -156,12 +152,7 @@ def quantized_matmul(
         noise,
         out,
     )
-    whole = out.view(*codes.shape[:-1], store.rows)
-    if _by_output(weight):
-        return _scale_outputs(whole, weight)
-    if site is not None and site.coordinates == "low_rank":
-        return _add_low_rank(whole, codes, scale, weight)
-    return whole
+    return _perturb_outputs(out.view(*codes.shape[:-1], store.rows), codes, scale, weight)
 
 
 def _check_halves(x: Tensor, weight: PerturbedWeight, copies: int) -> None:
@@ -170,6 +161,24 @@ def _check_halves(x: Tensor, weight: PerturbedWeight, copies: int) -> None:
             f"a paired read needs an even batch, but {weight.path} got {tuple(x.shape)}; "
             "set the estimator's `paired: false`"
         )
+
+
+def _perturb_outputs(
+    out: Tensor, x: Tensor, scale: Tensor | None, weight: PerturbedWeight
+) -> Tensor:
+    """What a direction changes of a fresh product rather than of the weight, in place.
+
+    Args:
+        out: ``[..., rows]``.
+        x: ``[..., columns]``.
+        scale: ``[..., 1]``, factor of each row of ``x``; None for 1.
+        weight: the other factor of the product.
+    """
+    if _by_output(weight):
+        return _scale_outputs(out, weight)
+    if weight.site is not None and weight.site.coordinates == "low_rank":
+        return _add_low_rank(out, x, scale, weight)
+    return out
 
 
 def _scale_outputs(out: Tensor, weight: PerturbedWeight) -> Tensor:
@@ -183,21 +192,14 @@ def _scale_outputs(out: Tensor, weight: PerturbedWeight) -> Tensor:
 
 
 def _add_low_rank(out: Tensor, x: Tensor, scale: Tensor | None, weight: PerturbedWeight) -> Tensor:
-    """Add ``x @ (+-length * left.T @ right).T`` to a fresh product, in place.
-
-    Args:
-        out: ``[..., rows]``.
-        x: ``[..., columns]``.
-        scale: ``[..., 1]``, factor of each row of ``x``; None for 1.
-        weight: the weight whose direction it is.
-    """
+    """Add ``x @ (+-length * left.T @ right).T``, in place."""
     reading, site, store = weight.reading, weight.site, weight.store
     found = None if site is None else reading.low_rank(site, store.device)
     if found is None:
         return out
     lengths, factors = found
-    _check_halves(x, weight, len(lengths))
     copies = len(lengths)
+    _check_halves(x, weight, copies)
     add_low_rank(
         out.view(copies, -1, store.rows),
         store.activations(x).reshape(copies, -1, store.padded_columns),

@@ -1,6 +1,6 @@
 """Move a stored weight along regenerated directions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,7 +13,7 @@ from zolit.tensors.affine import AffineWeight
 from zolit.tensors.low_rank import Factors
 from zolit.tensors.reading import Site
 from zolit.tensors.scales import relative_length, scale_step
-from zolit.tensors.store import chunks, own_rows, row_indices, to_blocks
+from zolit.tensors.store import StoredWeight, chunks, own_rows, row_indices, to_blocks
 from zolit.tensors.weight import PerturbedWeight
 
 _CHUNK_ELEMENTS = 1 << 20
@@ -21,6 +21,10 @@ _CHUNK_ELEMENTS = 1 << 20
 
 SCALE_FLOOR = 1e-7
 """Smallest scale that an update leaves (QZO's code clamps at the same value)."""
+
+
+def _chunks(store: StoredWeight) -> Iterator[slice]:
+    return chunks(store.rows, max(1, _CHUNK_ELEMENTS // store.padded_columns))
 
 
 def quantization_error(store: AffineWeight, weight: Tensor) -> Tensor:
@@ -34,7 +38,7 @@ def quantization_error(store: AffineWeight, weight: Tensor) -> Tensor:
         ``[rows, padded_columns]`` float16, in code units.
     """
     error = torch.empty(store.rows, store.padded_columns, dtype=torch.float16, device=store.device)
-    for rows in chunks(store.rows, max(1, _CHUNK_ELEMENTS // store.padded_columns)):
+    for rows in _chunks(store):
         decoded = torch.empty(rows.stop - rows.start, store.padded_columns, device=store.device)
         store.read(rows, [decoded], None, "reference")
         rest = to_blocks(weight[rows].float()).flatten(1) - decoded
@@ -133,7 +137,7 @@ def _move_elements(
     decay = None if feedback is None else _constant(feedback.decay, store.device)
     controls = [table[site.index] for table in step.controls]
     *earlier, last = zip(controls, step.coefficients, strict=True)
-    for rows in chunks(store.rows, max(1, _CHUNK_ELEMENTS // store.padded_columns)):
+    for rows in _chunks(store):
         total = None
         if earlier:
             shape = (rows.stop - rows.start, store.padded_columns)
@@ -169,7 +173,7 @@ def _move_low_rank(
         torch.cat([factors.left * coefficient for factors, coefficient in pairs]),
         torch.cat([factors.right for factors in own]),
     )
-    for rows in chunks(store.rows, max(1, _CHUNK_ELEMENTS // store.padded_columns)):
+    for rows in _chunks(store):
         left = all_queries.left[:, rows]
         store.apply(
             rows,
