@@ -117,6 +117,18 @@ def test_tags_make_no_objects(
     assert "antigravity" not in sys.modules
 
 
+@pytest.mark.parametrize("value", ["!!int", "!!bool maybe", "!!timestamp now", "0x_", "!!float x"])
+def test_values_that_do_not_fit_their_tag(
+    value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = f"trainer:\n  max_steps: {value}\n"
+    file = tmp_path / "recipe.yaml"
+    file.write_text(text)
+    assert "is not valid YAML in line 2" in refusal(capsys, "fit", "--config", str(file))
+    with pytest.raises(UserError, match="line 2"):
+        load_yaml(text, "the journal")
+
+
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30)
 )

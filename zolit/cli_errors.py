@@ -58,7 +58,7 @@ class Given:
         check_yaml(text, path)
         try:
             content = yaml.safe_load(text)
-        except (ValueError, yaml.YAMLError):
+        except (RecursionError, yaml.YAMLError):
             return  # likewise
         self._flatten("", content)
 

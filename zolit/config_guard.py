@@ -75,7 +75,9 @@ def _no_class(key: str, got: str) -> UserError:
 
 
 def check_yaml(text: str, name: str) -> None:
-    """Refuse YAML whose aliases or nesting would keep its reader busy; other faults pass.
+    """Refuse YAML that would keep its reader busy or that raises more than YAML's own errors.
+
+    Faults of syntax pass: the parser names their place.
 
     Args:
         text: of a configuration.
@@ -83,13 +85,18 @@ def check_yaml(text: str, name: str) -> None:
 
     Raises:
         UserError: if it has more than `MOST_NODES` values with its aliases written out, contains
-            itself, or is nested too deeply.
+            itself, is nested too deeply, or has a value that does not fit its tag.
     """
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         nodes = 0 if root is None else _count(root, {}, set())
     except yaml.YAMLError:
         return  # the parser says what is wrong
+    except _UnfitError as error:
+        raise UserError(
+            f"--config: {name!r} is not valid YAML in line {error.node.start_mark.line + 1}, "
+            f"{error.node.value!r} is no {error.node.tag.rpartition(':')[2]}; put text in quotes"
+        ) from error
     except RecursionError as error:
         raise UserError(
             f"--config: {name!r} is nested too deeply; expected groups of options"
@@ -102,7 +109,7 @@ def check_yaml(text: str, name: str) -> None:
 
 
 def _count(node: yaml.Node, known: dict[int, int], above: set[int]) -> int:
-    """Values of a node with its aliases written out, each node counted once."""
+    """Values of a node with its aliases written out, each node counted (and read) once."""
     if id(node) in above:
         raise RecursionError("it contains itself")
     if id(node) not in known:
@@ -111,10 +118,28 @@ def _count(node: yaml.Node, known: dict[int, int], above: set[int]) -> int:
             children = [part for pair in node.value for part in pair]
         elif isinstance(node, yaml.SequenceNode):
             children = node.value
+        else:
+            _read(node)
         above.add(id(node))
         known[id(node)] = 1 + sum(_count(child, known, above) for child in children)
         above.remove(id(node))
     return known[id(node)]
+
+
+class _UnfitError(Exception):
+    """A value that does not fit its tag."""
+
+    def __init__(self, node: yaml.Node) -> None:
+        self.node = node
+
+
+def _read(node: yaml.Node) -> None:
+    """Try a single value: PyYAML takes for granted that the text fits the tag, and raises
+    IndexError for ``!!int`` alone, KeyError for ``!!bool maybe``, ValueError for ``0x_``."""
+    try:
+        yaml.SafeLoader("").construct_object(node)
+    except (ArithmeticError, AttributeError, LookupError, ValueError) as error:
+        raise _UnfitError(node) from error
 
 
 def load_yaml(text: str, name: str) -> dict[str, Any]:
@@ -130,7 +155,7 @@ def load_yaml(text: str, name: str) -> dict[str, Any]:
     check_yaml(text, name)
     try:
         found = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise UserError(
             f"{name}: is not valid YAML; use a configuration that zolit wrote"
         ) from error

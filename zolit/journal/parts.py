@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import yaml
 from jsonargparse import ArgumentError
 from lightning.pytorch.cli import LightningArgumentParser
 
 from zolit.cli_errors import user_error_behind
+from zolit.config_guard import load_yaml
 from zolit.errors import UserError
 from zolit.module import ZeroOrderModule
 
@@ -50,8 +50,8 @@ def module_of(config: str) -> ZeroOrderModule:
     Raises:
         UserError: if a part of the module cannot be made.
     """
-    found = yaml.safe_load(config) if config else None
-    if not isinstance(found, dict) or not isinstance(found.get("model"), dict):
+    found = load_yaml(config, "config") if config else {}
+    if not isinstance(found.get("model"), dict):
         raise _no_recipe()
     parser = LightningArgumentParser(exit_on_error=False)
     parser.add_lightning_class_args(ZeroOrderModule, "model", required=True)

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from zolit.config_guard import load_yaml
 from zolit.errors import UserError
 from zolit.models.source import ModelSource
 
@@ -71,11 +70,8 @@ def read_recipe(text: str, file: Path, trusted: Sequence[str]) -> dict[str, Any]
     Raises:
         UserError: if it names another class, or is none that `public_recipe` makes.
     """
-    try:
-        config = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise _strange(file, "its recipe is not YAML") from error
-    if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
+    config = load_yaml(text, f"apply: the recipe in {str(file)!r}")
+    if not isinstance(config.get("model"), dict):
         raise _strange(file, "it has no recipe")
     if set(config) - {"model", "data"} or "source" in config["model"]:
         raise _strange(file, "its recipe has groups that are not published")
