@@ -13,10 +13,17 @@ os.environ.setdefault("TQDM_DELAY", "5")
 import pytest
 import torch
 import transformers as hf
+from hypothesis import settings
 from tiny_recipes import save_tiny_roberta
 from tiny_tokenizer import byte_bpe
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# The same inputs in every run of the suite, so that it fails for a change only;
+# `--hypothesis-profile=search` draws new ones, and benchmarks/fuzz.py searches for minutes.
+settings.register_profile("suite", derandomize=True, deadline=None)
+settings.register_profile("search", deadline=None)
+settings.load_profile("suite")
 
 # Tiny tensors: more threads than that only wait for one another.
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))

@@ -172,7 +172,7 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=st.one_of(st.text(max_size=80), TREES.map(str), st.binary(max_size=60)))
 def test_any_text(text: str | bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Read, or refused in a sentence; nothing else is raised."""

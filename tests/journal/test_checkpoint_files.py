@@ -163,7 +163,7 @@ def used(content: dict[str, Any], folder: Path) -> None:
 def test_forged_contents_are_refused_or_do_no_harm(saved: dict[str, Any], tmp_path: Path) -> None:
     where = [at for at in places(saved) if at[0] not in ("callbacks",)]
 
-    @settings(max_examples=60, deadline=None, derandomize=True)
+    @settings(max_examples=60)
     @given(place=st.sampled_from(where), other=OTHER, gone=st.booleans())
     def check(place: tuple[Any, ...], other: Any, gone: bool) -> None:
         content = copy.deepcopy(saved)

@@ -158,7 +158,7 @@ def test_crafted_headers(header: bytes, reason: str, folder: Path) -> None:
     assert reason in str(found.fault)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.binary(max_size=400), keep=st.integers(0, len(WHOLE)))
 @example(data=b"", keep=0)
 def test_any_bytes_after_an_intact_part(data: bytes, keep: int, folder: Path) -> None:
@@ -169,7 +169,7 @@ def test_any_bytes_after_an_intact_part(data: bytes, keep: int, folder: Path) ->
         assert 0 <= found.fault.offset <= keep + len(data)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     places=st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), min_size=1),
 )

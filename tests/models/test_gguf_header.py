@@ -66,7 +66,7 @@ def test_arrays_beyond_the_file(folder: Path, sound: bytes) -> None:
             read_table(path)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     places=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=4)
 )
