@@ -1,12 +1,26 @@
 """Weights as a quantized checkpoint stores them."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.tensors.dense import DenseWeight
 from zolit.tensors.store import StoredWeight
+
+
+@dataclass(frozen=True)
+class StoredLayer:
+    """A linear layer of a quantized checkpoint.
+
+    Attributes:
+        read: reads its codes, scales and zero points.
+        form: its format; layers of one shape and form take the same memory.
+    """
+
+    read: Callable[[], StoredWeight]
+    form: str
 
 
 class Stored(Quantizer):
@@ -16,18 +30,18 @@ class Stored(Quantizer):
     its config.json, or from a GGUF file itself.
 
     Attributes:
-        layers: what makes each stored weight, by the name of its parameter in the model.
+        layers: of the checkpoint, by the name of the parameter in the model.
     """
 
     def __init__(self) -> None:
-        self.layers: Mapping[str, Callable[[], StoredWeight]] = {}
+        self.layers: Mapping[str, StoredLayer] = {}
 
     @classmethod
-    def of(cls, layers: Mapping[str, Callable[[], StoredWeight]]) -> "Stored":
+    def of(cls, layers: Mapping[str, StoredLayer]) -> "Stored":
         """With the layers of one checkpoint.
 
         Args:
-            layers: what makes each stored weight, by the name of its parameter in the model.
+            layers: by the name of the parameter in the model.
         """
         made = cls()
         made.layers = layers
@@ -35,4 +49,4 @@ class Stored(Quantizer):
 
     def store(self, weight: Tensor, path: str) -> StoredWeight:
         """The checkpoint's layer of that name; ``weight`` itself where it left floats."""
-        return self.layers[path]() if path in self.layers else DenseWeight(weight)
+        return self.layers[path].read() if path in self.layers else DenseWeight(weight)

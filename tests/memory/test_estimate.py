@@ -1,9 +1,13 @@
 """The estimate beside a module that is loaded and stepped for real."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from gguf import GGMLQuantizationType as Kind
+from gguf_folders import write_llama
+from quantized_folders import quantized_llama
 
 from zolit.gradient import ProjectedGradient
 from zolit.memory.batches import Batches
@@ -24,6 +28,7 @@ from zolit.strategies import (
     Perturber,
     Quantizer,
     ScalePerturber,
+    Stored,
 )
 
 CODES = CodePerturber(1.0, distribution="rademacher")
@@ -70,6 +75,42 @@ def step(real: ZeroOrderModule, optimizer: ZOSGD, rows: PromptBatch) -> None:
         real.pairable,
     )
     optimizer.step(gradient=ProjectedGradient(torch.tensor([0, 1]), 0 * estimate.values, 1))
+
+
+def gptq(folder: Path) -> ModelSource:
+    quantized_llama(folder, "4 bits, act-order")
+    return ModelSource(str(folder))
+
+
+CHECKPOINTS = {
+    "GPTQ": gptq,
+    # Layers of one shape in two formats.
+    "GGUF": lambda folder: write_llama(folder, Kind.Q4_1, kinds={"ffn_up": Kind.Q8_0}),
+}
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_layers_that_a_checkpoint_keeps(name: str, tmp_path: Path) -> None:
+    def made() -> ZeroOrderModule:
+        return ZeroOrderModule(
+            CHECKPOINTS[name](tmp_path), Stored(), ScalePerturber(1e-2), kernels="reference"
+        )
+
+    rows = replace(
+        batch(4, False),
+        input_ids=torch.arange(4 * 24).view(4, 24) % 90,
+        attention_mask=torch.ones(4, 24, dtype=torch.int64),
+        answer_positions=torch.full((4, 1), 23),
+    )
+    found = estimate_memory(made(), Batches(rows, None, ""), base=0)
+    real = made()
+    real.configure_model()
+    stores = [p.store for p in real.network.parameters() if hasattr(p, "store")]
+    scales = sum(t.nbytes for s in stores for t in s.scales().values())
+    assert found.scales == scales
+    assert found.codes == sum(t.nbytes for s in stores for t in s.tensors().values()) - scales
+    plain = [p.nbytes for p in real.network.parameters() if not hasattr(p, "store")]
+    assert found.floats == sum(plain) + sum(b.nbytes for b in real.network.buffers())
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from zolit.export.gguf_blocks import BLOCK, Array, exact_blocks, nearest_blocks
 from zolit.export.gguf_metadata import copy_fields, rope_factors, write_fields
 from zolit.export.gguf_names import Names
 from zolit.export.gguf_tokenizer import write_tokenizer
-from zolit.models.load import gguf_file
+from zolit.models.opened import gguf_file
 from zolit.models.source import ModelSource
 from zolit.tensors.weight import PerturbedWeight
 

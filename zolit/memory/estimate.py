@@ -8,23 +8,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zolit.errors import UserError
 from zolit.gradient import ProjectedGradient
 from zolit.memory import compiler
 from zolit.memory.batches import Batches
 from zolit.memory.tracker import AsOnDevice, LiveBytes
 from zolit.models.checkpoint import weight_tensors
-from zolit.models.load import meta_model
+from zolit.models.opened import meta_model, open_checkpoint
 from zolit.models.plan import Planned
 from zolit.models.prepare import Preparation, stored_weights
 from zolit.module import DTYPES, ZeroOrderModule
+from zolit.strategies.quantizer.base import Quantizer
+from zolit.strategies.quantizer.stored import Stored
 from zolit.tensors.store import StoredWeight
 
 
 class SameOfAKind(Preparation):
     """Quantizes one weight of each kind, and takes the others of that kind to be like it.
 
-    A kind is a name without its layer's number, with its shape. A format is made chunk by chunk of
-    rows, which is many operations without numbers.
+    A kind is a name without its layer's number, with its shape and the format of a checkpoint that
+    keeps its own. A format is made chunk by chunk of rows, which is many operations without
+    numbers; of a quantized checkpoint, one layer of each kind is read.
 
     Attributes:
         passing: most bytes that one weight needs while it is quantized besides what it becomes: the
@@ -37,16 +41,25 @@ class SameOfAKind(Preparation):
         self._first: dict[tuple[Any, ...], StoredWeight] = {}
 
     def store(self, one: Planned, value: Tensor) -> StoredWeight:
-        key = (re.sub(r"\d+", "", one.path), value.shape, one.quantized, one.index is None)
+        key = (re.sub(r"\d+", "", one.path), value.shape, self._form(one), one.index is None)
         if not one.quantized or key not in self._first:
             with LiveBytes() as made:
-                store = self._first[key] = super().store(one, value)
+                store = super().store(one, value)
             self.passing = max(self.passing, made.peak - made.live + value.nbytes)
-            return store
+            if not one.quantized:
+                return store
+            self._first[key] = store
         first = self._first[key]
-        store = first.replace({n: torch.empty_like(t) for n, t in first.tensors().items()})
+        meta = {n: torch.empty_like(t, device="meta") for n, t in first.tensors().items()}
+        store = first.replace(meta)
         store.error = None if first.error is None else torch.empty_like(first.error)
         return store
+
+    def _form(self, one: Planned) -> str | None:
+        """The format of a layer that a checkpoint keeps."""
+        if isinstance(self.quantizer, Stored) and one.path in self.quantizer.layers:
+            return self.quantizer.layers[one.path].form
+        return None
 
 
 @dataclass(frozen=True)
@@ -115,8 +128,9 @@ def estimate_memory(
 ) -> Estimate:
     """What a run of this module needs.
 
-    The model is built from its configuration on the meta device; no weight is read. A step and an
-    evaluation run there on the largest batches, and the storages that they make are counted.
+    The model is built from its configuration on the meta device; no weight is read, but one layer
+    of each kind where a quantized checkpoint keeps its own. A step and an evaluation run there on
+    the largest batches, and the storages that they make are counted.
     Blocks are taken as not compiled (`compile: blocks` fuses temporaries and needs less).
 
     Args:
@@ -130,8 +144,8 @@ def estimate_memory(
     """
     compiled = module.reading.compiled
     dtype = DTYPES[module.dtype_name]
-    model = meta_model(module.source, module.source.load_config(weights=False), dtype)
-    preparation = SameOfAKind(*module.parts())
+    model, quantizer = _skeleton(module, dtype)
+    preparation = SameOfAKind(quantizer, *module.parts()[1:])
     plan = preparation.plan(preparation.adapt(model))
     quantized_paths = {one.path for one in plan.weights if one.quantized}
     kept = [p.nbytes for name, p in model.named_parameters() if name not in quantized_paths]
@@ -163,6 +177,18 @@ def estimate_memory(
         compiler=compiler.LEFT if compiled else 0,
         compiling=compiler.PASSING if compiled else 0,
     )
+
+
+def _skeleton(module: ZeroOrderModule, dtype: torch.dtype) -> tuple[nn.Module, Quantizer]:
+    """The model on the meta device, and what stores its linear layers."""
+    preparation = Preparation(*module.parts())
+    if not isinstance(preparation.quantizer, Stored):
+        config = module.source.load_config(weights=False)
+        return meta_model(module.source, config, dtype), preparation.quantizer
+    opened = open_checkpoint(module.source, dtype, preparation)
+    if isinstance(opened, str):
+        raise UserError(f"estimate: {module.source.path!r} cannot be kept as it is: {opened}")
+    return opened.skeleton, opened.quantizer
 
 
 def _step(module: ZeroOrderModule, batch: Any) -> None:

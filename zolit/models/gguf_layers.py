@@ -14,7 +14,7 @@ from zolit.models.gguf import GgufTable, Placed, place, read_entry
 from zolit.models.plan import Plan
 from zolit.models.quantized import Contents, stand_in
 from zolit.models.shards import LazyTensor
-from zolit.strategies.quantizer.stored import Stored
+from zolit.strategies.quantizer.stored import Stored, StoredLayer
 from zolit.tensors.store import StoredWeight
 
 FLOATS = (GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16)
@@ -50,14 +50,15 @@ def blocks(
     placed = place(table, skeleton)
     if isinstance(placed, str):
         raise blocks_refused(table, placed)
-    layers: dict[str, Callable[[], StoredWeight]] = {}
+    layers: dict[str, StoredLayer] = {}
     rest = dict(tensors)
     for one in plan.weights:
         if not one.quantized or one.path not in placed or placed[one.path].entry.kind in FLOATS:
             continue
         found = placed[one.path]
         rows, columns = _shape(table, found)
-        layers[one.path] = _reader(table.file, found, (rows, columns), one.transposed)
+        read = _reader(table.file, found, (rows, columns), one.transposed)
+        layers[one.path] = StoredLayer(read, found.entry.kind.name)
         shape = (columns, rows) if one.transposed else (rows, columns)
         rest[one.path] = stand_in(found.entry.name, table.file, shape, dtype)
     if not layers:

@@ -15,7 +15,7 @@ from zolit.models.formats.weights import layer_weight
 from zolit.models.shards import LazyTensor
 from zolit.models.source import ModelSource
 from zolit.strategies.quantizer.base import Quantizer
-from zolit.strategies.quantizer.stored import Stored
+from zolit.strategies.quantizer.stored import Stored, StoredLayer
 from zolit.tensors.store import StoredWeight
 from zolit.tensors.weight import PerturbedWeight
 
@@ -115,7 +115,7 @@ def contents(
             f"model.source: {str(one.file)!r} holds no tensor named *.{mark}, though config.json "
             f"says {form}; give the config.json that belongs to the checkpoint"
         )
-    layers: dict[str, Callable[[], StoredWeight]] = {}
+    layers: dict[str, StoredLayer] = {}
     rest: dict[str, LazyTensor] = {}
     for name, tensor in tensors.items():
         if name.rpartition(".")[0] not in modules:
@@ -133,7 +133,7 @@ def contents(
         if bias is not None and _has_bias(linear, layer, bias):
             rest[f"{module}.bias"] = bias
         shape = (linear.out_features, linear.in_features)
-        layers[f"{module}.weight"] = _reader(layer, form, *shape)
+        layers[f"{module}.weight"] = StoredLayer(_reader(layer, form, *shape), str(form))
         rest[f"{module}.weight"] = stand_in(f"{module}.weight", file, shape, dtype)
     return Contents(Stored.of(layers), rest)
 
