@@ -44,11 +44,11 @@ def row(run: Path) -> list[str]:
     ]
 
 
-def validation_curve(run: Path) -> list[tuple[int, float]]:
-    """Step and validation loss from the run's metrics.csv."""
+def validation_curve(run: Path, metric: str = "val_loss") -> list[tuple[int, float]]:
+    """Step and a metric of validation from the run's metrics.csv."""
     with (run / "metrics.csv").open() as file:
-        rows = [r for r in csv.DictReader(file) if r.get("val_loss")]
-    return [(int(r["step"]) + 1, float(r["val_loss"])) for r in rows]
+        rows = [r for r in csv.DictReader(file) if r.get(metric)]
+    return [(int(r["step"]) + 1, float(r[metric])) for r in rows]
 
 
 def plot(runs: list[Path], path: Path) -> None:

@@ -1,0 +1,123 @@
+"""Accuracy of recipes over seeds: runs what is missing, then a table and validation curves.
+
+    OMP_NUM_THREADS=1 python benchmarks/seeds.py configs/qzo/gguf_sst2.yaml --jobs 2 \\
+      --folder runs/seeds --plot docs/sst2.png
+
+A seed draws the rows, the order of the batches and the directions. Each run is a process of its own
+in ``FOLDER/RECIPE-seedS``; one that is there and finished is not repeated, one that was stopped is
+resumed. With ``--jobs 2`` two run side by side, with a thread each if the environment says so.
+"""
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from results import validation_curve
+
+COLUMNS = (
+    "recipe",
+    "zero-shot",
+    "fine-tuned, each seed",
+    "mean ± s.d.",
+    "steps",
+    "fit, min",
+    "peak MB",
+)
+
+
+def finished(folder: Path) -> bool:
+    """Whether a run has ended by itself."""
+    summary = folder / "summary.json"
+    return summary.is_file() and json.loads(summary.read_text())["status"] == "finished"
+
+
+def run(config: Path, seed: int, folder: Path, options: list[str]) -> None:
+    """Fit a recipe; what it prints goes to ``FOLDER.log``."""
+    if finished(folder):
+        return
+    command = [sys.executable, "-m", "zolit.cli", "fit", "--config", str(config), *options]
+    command += ["--model.seed", str(seed), "--data.init_args.seed", str(seed)]
+    command += ["--run.run_dir", str(folder), "--trainer.enable_progress_bar", "false"]
+    if (folder / "journal.bin").is_file():
+        command = [sys.executable, "-m", "zolit.cli", "fit"]
+        command += ["--config", str(folder / "config.yaml"), "--resume", str(folder)]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".log").open("a") as log:
+        subprocess.run(command, check=True, stdout=log, stderr=log)  # noqa: S603
+
+
+def row(name: str, runs: list[Path]) -> list[str]:
+    """Cells of one recipe, in the order of `COLUMNS`."""
+    found: list[dict[str, Any]] = [json.loads((r / "summary.json").read_text()) for r in runs]
+    after = [one["final"]["test_accuracy"] for one in found]
+    spread = statistics.stdev(after) if len(after) > 1 else math.nan
+    minutes = [one["fit_seconds"] / 60 for one in found]
+    return [
+        name,
+        " ".join(sorted({f"{one['zero_shot']['test_accuracy']:.3f}" for one in found})),
+        " ".join(f"{one:.3f}" for one in after),
+        f"{statistics.mean(after):.3f} ± {spread:.3f}",
+        " ".join(sorted({str(one["steps"]) for one in found})),
+        f"{min(minutes):.1f} to {max(minutes):.1f}",
+        f"{max(one['peak_memory_mb'] for one in found):.0f}",
+    ]
+
+
+def plot(recipes: dict[str, list[Path]], path: Path) -> None:
+    """Validation accuracy over steps: a colour for each recipe, a line for each seed."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, runs) in enumerate(recipes.items()):
+        for seed, one in enumerate(runs):
+            steps, values = zip(*validation_curve(one, "val_accuracy"), strict=True)
+            label = name if seed == 0 else None
+            axes.plot(steps, values, color=f"C{number}", linewidth=1, label=label)
+    axes.set_xlabel("step")
+    axes.set_ylabel("validation accuracy")
+    axes.legend()
+    FigureCanvasAgg(figure).print_png(str(path))
+
+
+def main() -> None:
+    """Run, print the table, draw the picture if asked."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("configs", nargs="+", type=Path)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--folder", type=Path, default=Path("runs/seeds"))
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--option", nargs="*", default=[], help="for every run, without dashes")
+    arguments = parser.parse_args()
+    options = [f"--{one}" for one in arguments.option]
+    recipes = {
+        config.stem: [arguments.folder / f"{config.stem}-seed{seed}" for seed in arguments.seeds]
+        for config in arguments.configs
+    }
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        jobs = [
+            pool.submit(run, config, seed, arguments.folder / f"{config.stem}-seed{seed}", options)
+            for seed in arguments.seeds
+            for config in arguments.configs
+        ]
+    for job in jobs:
+        job.result()
+    print(f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS')}, {arguments.jobs} at a time\n")
+    print("| " + " | ".join(COLUMNS) + " |")
+    print("|" + "---|" * len(COLUMNS))
+    for name, runs in recipes.items():
+        print("| " + " | ".join(row(name, runs)) + " |")
+    if arguments.plot:
+        plot(recipes, arguments.plot)
+
+
+if __name__ == "__main__":
+    main()
