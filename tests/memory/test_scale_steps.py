@@ -1,0 +1,59 @@
+"""What a step on scales needs above inference with the same stored weights."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+from gguf_folders import write_llama
+from quantized_folders import quantized_llama
+
+from zolit.memory.batches import Batches
+from zolit.memory.estimate import estimate_memory
+from zolit.models.source import ModelSource
+from zolit.module import ZeroOrderModule
+from zolit.objectives.prompt_batch import PromptBatch
+from zolit.strategies import ScalePerturber, Stored
+
+CHUNK = 16 << 10
+FLOAT = 4
+
+
+def checkpoint(kind: str) -> Callable[[Path], ModelSource]:
+    def write(folder: Path) -> ModelSource:
+        quantized_llama(folder, kind)
+        return ModelSource(str(folder))
+
+    return write
+
+
+def batch(rows: int) -> PromptBatch:
+    ids = torch.arange(rows * 24).view(rows, 24) % 90
+    return PromptBatch(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        answer_positions=torch.full((rows, 1), 23),
+        answer_ids=torch.tensor([[10], [20]]),
+        labels=torch.zeros(rows, dtype=torch.int64),
+    )
+
+
+@pytest.mark.parametrize("granularity", ["row", "group"])
+@pytest.mark.parametrize(
+    "write",
+    [write_llama, checkpoint("4 bits"), checkpoint("8 bits"), checkpoint("2x8")],
+    ids=["GGUF", "GPTQ 4", "GPTQ 8", "AQLM"],
+)
+def test_a_float_for_each_scale_and_one_chunk(
+    write: Callable[[Path], ModelSource], granularity: Literal["row", "group"], tmp_path: Path
+) -> None:
+    perturber = ScalePerturber(1e-2, granularity=granularity)
+    module = ZeroOrderModule(write(tmp_path), Stored(), perturber, kernels="compiled")
+    module.reading.chunk_bytes = CHUNK
+    # A step reads both signs of its direction in one pass of twice the rows.
+    found = estimate_memory(module, Batches(batch(4), batch(8), ""), base=0)
+    scales = found.scales  # float32, those of zero points among them
+    chunk = max(CHUNK, 4 * FLOAT * 256)  # two versions of a row of any layer here
+    assert found.feedback == 0
+    assert max(found.step, found.update) + found.workspace <= found.evaluation + scales + chunk
