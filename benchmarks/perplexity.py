@@ -32,6 +32,15 @@ QUANTIZERS: dict[str, Callable[[str, int], Quantizer]] = {
     "Int4, group 64, nearest": lambda text, samples: Int4(64),
     "Int4, group 64, HQQ": lambda text, samples: HQQ(64),
     "Int4, group 64, GPTQ": lambda text, samples: GPTQ(text, samples, 512, 64),
+    "Int4, group 64, GPTQ, act-order": lambda text, samples: GPTQ(
+        text, samples, 512, 64, act_order=True
+    ),
+    "Int4, group 64, GPTQ on HQQ's grid": lambda text, samples: GPTQ(
+        text, samples, 512, 64, grid="half_quadratic"
+    ),
+    "Int4, group 64, GPTQ on HQQ's grid, act-order": lambda text, samples: GPTQ(
+        text, samples, 512, 64, grid="half_quadratic", act_order=True
+    ),
 }
 
 

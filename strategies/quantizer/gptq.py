@@ -1,7 +1,8 @@
 """Int4 weights calibrated on text: GPTQ."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from zolit.errors import UserError
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.strategies.quantizer.calibration import calibrate_blocks, windows_of_text
+from zolit.strategies.quantizer.hqq import half_quadratic
 from zolit.tensors.affine import check_group_size
 from zolit.tensors.int4 import Int4Weight, pack_codes
 
@@ -29,6 +31,10 @@ class GPTQ(Quantizer):
         length: tokens of a window; the paper takes 2048.
         group_size: input channels that share a scale: 32, 64 or 128, or another multiple of 32.
         damping: added to the diagonal of the second moments, as a fraction of its mean.
+        grid: scales and zero points of a group: ``range`` spans its weights, as in the paper;
+            ``half_quadratic`` is that of `HQQ`.
+        act_order: take columns by falling size of their inputs, as the authors' code can, with
+            the scales of the weights before calibration.
 
     Raises:
         UserError: if an argument is out of range.
@@ -43,10 +49,14 @@ class GPTQ(Quantizer):
         length: int = 512,
         group_size: int = 64,
         damping: float = 0.01,
+        grid: Literal["range", "half_quadratic"] = "range",
+        act_order: bool = False,
     ) -> None:
         for name, value in (("samples", samples), ("length", length)):
             if value < 1:
                 raise UserError(f"{name} must be at least 1, got {value}; try 128")
+        if grid not in GRIDS:
+            raise UserError(f"grid must be one of {', '.join(GRIDS)}, got {grid!r}")
         if not 0 < damping < 1:
             raise UserError(f"damping must be in (0, 1), got {damping}; try 0.01")
         self.text = text
@@ -54,6 +64,8 @@ class GPTQ(Quantizer):
         self.length = length
         self.group_size = group_size
         self.damping = damping
+        self.grid = grid
+        self.act_order = act_order
         self._found: dict[str, Int4Weight] = {}
 
     def calibrate(self, model: nn.Module, tokenizer: Any) -> None:
@@ -61,7 +73,9 @@ class GPTQ(Quantizer):
 
         def quantize(path: str, weight: Tensor, moments: Tensor) -> Tensor:
             check_group_size(self.group_size, weight.shape[1], path)
-            codes, scale, zero = gptq(weight, moments, self.group_size, self.damping)
+            codes, scale, zero = gptq(
+                weight, moments, self.group_size, self.damping, GRIDS[self.grid], self.act_order
+            )
             store = Int4Weight(pack_codes(codes - 8), scale, (8 - zero) * scale)
             self._found[path] = store
             decoded = torch.empty(store.rows, store.columns, dtype=weight.dtype)
@@ -79,43 +93,73 @@ class GPTQ(Quantizer):
         return self._found.pop(path)
 
 
+Grid = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Scales and zero points, ``[rows]`` each, of a group of columns ``[rows, size]`` float32."""
+
+
+def range_grid(group: Tensor) -> tuple[Tensor, Tensor]:
+    """From the smallest to the largest weight and 0, with a whole zero point (the paper's)."""
+    low, high = group.amin(1).clamp(max=0), group.amax(1).clamp(min=0)
+    scale = ((high - low) / _LEVELS).clamp(min=1e-12)
+    return scale, torch.round(-low / scale)
+
+
+def half_quadratic_grid(group: Tensor) -> tuple[Tensor, Tensor]:
+    """That of `HQQ` with its defaults."""
+    inverse, zero = half_quadratic(group.unsqueeze(1), 20, 0.7, 10.0, 1.01)
+    return 1.0 / inverse.flatten(), zero.flatten()
+
+
+GRIDS: dict[str, Grid] = {"range": range_grid, "half_quadratic": half_quadratic_grid}
+
+
 def gptq(
-    weight: Tensor, moments: Tensor, group_size: int, damping: float
+    weight: Tensor,
+    moments: Tensor,
+    group_size: int,
+    damping: float,
+    grid: Grid = range_grid,
+    act_order: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Codes of a weight that keep its outputs.
 
     Args:
         weight: ``[rows, columns]`` float.
         moments: ``[columns, columns]`` float32, sum of ``x x^T`` over inputs x of the layer.
-        group_size: columns that share a scale; their range is that of the columns as they stand
-            when the group's turn comes.
+        group_size: neighbouring columns that share a scale.
         damping: fraction of the mean of the diagonal of ``moments`` that is added to it.
+        grid: of a group, from its columns as they stand when the group's turn comes.
+        act_order: take columns by falling size of their inputs; grids are then those of the
+            weights at the start, so that groups stay neighbours.
 
     Returns:
-        ``[rows, columns]`` int8 codes in [0, 15], ``[rows, groups]`` float32 scales and whole zero
+        ``[rows, columns]`` int8 codes in [0, 15], ``[rows, groups]`` float32 scales and zero
         points: ``scale * (code - zero)``.
     """
+    columns = weight.shape[1]
+    size = moments.diagonal()
+    order = size.argsort(descending=True, stable=True) if act_order else torch.arange(columns)
     rest = weight.float().clone()
-    factor = _inverse_factor(moments, damping)
-    rest[:, moments.diagonal() == 0] = 0  # inputs that are never there
+    rest[:, size == 0] = 0  # inputs that are never there
+    grids = [grid(part) for part in rest.split(group_size, dim=1)] if act_order else []
+    rest, factor = rest[:, order], _inverse_factor(moments[order][:, order], damping)
     codes = torch.empty(weight.shape, dtype=torch.int8)
-    scales, zeros = [], []
-    for start in range(0, weight.shape[1], group_size):
+    for start in range(0, columns, group_size):
         stop = start + group_size
         part, local = rest[:, start:stop], factor[start:stop, start:stop]
-        low, high = part.amin(1).clamp(max=0), part.amax(1).clamp(min=0)
-        scale = ((high - low) / _LEVELS).clamp(min=1e-12)
-        zero = torch.round(-low / scale)
+        if not act_order:
+            grids.append(grid(part))
         errors = torch.empty_like(part)
         for column in range(group_size):
+            place = int(order[start + column])
+            scale, zero = grids[place // group_size]
             value = part[:, column].clone()
             code = torch.round(value / scale + zero).clamp_(0, _LEVELS)
             errors[:, column] = (value - scale * (code - zero)) / local[column, column]
             part[:, column:] -= torch.outer(errors[:, column], local[column, column:])
-            codes[:, start + column] = code.to(torch.int8)
+            codes[:, place] = code.to(torch.int8)
         rest[:, stop:] -= errors @ factor[start:stop, stop:]
-        scales.append(scale)
-        zeros.append(zero)
+    scales, zeros = zip(*grids, strict=True)
     return codes, torch.stack(scales, 1), torch.stack(zeros, 1)
 
 

@@ -10,9 +10,9 @@ from zolit.errors import UserError
 from zolit.models.load import load_model, load_prepared
 from zolit.models.prepare import Preparation, stored_weights
 from zolit.models.source import ModelSource
-from zolit.strategies import GPTQ, Int4, Quantizer, ScalePerturber
+from zolit.strategies import GPTQ, HQQ, Int4, Quantizer, ScalePerturber
 from zolit.strategies.quantizer.calibration import calibrate_blocks
-from zolit.strategies.quantizer.gptq import gptq
+from zolit.strategies.quantizer.gptq import GRIDS, gptq
 from zolit.tensors.reading import Reading
 
 
@@ -24,22 +24,28 @@ def problem(rows: int = 9, columns: int = 64) -> tuple[Tensor, Tensor]:
     return torch.randn(rows, columns, generator=generator), x.t() @ x
 
 
-def column_by_column(weight: Tensor, moments: Tensor, size: int, damping: float) -> Tensor:
+def column_by_column(
+    weight: Tensor, moments: Tensor, size: int, damping: float, act_order: bool = False
+) -> Tensor:
     """Equations 2 and 3 of the paper: the inverse of what is left is made anew for each column."""
     rest, damped = weight.double().clone(), moments.double().clone()
     damped += damping * damped.diagonal().mean() * torch.eye(len(damped))
-    out = torch.empty_like(rest)
-    for column in range(weight.shape[1]):
-        if column % size == 0:
-            group = rest[:, column : column + size]
+    out, first = torch.empty_like(rest), rest.clone()
+    left = list(range(weight.shape[1]))
+    while left:
+        column = max(left, key=lambda one: moments[one, one].item()) if act_order else left[0]
+        begin = column // size * size
+        if act_order or column == begin:
+            group = (first if act_order else rest)[:, begin : begin + size]
             low, high = group.amin(1).clamp(max=0), group.amax(1).clamp(min=0)
             scale = (high - low) / 15
             zero = torch.round(-low / scale)
-        inverse = torch.linalg.inv(damped[column:, column:])
+        inverse = torch.linalg.inv(damped[left][:, left])[left.index(column)]
         code = torch.round(rest[:, column] / scale + zero).clamp(0, 15)
         out[:, column] = scale * (code - zero)
-        error = (rest[:, column] - out[:, column]) / inverse[0, 0]
-        rest[:, column:] -= torch.outer(error, inverse[0])
+        error = (rest[:, column] - out[:, column]) / inverse[left.index(column)]
+        rest[:, left] -= torch.outer(error, inverse)
+        left.remove(column)
     return out
 
 
@@ -49,11 +55,12 @@ def decoded(parts: tuple[Tensor, Tensor, Tensor], size: int) -> Tensor:
     return wide[0] * (codes.double() - wide[1])
 
 
+@pytest.mark.parametrize("act_order", [False, True])
 @pytest.mark.parametrize("size", [16, 64])
-def test_codes_are_those_of_the_slow_form(size: int) -> None:
+def test_codes_are_those_of_the_slow_form(size: int, act_order: bool) -> None:
     weight, moments = problem()
-    found = gptq(weight, moments, size, 0.01)
-    wanted = column_by_column(weight, moments, size, 0.01)
+    found = gptq(weight, moments, size, 0.01, act_order=act_order)
+    wanted = column_by_column(weight, moments, size, 0.01, act_order)
     got = decoded(found, size)
     # float32 may round a tie the other way, and what follows in that row with it.
     assert ((got - wanted).abs() < 1e-4).all(1).sum() >= 8
@@ -66,12 +73,17 @@ def output_error(weight: Tensor, other: Tensor, moments: Tensor) -> float:
     return torch.einsum("ri,ij,rj->", rest, moments.double(), rest).item()
 
 
-def test_outputs_are_kept_better_than_by_rounding_to_nearest() -> None:
+@pytest.mark.parametrize("act_order", [False, True])
+@pytest.mark.parametrize(("grid", "plain"), [("range", Int4(32)), ("half_quadratic", HQQ(32))])
+def test_outputs_are_kept_better_than_by_its_grid_alone(
+    grid: str, plain: Quantizer, act_order: bool
+) -> None:
     weight, moments = problem()
     nearest = torch.empty(9, 64)
-    Int4(32).store(weight, "w").read(slice(0, 9), [nearest], None, "reference")
-    mine = output_error(weight, decoded(gptq(weight, moments, 32, 0.01), 32), moments)
-    assert mine < 0.6 * output_error(weight, nearest, moments)
+    plain.store(weight, "w").read(slice(0, 9), [nearest], None, "reference")
+    found = gptq(weight, moments, 32, 0.01, GRIDS[grid], act_order)
+    mine = output_error(weight, decoded(found, 32), moments)
+    assert mine < 0.75 * output_error(weight, nearest, moments)
 
 
 def test_inputs_that_are_never_there() -> None:
@@ -138,6 +150,7 @@ def test_bad_arguments(tiny_llama: Path, text: Path) -> None:
     for options, message in (
         ({"samples": 0}, "samples must be at least 1, got 0"),
         ({"length": 0}, "length must be at least 1, got 0"),
+        ({"grid": "float"}, "grid must be one of range, half_quadratic, got 'float'"),
         ({"damping": 0.0}, r"damping must be in \(0, 1\), got 0.0"),
     ):
         with pytest.raises(UserError, match=message):
