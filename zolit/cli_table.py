@@ -62,6 +62,7 @@ def memory_table(estimate: Estimate, train: str, evaluation: str) -> Table:
         ("error feedback", estimate.feedback, True),
         ("the largest weight while it is loaded", estimate.loading, not running),
         ("compiler", estimate.compiler, running),
+        ("code for each further shape of batch", estimate.shapes, running),
         ("workspace of reads", estimate.workspace, running),
         *((name, size, running and name == most) for name, size in passing.items()),
     ]

@@ -10,7 +10,7 @@ from gguf_folders import write_llama
 from quantized_folders import quantized_llama
 
 from zolit.gradient import ProjectedGradient
-from zolit.memory.batches import Batches
+from zolit.memory.batches import PER_SHAPE, Batches
 from zolit.memory.estimate import Estimate, estimate_memory
 from zolit.memory.tracker import LiveBytes
 from zolit.models.source import ModelSource
@@ -168,6 +168,15 @@ def test_compiled_kernels_keep_no_temporaries(tiny_llama: Path) -> None:
     assert (plain.compiler, plain.compiling) == (0, 0)
     assert found.compiler > 0
     assert (found.codes, found.workspace) == (plain.codes, plain.workspace)
+
+
+def test_each_further_shape_of_batch_adds_to_the_process(tiny_llama: Path) -> None:
+    parts = (Int8(), CODES, False)
+    rows = Batches(batch(4, False), None, "", shapes=7)
+    one = estimate_memory(module(tiny_llama, parts), replace(rows, shapes=1), base=100)
+    found = estimate_memory(module(tiny_llama, parts), rows, base=100)
+    assert found.shapes == found.total - one.total == 6 * PER_SHAPE
+    assert estimate_memory(module(tiny_llama, parts), rows, base=0).shapes == 0
 
 
 def test_parts_make_the_peak() -> None:

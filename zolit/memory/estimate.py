@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from zolit.errors import UserError
 from zolit.gradient import ProjectedGradient
 from zolit.memory import compiler
-from zolit.memory.batches import Batches
+from zolit.memory.batches import PER_SHAPE, Batches
 from zolit.memory.tracker import AsOnDevice, LiveBytes
 from zolit.models.checkpoint import weight_tensors
 from zolit.models.opened import meta_model, open_checkpoint
@@ -78,6 +78,7 @@ class Estimate:
         evaluation: activations at the peak of a validation or test batch.
         checkpoint: the best checkpoint's tensors when they are read back for the last test.
         base: Python and the libraries, with the rows and prompts; 0 if the model is on a GPU.
+        shapes: what further shapes of batches leave in the process; 0 if the model is on a GPU.
         compiler: what compiling the kernels leaves in the process; 0 if none are compiled.
         compiling: what it needs on top of that while it compiles.
     """
@@ -93,6 +94,7 @@ class Estimate:
     evaluation: int
     checkpoint: int
     base: int
+    shapes: int
     compiler: int
     compiling: int
 
@@ -114,7 +116,8 @@ class Estimate:
     @property
     def peak_running(self) -> int:
         """The process at its largest after loading."""
-        return self.base + self.compiler + self.weights + self.workspace + self.passing
+        process = self.base + self.compiler + self.shapes
+        return process + self.weights + self.workspace + self.passing
 
     @property
     def total(self) -> int:
@@ -136,7 +139,8 @@ def estimate_memory(
     Args:
         module: as made from a recipe, without a model yet; it gets the one on the meta device.
         batches: the largest batches, on the CPU.
-        base: bytes of the process before the model is loaded.
+        base: bytes of the process before the model is loaded; 0 on a GPU, where the process is
+            not counted.
         reads_checkpoint: whether the best checkpoint is read back.
 
     Raises:
@@ -174,6 +178,7 @@ def estimate_memory(
         evaluation=evaluation,
         checkpoint=tuned,
         base=base,
+        shapes=PER_SHAPE * (batches.shapes - 1) if base else 0,
         compiler=compiler.LEFT if compiled else 0,
         compiling=compiler.PASSING if compiled else 0,
     )

@@ -1,0 +1,68 @@
+"""Memory that each further batch length leaves in the process, for `zolit/memory/batches.py`.
+
+    python benchmarks/lengths.py --lengths 60
+
+SmolLM2 in int4 takes one step on its output scales at each length, the longest first, so that no
+later step needs larger activations. After each the C library is asked to give freed memory back.
+Printed is the resident set over the lengths, and the slope of a line through it.
+"""
+
+import argparse
+
+import torch
+from memory import PERTURBERS, trim
+from smollm2 import SOURCE
+
+from zolit.callbacks.peak_memory import resident_memory
+from zolit.compat import quiet_libraries
+from zolit.module import ZeroOrderModule
+from zolit.objectives.prompt_batch import PromptBatch
+from zolit.strategies import Int4
+
+
+def batch(rows: int, length: int) -> PromptBatch:
+    """Prompts of equal length with two answers of one token."""
+    return PromptBatch(
+        input_ids=torch.arange(rows * length).view(rows, length) % 1000,
+        attention_mask=torch.ones(rows, length, dtype=torch.int64),
+        answer_positions=torch.full((rows, 1), length - 1),
+        answer_ids=torch.tensor([[10], [20]]),
+        labels=torch.zeros(rows, dtype=torch.int64),
+    )
+
+
+@torch.no_grad()
+def main() -> None:
+    """Step at each length and print what stays."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--lengths", type=int, default=60)
+    parser.add_argument("--rows", type=int, default=16)
+    arguments = parser.parse_args()
+    quiet_libraries()
+    perturber = PERTURBERS["scales"]
+    module = ZeroOrderModule(SOURCE, Int4(64), perturber)
+    module.configure_model()
+    module.network.eval()
+    resident = []
+    for number, length in enumerate(range(20 + arguments.lengths, 20, -1)):
+        rows = batch(arguments.rows, length)
+        module.estimator.estimate(
+            lambda copies, rows=rows: module.objective.losses(module.network, rows, copies),
+            module.reading,
+            [number],
+            perturber.eps,
+            module.pairable,
+        )
+        trim()
+        resident.append(resident_memory() / 1e6)
+        if number % 10 == 0:
+            print(f"{number + 1} lengths: {resident[-1]:.0f} MB", flush=True)
+    # The first steps compile and fill the workspace.
+    values = torch.tensor(resident[5:], dtype=torch.float64)
+    places = torch.arange(len(values), dtype=torch.float64)
+    places -= places.mean()
+    print(f"{(places @ values / places.square().sum()).item():.2f} MB a length")
+
+
+if __name__ == "__main__":
+    main()
