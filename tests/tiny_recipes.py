@@ -28,6 +28,7 @@ COLUMNS = {
     "sst2": (("sentence", "label"), (0, 1)),
     "sst2_review": (("text", "label"), (0, 1)),
     "rotten_tomatoes": (("text", "category"), ("rotten", "fresh")),
+    "trec": (("text", "label"), ("DESC", "HUM")),
 }
 FILMS = [(f"film {n} is {'bright' if n % 2 else 'dull'} .", n % 2) for n in range(56)]
 
@@ -119,7 +120,7 @@ def tiny_options(path: Path, folder: Path, llama: Path, roberta: Path) -> dict[s
         kind = "gguf" if "gguf_file" in shipped["model"]["source"] else path.stem.split("_")[0]
         source |= stored_source(kind, folder, llama)
     changes: dict[str, Any] = {
-        "model": {"source": source, "kernels": "reference"},
+        "model": {"source": source, "kernels": "reference", "compile": "none"},
         "data": {"init_args": small},
     }
     if any("layers." in entry for entry in shipped["model"].get("tune", [])):
