@@ -167,6 +167,26 @@ class ToyModel(BoringModel):
         self.log("test_accuracy", 0.5)
 
 
+class LossOnly(ToyModel):
+    """Its loss falls where its accuracy does: best by one is worst by the other."""
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val_accuracy", 1.0 / (1 + self.global_step))
+        self.log("val_loss", 1.0 / (1 + self.global_step))
+
+
+@pytest.mark.parametrize(("best_by", "step"), [("val_accuracy", 2), ("val_loss", 4)])
+def test_the_figure_that_chooses_the_best_checkpoint(
+    best_by: str, step: int, tmp_path: Path
+) -> None:
+    args = ["fit", "--data", f"{__name__}.ToyData", "--trainer.max_steps=4"]
+    args += ["--trainer.val_check_interval=2", "--trainer.limit_val_batches=2"]
+    args += ["--run.run_dir", str(tmp_path / "run"), "--run.best_by", best_by]
+    run(model_class=LossOnly, args=[*args, "--model.source.path=none"])
+    best = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["global_step"] == step
+
+
 @pytest.mark.parametrize("options", [[], ["--trainer.limit_val_batches=0"]])
 def test_other_data_module_and_model(options: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "run"

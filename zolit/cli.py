@@ -170,7 +170,7 @@ class ZolitCLI(LightningCLI):
         self.callbacks = given + [
             callback
             for callback in default_callbacks(
-                config, self.folder if self._keeps_run else None, journaled
+                config, self.folder if self._keeps_run else None, journaled, options.best_by
             )
             if not any(isinstance(one, type(callback)) for one in given)
         ]

@@ -8,7 +8,7 @@ from zolit.run_folder import RunFolder
 
 
 def default_callbacks(
-    trainer: Namespace, folder: RunFolder | None, journaled: bool
+    trainer: Namespace, folder: RunFolder | None, journaled: bool, best_by: str
 ) -> list[Callback]:
     """Progress, and what keeps a run.
 
@@ -16,6 +16,7 @@ def default_callbacks(
         trainer: the trainer's options.
         folder: of the run that is kept, None where none is.
         journaled: whether its steps are written down.
+        best_by: figure of validation that the best checkpoint is chosen by.
     """
     callbacks: list[Callback] = []
     if trainer.enable_progress_bar is not False and not trainer.barebones:
@@ -31,8 +32,8 @@ def default_callbacks(
     best = ModelCheckpoint(
         dirpath=folder.checkpoints,
         filename="best",
-        monitor="val_accuracy",
-        mode="max",
+        monitor=best_by,
+        mode="min" if best_by.endswith("loss") else "max",
         # A run that is resumed may meet the file of a validation it makes again.
         enable_version_counter=False,
     )
