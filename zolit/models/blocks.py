@@ -7,12 +7,14 @@ query while the compiled code does not.
 """
 
 import itertools
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, fx, nn
+from torch._dynamo import config as dynamo_config
 from torch._functorch import config as functorch_config
 from torch._inductor.compile_fx import compile_fx
 
@@ -179,7 +181,22 @@ def compile_blocks(model: nn.Module) -> int:
                     )
                     setattr(parent, name, stored)
         block.compile(backend=_inductor, dynamic=True)
+        block._compiled_call_impl = _with_constant_floats(block._compiled_call_impl)
     return len(found)
+
+
+def _with_constant_floats(compiled: Callable[..., Any]) -> Callable[..., Any]:
+    """Take the floats of a block (epsilon of a norm, scale of attention) for constants.
+
+    ``dynamic=True`` makes inputs of them, which torch finds out to be constants when it has
+    compiled the block, and compiles it once more: 3 s of a first step.
+    """
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        with dynamo_config.patch(specialize_float=True):
+            return compiled(*arguments, **options)
+
+    return call
 
 
 def _blocks(module: nn.Module) -> list[nn.Module]:
