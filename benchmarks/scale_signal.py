@@ -1,9 +1,11 @@
 """Which layers' output scales are worth moving: signal and noise of their gradient.
 
     python benchmarks/scale_signal.py --examples 400
+    python benchmarks/scale_signal.py --model FOLDER --sst2 ../shared/data/sst2/stsa.binary.train
 
 Uses backpropagation, as `gradient_signal.py` does, on SmolLM2-135M with int4 weights and training
-rows of Rotten Tomatoes. The coordinate is the factor of an output channel. For sets of layers and
+rows of Rotten Tomatoes; or on the floats of a folder, such as one that `zolit export` has written,
+and rows of SST-2. The coordinate is the factor of an output channel. For sets of layers and
 projections it estimates
 
 - ``|g|^2``, the squared norm of the mean gradient, without bias from its own noise;
@@ -14,6 +16,7 @@ projections it estimates
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -22,8 +25,9 @@ from smollm2 import REVIEWS, SOURCE
 from torch import Tensor, nn
 
 from zolit.compat import quiet_libraries
-from zolit.datamodules import PromptDataModule
+from zolit.datamodules import FileRows, PromptDataModule
 from zolit.models.load import load_model
+from zolit.models.source import ModelSource
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.tensors.int4 import Int4Weight
 
@@ -40,26 +44,35 @@ SETS: dict[str, Callable[[int, str], bool]] = {
 }
 
 
-def quantized_model() -> tuple[nn.Module, dict[str, Tensor]]:
-    """SmolLM2 with decoded int4 weights, and a factor for each output channel by module name."""
-    model = load_model(SOURCE, torch.float32).eval().requires_grad_(False)
+def scaled_model(folder: Path | None) -> tuple[nn.Module, dict[str, Tensor]]:
+    """SmolLM2 with decoded int4 weights, or the floats of a folder; and a factor for each output
+    channel by module name.
+    """
+    source = SOURCE if folder is None else ModelSource(str(folder))
+    model = load_model(source, torch.float32).eval().requires_grad_(False)
     factors = {}
     for name, module in model.named_modules():
         if not isinstance(module, nn.Linear) or "layers" not in name:
             continue
-        store = Int4Weight.quantize(module.weight.data, GROUP, symmetric=False)
-        store.read(slice(0, store.rows), [module.weight.data], None, "auto")
+        if folder is None:
+            store = Int4Weight.quantize(module.weight.data, GROUP, symmetric=False)
+            store.read(slice(0, store.rows), [module.weight.data], None, "auto")
         factor = torch.ones(module.out_features, requires_grad=True)
         module.register_forward_hook(lambda _, __, out, factor=factor: out * factor)
         factors[name] = factor
     return model, factors
 
 
-def measure(examples: int) -> dict[str, tuple[float, float, int]]:
+def measure(
+    examples: int, folder: Path | None, sst2: Path | None
+) -> dict[str, tuple[float, float, int]]:
     """``|g|^2``, ``tr F`` and the number of channels by module name."""
-    model, factors = quantized_model()
+    model, factors = scaled_model(folder)
     objective = OptionScoring()
-    data = PromptDataModule("rotten_tomatoes", REVIEWS, SOURCE, train_size=examples, batch_size=1)
+    task, rows = "rotten_tomatoes", REVIEWS
+    if sst2 is not None:
+        task, rows = "sst2_review", FileRows(str(sst2), format="lines")
+    data = PromptDataModule(task, rows, SOURCE, train_size=examples, batch_size=1)
     data.setup()
     total = {name: torch.zeros_like(factor) for name, factor in factors.items()}
     squares = dict.fromkeys(factors, 0.0)
@@ -91,9 +104,11 @@ def main() -> None:
     """Print a table of the sets."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--examples", type=int, default=400)
+    parser.add_argument("--model", type=Path, help="a folder of floats")
+    parser.add_argument("--sst2", type=Path, help="a file of SST-2, 'label text' a line")
     arguments = parser.parse_args()
     quiet_libraries()
-    modules = measure(arguments.examples)
+    modules = measure(arguments.examples, arguments.model, arguments.sst2)
     table = Table(title=f"output scales, {arguments.examples} reviews", box=None)
     for head in ("set", "channels", "|g|^2", "tr F", "gain of the best step, 1e-3"):
         table.add_column(head, justify="left" if head == "set" else "right")
