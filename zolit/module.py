@@ -24,6 +24,7 @@ from zolit.models.checkpoint import (
     weight_tensors,
 )
 from zolit.models.load import load_prepared
+from zolit.models.prefix import share_prefix
 from zolit.models.prepare import Preparation, prepare
 from zolit.models.source import ModelSource
 from zolit.models.start import Started, check_files, check_started, start_from
@@ -174,6 +175,7 @@ class ZeroOrderModule(L.LightningModule):
         self.started = start_from(model, self.start_files)
         if self.compiles_blocks and self.reading.compiled:
             compile_blocks(model)
+        share_prefix(model, self.reading)
         # Every step switches to eval mode itself; Lightning warns of a fit that starts in it.
         self.model = model.train()
         self._fingerprint = None

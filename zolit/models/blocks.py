@@ -180,8 +180,8 @@ def compile_blocks(model: nn.Module) -> int:
                         take_adapter(child),
                     )
                     setattr(parent, name, stored)
-        block.compile(backend=_inductor, dynamic=True)
-        block._compiled_call_impl = _with_constant_floats(block._compiled_call_impl)
+        compiled = torch.compile(block._call_impl, backend=_inductor, dynamic=True)
+        block._compiled_call_impl = _with_constant_floats(compiled)
     return len(found)
 
 
