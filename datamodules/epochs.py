@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from zolit.errors import UserError
+
 
 class EpochSampler(Sampler[int]):
     """A new random order each epoch, a function of ``(seed, epoch)``.
@@ -107,11 +109,22 @@ class ResumableLoader(DataLoader):
         return {"epoch": self._position[0], "batches": self._position[1]}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """The next iteration continues from ``state``."""
-        self._resume = self._position = (int(state["epoch"]), int(state["batches"]))
+        """The next iteration continues from ``state``.
+
+        Raises:
+            UserError: if it is not such as `state_dict` gives.
+        """
+        for name in ("epoch", "batches"):
+            count = state.get(name)
+            if not isinstance(count, int) or count < 0:
+                raise UserError(
+                    f"ckpt_path: the state of the training loader has {name}={count!r}, expected "
+                    "a count; give another checkpoint of the run, or one that zolit replay writes"
+                )
+        self._resume = self._position = (state["epoch"], state["batches"])
         set_epoch = getattr(self.sampler, "set_epoch", None)
         if callable(set_epoch):
-            set_epoch(int(state["epoch"]))
+            set_epoch(state["epoch"])
 
 
 def _mixed(seed: int, epoch: int) -> int:

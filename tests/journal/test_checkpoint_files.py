@@ -160,6 +160,19 @@ def used(content: dict[str, Any], folder: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "states", [3, "ab", [None], [{}], [{"epoch": "", "batches": 0}], [{"epoch": 0, "batches": -1}]]
+)
+def test_forged_states_of_loaders_are_refused(
+    states: Any, saved: dict[str, Any], tmp_path: Path
+) -> None:
+    content = copy.deepcopy(saved)
+    content["loops"]["fit_loop"]["state_dict"]["combined_loader"] = states
+    with pytest.raises(UserError, match="training loader"):
+        used(content, tmp_path / "run")
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_forged_contents_are_refused_or_do_no_harm(saved: dict[str, Any], tmp_path: Path) -> None:
     where = [at for at in places(saved) if at[0] not in ("callbacks",)]
 

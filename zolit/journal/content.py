@@ -129,8 +129,12 @@ def check_loops(content: Mapping[str, Any], trainer: L.Trainer) -> None:
     Raises:
         UserError: if one is missing or of another type.
     """
-    fits = _like(trainer.fit_loop.state_dict(), content.get("loops", {}).get("fit_loop"))
-    _require(fits, None, "loops")
+    found = content.get("loops", {}).get("fit_loop")
+    _require(_like(trainer.fit_loop.state_dict(), found), None, "loops")
+    # Of training loaders that take a state; what is in it they check themselves.
+    states = found["state_dict"].get("combined_loader", [])
+    sound = isinstance(states, list) and all(isinstance(one, dict) for one in states)
+    _require(sound, None, "states of training loaders")
 
 
 def _like(template: Any, got: Any) -> bool:
