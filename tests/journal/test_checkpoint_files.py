@@ -173,6 +173,20 @@ def test_forged_states_of_loaders_are_refused(
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("name", "value"), [("step_size", 0), ("step_size", None)])
+def test_forged_schedules_are_refused(
+    name: str, value: Any, saved: dict[str, Any], tmp_path: Path
+) -> None:
+    content = copy.deepcopy(saved)
+    content["lr_schedulers"][0][name] = value
+    with pytest.raises(UserError, match="has no lr_schedulers such as"):
+        used(content, tmp_path / "run")
+    del content["lr_schedulers"]
+    with pytest.raises(UserError, match="has no lr_schedulers such as"):
+        used(content, tmp_path / "other")
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_forged_contents_are_refused_or_do_no_harm(saved: dict[str, Any], tmp_path: Path) -> None:
     where = [at for at in places(saved) if at[0] not in ("callbacks",)]
 

@@ -12,7 +12,7 @@ from zolit.datamodules.epochs import ResumableLoader
 from zolit.digests import digests, whole
 from zolit.errors import UserError
 from zolit.journal import Contents, Header, JournalWriter, Session, Step, Weights
-from zolit.journal.content import check_loops, check_training
+from zolit.journal.content import check_loops, check_schedule, check_training
 from zolit.journal.digest import start_tensors, weights_digest
 from zolit.journal.environment import environment
 from zolit.journal.format import Record
@@ -90,7 +90,9 @@ class Journal(Callback):
         """Lightning takes what a checkpoint says of loops and optimizers as it stands."""
         if isinstance(pl_module, ZeroOrderModule) and trainer.state.fn == TrainerFn.FITTING:
             check_loops(checkpoint, trainer)
-            check_training(checkpoint, pl_module, Replay(pl_module).optimizer)
+            trial = Replay(pl_module)
+            check_training(checkpoint, pl_module, trial.optimizer)
+            check_schedule(checkpoint, trial.scheduler)
 
     def _header(self, trainer: L.Trainer, module: ZeroOrderModule) -> Header:
         loader = trainer.train_dataloader

@@ -5,7 +5,9 @@ is looked through here is that its values have the types and its paths the place
 """
 
 import math
+import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +109,9 @@ def check_training(
     _require(isinstance(groups, list) and len(groups) == len(wanted), path, "param_groups")
     for group, mine in zip(groups, wanted, strict=True):
         kept = {name: value for name, value in mine.items() if name != "initial_lr"}  # a schedule's
-        _require(_like(kept, group) and group["params"] == mine["params"], path, "param_groups")
+        _require(_like(kept, group), path, "param_groups")
+        numbers = all(isinstance(one, int) for one in group["params"])
+        _require(numbers and group["params"] == mine["params"], path, "param_groups")
         _require(math.isfinite(group["lr"]), path, "lr")
     residuals: Any = states[0].get("state")
     _require(isinstance(residuals, dict), path, "optimizer state")
@@ -119,8 +123,34 @@ def check_training(
             isinstance(kept["residual"], Tensor) and tuple(kept["residual"].shape) == shape
         )
         _require(fits, path, f"residual of {weight.path}")
-    schedules = content.get("lr_schedulers", [])
-    _require(all(isinstance(one, dict) for one in schedules), path, "lr_schedulers")
+    schedules: Any = content.get("lr_schedulers")
+    sound = isinstance(schedules, list) and all(isinstance(one, dict) for one in schedules)
+    _require(sound, path, "lr_schedulers")
+
+
+def check_schedule(content: Mapping[str, Any], scheduler: Any) -> None:
+    """Refuse the state of a schedule that cannot go on from it, by trying.
+
+    Args:
+        content: that `check_training` let pass.
+        scheduler: one such as the run's, which is not used afterwards; None without one.
+
+    Raises:
+        UserError: if the state cannot be taken, or gives no learning rate.
+    """
+    if scheduler is None or not content["lr_schedulers"]:
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the optimizer has not stepped
+            scheduler.load_state_dict(content["lr_schedulers"][0])
+            with suppress(ValueError):  # a schedule of so many steps may be at its end
+                scheduler.step()
+        sound = all(math.isfinite(group["lr"]) for group in scheduler.optimizer.param_groups)
+    # Torch's schedules take their state as it stands, and raise whatever they come to.
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+        sound = False
+    _require(sound, None, "lr_schedulers")
 
 
 def check_loops(content: Mapping[str, Any], trainer: L.Trainer) -> None:
