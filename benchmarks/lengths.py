@@ -15,20 +15,9 @@ from smollm2 import SOURCE
 
 from zolit.callbacks.peak_memory import resident_memory
 from zolit.compat import quiet_libraries
+from zolit.memory.batches import prompts
 from zolit.module import ZeroOrderModule
-from zolit.objectives.prompt_batch import PromptBatch
 from zolit.strategies import Int4
-
-
-def batch(rows: int, length: int) -> PromptBatch:
-    """Prompts of equal length with two answers of one token."""
-    return PromptBatch(
-        input_ids=torch.arange(rows * length).view(rows, length) % 1000,
-        attention_mask=torch.ones(rows, length, dtype=torch.int64),
-        answer_positions=torch.full((rows, 1), length - 1),
-        answer_ids=torch.tensor([[10], [20]]),
-        labels=torch.zeros(rows, dtype=torch.int64),
-    )
 
 
 @torch.no_grad()
@@ -45,7 +34,7 @@ def main() -> None:
     module.network.eval()
     resident = []
     for number, length in enumerate(range(20 + arguments.lengths, 20, -1)):
-        rows = batch(arguments.rows, length)
+        rows = prompts(arguments.rows, length)
         module.estimator.estimate(
             lambda copies, rows=rows: module.objective.losses(module.network, rows, copies),
             module.reading,

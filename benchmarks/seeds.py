@@ -44,12 +44,13 @@ def run(config: Path, seed: int, folder: Path, options: list[str]) -> None:
     """Fit a recipe; what it prints goes to ``FOLDER.log``."""
     if finished(folder):
         return
-    command = [sys.executable, "-m", "zolit.cli", "fit", "--config", str(config), *options]
-    command += ["--model.seed", str(seed), "--data.init_args.seed", str(seed)]
-    command += ["--run.run_dir", str(folder), "--trainer.enable_progress_bar", "false"]
+    command = [sys.executable, "-m", "zolit.cli", "fit"]
     if (folder / "journal.bin").is_file():
-        command = [sys.executable, "-m", "zolit.cli", "fit"]
         command += ["--config", str(folder / "config.yaml"), "--resume", str(folder)]
+    else:
+        command += ["--config", str(config), *options]
+        command += ["--model.seed", str(seed), "--data.init_args.seed", str(seed)]
+        command += ["--run.run_dir", str(folder), "--trainer.enable_progress_bar", "false"]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".log").open("a") as log:
         subprocess.run(command, check=True, stdout=log, stderr=log)  # noqa: S603
@@ -104,8 +105,8 @@ def main() -> None:
     }
     with ThreadPoolExecutor(arguments.jobs) as pool:
         jobs = [
-            pool.submit(run, config, seed, arguments.folder / f"{config.stem}-seed{seed}", options)
-            for seed in arguments.seeds
+            pool.submit(run, config, seed, recipes[config.stem][place], options)
+            for place, seed in enumerate(arguments.seeds)
             for config in arguments.configs
         ]
     for job in jobs:

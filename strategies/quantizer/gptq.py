@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from zolit.errors import UserError
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.strategies.quantizer.calibration import calibrate_blocks, windows_of_text
-from zolit.strategies.quantizer.hqq import half_quadratic
+from zolit.strategies.quantizer.hqq import HQQ
 from zolit.tensors.affine import check_group_size
 from zolit.tensors.int4 import Int4Weight, pack_codes
 
@@ -106,7 +106,7 @@ def range_grid(group: Tensor) -> tuple[Tensor, Tensor]:
 
 def half_quadratic_grid(group: Tensor) -> tuple[Tensor, Tensor]:
     """That of `HQQ` with its defaults."""
-    inverse, zero = half_quadratic(group.unsqueeze(1), 20, 0.7, 10.0, 1.01)
+    inverse, zero = HQQ().grid(group.unsqueeze(1))
     return 1.0 / inverse.flatten(), zero.flatten()
 
 

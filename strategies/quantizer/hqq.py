@@ -62,10 +62,14 @@ class HQQ(Quantizer):
         check_group_size(self.group_size, weight.shape[1], path)
         return Int4Weight(*quantize_rows(self._rows, weight))
 
+    def grid(self, groups: Tensor) -> tuple[Tensor, Tensor]:
+        """`half_quadratic` with the options of this quantizer."""
+        return half_quadratic(groups, self.iterations, self.norm, self.beta, self.kappa)
+
     def _rows(self, part: Tensor) -> tuple[Tensor, ...]:
         """Packed codes, scales and values of code 0 of ``[R, K]`` float32 rows."""
         groups = part.view(part.shape[0], -1, self.group_size)
-        inverse, zero = half_quadratic(groups, self.iterations, self.norm, self.beta, self.kappa)
+        inverse, zero = self.grid(groups)
         codes = torch.round(groups * inverse + zero).clamp_(0, _LEVELS) - 8
         packed = pack_codes(codes.view(part.shape).to(torch.int8))
         scale = 1.0 / inverse

@@ -2,21 +2,10 @@
 
 import lightning as L
 import pytest
-import torch
 
 from zolit.errors import UserError
-from zolit.memory.batches import largest_batches, shape
+from zolit.memory.batches import largest_batches, prompts, shape
 from zolit.objectives.prompt_batch import PromptBatch
-
-
-def prompts(rows: int, length: int) -> PromptBatch:
-    return PromptBatch(
-        input_ids=torch.zeros(rows, length, dtype=torch.int64),
-        attention_mask=torch.ones(rows, length, dtype=torch.int64),
-        answer_positions=torch.full((rows, 1), length - 1),
-        answer_ids=torch.tensor([[0], [1]]),
-        labels=torch.zeros(rows, dtype=torch.int64),
-    )
 
 
 class Lengths(L.LightningDataModule):

@@ -10,7 +10,7 @@ from gguf_folders import write_llama
 from quantized_folders import quantized_llama
 
 from zolit.gradient import ProjectedGradient
-from zolit.memory.batches import PER_SHAPE, Batches
+from zolit.memory.batches import PER_SHAPE, Batches, prompts
 from zolit.memory.estimate import Estimate, estimate_memory
 from zolit.memory.tracker import LiveBytes
 from zolit.models.source import ModelSource
@@ -96,12 +96,7 @@ def test_layers_that_a_checkpoint_keeps(name: str, tmp_path: Path) -> None:
             CHECKPOINTS[name](tmp_path), Stored(), ScalePerturber(1e-2), kernels="reference"
         )
 
-    rows = replace(
-        batch(4, False),
-        input_ids=torch.arange(4 * 24).view(4, 24) % 90,
-        attention_mask=torch.ones(4, 24, dtype=torch.int64),
-        answer_positions=torch.full((4, 1), 23),
-    )
+    rows = prompts(4, 24)
     found = estimate_memory(made(), Batches(rows, None, ""), base=0)
     real = made()
     real.configure_model()

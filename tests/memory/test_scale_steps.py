@@ -5,15 +5,13 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-import torch
 from gguf_folders import write_llama
 from quantized_folders import quantized_llama
 
-from zolit.memory.batches import Batches
+from zolit.memory.batches import Batches, prompts
 from zolit.memory.estimate import estimate_memory
 from zolit.models.source import ModelSource
 from zolit.module import ZeroOrderModule
-from zolit.objectives.prompt_batch import PromptBatch
 from zolit.strategies import ScalePerturber, Stored
 
 CHUNK = 16 << 10
@@ -26,17 +24,6 @@ def checkpoint(kind: str) -> Callable[[Path], ModelSource]:
         return ModelSource(str(folder))
 
     return write
-
-
-def batch(rows: int) -> PromptBatch:
-    ids = torch.arange(rows * 24).view(rows, 24) % 90
-    return PromptBatch(
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
-        answer_positions=torch.full((rows, 1), 23),
-        answer_ids=torch.tensor([[10], [20]]),
-        labels=torch.zeros(rows, dtype=torch.int64),
-    )
 
 
 @pytest.mark.parametrize("granularity", ["row", "group"])
@@ -52,7 +39,7 @@ def test_a_float_for_each_scale_and_one_chunk(
     module = ZeroOrderModule(write(tmp_path), Stored(), perturber, kernels="compiled")
     module.reading.chunk_bytes = CHUNK
     # A step reads both signs of its direction in one pass of twice the rows.
-    found = estimate_memory(module, Batches(batch(4), batch(8), ""), base=0)
+    found = estimate_memory(module, Batches(prompts(4, 24), prompts(8, 24), ""), base=0)
     scales = found.scales  # float32, those of zero points among them
     chunk = max(CHUNK, 4 * FLOAT * 256)  # two versions of a row of any layer here
     assert found.feedback == 0

@@ -1,6 +1,6 @@
 """The largest batches that a data module would hand out."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from itertools import islice
 from typing import Any
@@ -90,7 +90,19 @@ def assumed_batches(data: L.LightningDataModule, context: int | None, reason: st
         f"batches: assumed as {rows} x {length} tokens to train and {evaluated} x {length} to "
         f"evaluate (data.batch_size, data.eval_batch_size, data.max_length), because {reason}"
     )
-    return Batches(_prompts(rows, length), _prompts(evaluated, length), note)
+    return Batches(prompts(rows, length), prompts(evaluated, length), note)
+
+
+def prompts(rows: int, length: int) -> PromptBatch:
+    """Prompts of equal length with two answers of one token."""
+    return PromptBatch(
+        input_ids=torch.zeros(rows, length, dtype=torch.int64),
+        attention_mask=torch.ones(rows, length, dtype=torch.int64),
+        answer_positions=torch.full((rows, 1), length - 1),
+        answer_ids=torch.tensor([[0], [1]]),
+        labels=torch.zeros(rows, dtype=torch.int64),
+        options_per_prompt=1,
+    )
 
 
 def numbers(batch: Any) -> int:
@@ -114,26 +126,15 @@ def shape(batch: Any) -> str:
 
 def _largest(loader: Iterable[Any], count: int | None, shapes: set[tuple[int, ...]]) -> Any | None:
     """The batch of most numbers; every batch's own shape is added to ``shapes``."""
-    largest = None
-    for batch in islice(loader, count):
-        shapes.add(_shape(batch))
-        if largest is None or numbers(batch) > numbers(largest):
-            largest = batch
-    return largest
+
+    def drawn() -> Iterator[Any]:
+        for batch in islice(loader, count):
+            shapes.add(_shape(batch))
+            yield batch
+
+    return max(drawn(), key=numbers, default=None)
 
 
 def _shape(batch: Any) -> tuple[int, ...]:
     """Rows and tokens of a batch of prompts, how many numbers another kind of batch has."""
     return tuple(batch.input_ids.shape) if isinstance(batch, PromptBatch) else (numbers(batch),)
-
-
-def _prompts(rows: int, length: int) -> PromptBatch:
-    """Prompts of equal length with two answers of one token."""
-    return PromptBatch(
-        input_ids=torch.zeros(rows, length, dtype=torch.int64),
-        attention_mask=torch.ones(rows, length, dtype=torch.int64),
-        answer_positions=torch.full((rows, 1), length - 1),
-        answer_ids=torch.tensor([[0], [1]]),
-        labels=torch.zeros(rows, dtype=torch.int64),
-        options_per_prompt=1,
-    )

@@ -164,7 +164,7 @@ def compile_blocks(model: nn.Module) -> int:
     Raises:
         UserError: if the model has no such block.
     """
-    found = [block for block in _blocks(model) if _only_linear(block)]
+    found = [block for blocks in block_lists(model) for block in blocks if _only_linear(block)]
     if not found:
         raise UserError(
             f"compile: got blocks, but {type(model).__name__} has no list of blocks whose tuned "
@@ -199,11 +199,11 @@ def _with_constant_floats(compiled: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _blocks(module: nn.Module) -> list[nn.Module]:
-    blocks: list[nn.Module] = []
-    for child in module.children():
-        blocks += list(child) if isinstance(child, nn.ModuleList) else _blocks(child)
-    return blocks
+def block_lists(module: nn.Module) -> list[nn.ModuleList]:
+    """The outermost lists of a model, whose elements are its blocks."""
+    if isinstance(module, nn.ModuleList):
+        return [module]
+    return [found for child in module.children() for found in block_lists(child)]
 
 
 def _is_stored_linear(module: nn.Module) -> bool:

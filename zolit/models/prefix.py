@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from zolit.models.blocks import block_lists
 from zolit.tensors.reading import Reading
 from zolit.tensors.weight import PerturbedWeight
 
@@ -61,7 +62,7 @@ def share_prefix(model: nn.Module, reading: Reading) -> int:
     Returns:
         The number of blocks that read one half.
     """
-    lists = _outermost_lists(model)
+    lists = block_lists(model)
     if len(lists) != 1:
         return 0
     blocks = list(lists[0])
@@ -70,16 +71,18 @@ def share_prefix(model: nn.Module, reading: Reading) -> int:
     if True not in moving or any(_moves(p) and id(p) not in inside for p in model.parameters()):
         return 0
     first, one = moving.index(True), _Pass()
-    for place, block in enumerate(blocks[: first + 1] if first else []):
+    if not first:
+        return 0
+    for place, block in enumerate(blocks[: first + 1]):
         inner = block._compiled_call_impl or block._call_impl
-        step = _first if place == 0 else _last if place == first else _between
-        block._compiled_call_impl = step(inner, one, reading)
+        call = _last(inner, one) if place == first else _between(inner, one)
+        block._compiled_call_impl = call if place else _first(inner, call, one, reading)
     return first
 
 
-def _first(inner: Callable[..., Any], one: _Pass, reading: Reading) -> Callable[..., Any]:
-    between = _between(inner, one, reading)
-
+def _first(
+    inner: Callable[..., Any], between: Callable[..., Any], one: _Pass, reading: Reading
+) -> Callable[..., Any]:
     def call(*arguments: Any, **options: Any) -> Any:
         one.rows = None  # of a pass that broke off
         hidden = arguments[0] if arguments else None
@@ -90,7 +93,7 @@ def _first(inner: Callable[..., Any], one: _Pass, reading: Reading) -> Callable[
     return call
 
 
-def _between(inner: Callable[..., Any], one: _Pass, reading: Reading) -> Callable[..., Any]:
+def _between(inner: Callable[..., Any], one: _Pass) -> Callable[..., Any]:
     def call(*arguments: Any, **options: Any) -> Any:
         if one.rows is None:
             return inner(*arguments, **options)
@@ -100,19 +103,13 @@ def _between(inner: Callable[..., Any], one: _Pass, reading: Reading) -> Callabl
     return call
 
 
-def _last(inner: Callable[..., Any], one: _Pass, reading: Reading) -> Callable[..., Any]:
+def _last(inner: Callable[..., Any], one: _Pass) -> Callable[..., Any]:
     def call(*arguments: Any, **options: Any) -> Any:
         if one.rows is None:
             return inner(*arguments, **options)
         return inner(one.end(arguments[0]), *arguments[1:], **options)
 
     return call
-
-
-def _outermost_lists(module: nn.Module) -> list[nn.ModuleList]:
-    if isinstance(module, nn.ModuleList):
-        return [module]
-    return [found for child in module.children() for found in _outermost_lists(child)]
 
 
 def _moves(parameter: nn.Parameter) -> bool:
