@@ -224,13 +224,14 @@ class ZeroOrderModule(L.LightningModule):
         if self._pending is None:
             self._pending = _Pending(self._keys(), started)
         pending = self._pending
-        estimate = self.estimator.estimate(
-            lambda copies: self.objective.losses(self.network, batch, copies),
-            self.reading,
-            pending.keys,
-            self.perturber.eps,
-            self.pairable,
-        )
+        with self.reading.same_batch():
+            estimate = self.estimator.estimate(
+                lambda copies: self.objective.losses(self.network, batch, copies),
+                self.reading,
+                pending.keys,
+                self.perturber.eps,
+                self.pairable,
+            )
         pending.add(estimate.values, estimate.loss)
         last = bool(getattr(self.trainer, "is_last_batch", False))
         if pending.batches < self.micro_batches and not last:

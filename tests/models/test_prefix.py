@@ -1,4 +1,4 @@
-"""Blocks below the first that moves: half of the rows, the same losses."""
+"""Blocks below the first that moves: half of the rows, once a batch, the same losses."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from zolit.models.blocks import compile_blocks
 from zolit.models.prefix import share_prefix
 from zolit.objectives.option_scoring import OptionScoring
-from zolit.strategies import Int8, NoQuantizer, ScalePerturber
+from zolit.strategies import Int8, NoQuantizer, ScalePerturber, TwoPoint
 from zolit.tensors.reading import Reading
 
 UPPER = {"gpt2": "*.h.1.attn.c_proj.weight", "roberta": "*.layer.1.attention.self.query.weight"}
@@ -34,8 +34,8 @@ def rows_seen(model: nn.Module, name: str) -> list[int]:
 
 
 @torch.no_grad()
-def pair(model: nn.Module, reading: Reading, name: str) -> Tensor:
-    with reading.perturbed(5, 0.05, 2):
+def pair(model: nn.Module, reading: Reading, name: str, key: int = 5) -> Tensor:
+    with reading.perturbed(key, 0.05, 2):
         return OptionScoring().losses(model, batch(name), 2)
 
 
@@ -78,8 +78,65 @@ def test_compiled_blocks() -> None:
     torch.testing.assert_close(pair(model, reading, name), wanted, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("tune", [["linear"], ["embeddings", *upper("llama")], ["norms"]])
-def test_models_that_move_from_the_start(tune: list[str]) -> None:
+@pytest.mark.parametrize("name", MODELS)
+def test_directions_of_one_batch_share_a_pass(name: str) -> None:
+    model, reading, _ = prepared(name, NoQuantizer(), upper(name))
+    wanted = [pair(model, reading, name, key) for key in (5, 6, 7)]
+    share_prefix(model, reading)
+    seen = rows_seen(model, name)
+    with reading.same_batch():
+        found = [pair(model, reading, name, key) for key in (5, 6, 7)]
+    torch.testing.assert_close(torch.stack(found), torch.stack(wanted), rtol=1e-6, atol=1e-6)
+    assert seen == [4, 8, 8, 8]
+    assert reading.repeated is None
+    pair(model, reading, name)
+    assert seen[4:] == [4, 8]
+
+
+@torch.no_grad()
+def test_another_batch_inside_is_run() -> None:
+    model, reading, _ = prepared("llama", NoQuantizer(), upper("llama"))
+    one, other = batch("llama"), batch("llama")
+    other.attention_mask[:, 0] = 0
+    losses = OptionScoring().losses
+    wanted = [losses(model, one), losses(model, other)]
+    assert not torch.equal(*wanted)
+    share_prefix(model, reading)
+    seen = rows_seen(model, "llama")
+    with reading.same_batch():
+        found = [losses(model, which) for which in (one, other, other)]
+    assert torch.equal(torch.stack(found), torch.stack([*wanted, wanted[1]]))
+    assert seen == [4, 4, 4, 4, 4]
+
+
+def test_norms_behind_the_blocks_take_the_whole_model_as_prefix() -> None:
+    model, reading, pairable = prepared("llama", NoQuantizer(), ["model.norm.weight"])
+    assert not pairable
+    estimator, losses = TwoPoint(), lambda copies: OptionScoring().losses(model, batch("llama"))
+    with torch.no_grad():
+        wanted = estimator.estimate(losses, reading, [1, 2], 0.1, pairable)
+        assert share_prefix(model, reading) == 2
+        seen = rows_seen(model, "llama")
+        with reading.same_batch():
+            found = estimator.estimate(losses, reading, [1, 2], 0.1, pairable)
+    assert torch.equal(found.values, wanted.values)
+    assert wanted.values.abs().min() > 1e-4
+    assert seen == [4, 4]
+
+
+def test_a_weight_that_moves_before_the_blocks() -> None:
+    model, reading, _ = prepared("llama", NoQuantizer(), ["embeddings", *upper("llama")])
+    wanted = [pair(model, reading, "llama", key) for key in (5, 6)]
+    assert share_prefix(model, reading) == 1
+    seen = rows_seen(model, "llama")
+    with reading.same_batch():
+        found = [pair(model, reading, "llama", key) for key in (5, 6)]
+    assert torch.equal(torch.stack(found), torch.stack(wanted))
+    assert seen == [8, 8, 8, 8]
+
+
+@pytest.mark.parametrize("tune", [["linear"], ["norms"]])
+def test_models_whose_first_block_moves(tune: list[str]) -> None:
     model, reading, _ = prepared("llama", NoQuantizer(), tune)
     assert share_prefix(model, reading) == 0
     assert all(block._compiled_call_impl is None for block in blocks(model, "llama"))

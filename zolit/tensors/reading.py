@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -70,6 +70,10 @@ class Reading:
         preference: kernel choice of all reads and updates.
         chunk_bytes: size of the buffers that decoded rows are written to. The peak of a step
             above the stored weights is its activations plus this.
+
+    Attributes:
+        untouched: whether no weight has been read perturbed yet since `perturbed` was entered.
+        repeated: what passes over the same batch share, by name; None outside of `same_batch`.
     """
 
     def __init__(
@@ -81,6 +85,8 @@ class Reading:
         self.direction = direction or Direction()
         self.preference: Preference = preference
         self.chunk_bytes = chunk_bytes
+        self.untouched = True
+        self.repeated: dict[str, Any] | None = None
         self._active: _Active | None = None
         self._sites: dict[int, None] = {}
         self._controls: dict[int, Tensor] = {}
@@ -109,10 +115,22 @@ class Reading:
             yield
         finally:
             self._active = None
+            self.untouched = True
             self._controls.clear()
             self._amplitudes.clear()
             self._factors.clear()
             self._low_rank.clear()
+
+    @contextmanager
+    def same_batch(self) -> Iterator[None]:
+        """Inside, every pass through the model is over the same batch, along one direction or
+        another.
+        """
+        self.repeated = {}
+        try:
+            yield
+        finally:
+            self.repeated = None
 
     def register(self, site: Site, rows: int, columns: int) -> None:
         """Announce a weight: the words that make the noise of all weights, their output factors
@@ -147,6 +165,7 @@ class Reading:
         """What to add to the weight at ``site``, None if it reads as it is stored."""
         if site is None or self._active is None:
             return None
+        self.untouched = False
         if not self._controls:
             self._controls = self.controls(self._active.key, device)
         amplitude = self._amplitude(self._active, site, device)
@@ -175,6 +194,7 @@ class Reading:
         """
         if self._active is None:
             return None
+        self.untouched = False
         if not self._factors:
             self._factors = self._make_factors(self._active, device)
         return self._factors[site]
@@ -209,6 +229,7 @@ class Reading:
         """
         if self._active is None:
             return None
+        self.untouched = False
         if not self._low_rank:
             self._low_rank = self.factors(self._active.key, device)
         length = self._amplitude(self._active, site, device)[1]
