@@ -28,7 +28,13 @@ class Estimate:
 
 
 class Estimator(ABC):
-    """Asks for losses with the weights read perturbed, and turns them into projected gradients."""
+    """Asks for losses with the weights read perturbed, and turns them into projected gradients.
+
+    Attributes:
+        paired: whether both signs of a direction are read in one pass, if the model can.
+    """
+
+    paired: bool = False
 
     @abstractmethod
     def estimate(

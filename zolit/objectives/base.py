@@ -11,7 +11,13 @@ class Objective(ABC):
 
     An objective knows nothing of perturbations. An estimator that reads several versions of
     the weights in one forward asks for that many ``copies`` of the batch.
+
+    Attributes:
+        needs_pairs: whether the loss of one copy depends on the other, so that both signs of a
+            direction have to be read in one pass.
     """
+
+    needs_pairs: bool = False
 
     @abstractmethod
     def losses(self, model: nn.Module, batch: Any, copies: int = 1) -> Tensor:

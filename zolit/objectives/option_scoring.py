@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zolit.errors import UserError
 from zolit.objectives.base import Objective
 from zolit.objectives.prompt_batch import PromptBatch
 
@@ -23,10 +24,32 @@ class OptionScoring(Objective):
     mean is over the answer's tokens; sums in float32.
 
     Vocabulary logits are made at the answer positions only.
+
+    A direction moves the scores of all rows alike to some part: it makes one answer likelier
+    whatever the row says. How a batch judges that hangs on how many rows of each answer it happens
+    to hold, and where all rows share a prompt this is most of the estimate's noise
+    (docs/methods/option_scoring.md). ``shared`` below 1 shrinks this part of the derivative, signal
+    and noise, and leaves the rest as it is: the minimum stays where it was, and the shared part
+    goes there more slowly.
+
+    Args:
+        shared: factor of the derivative through the batch's mean scores, in (0, 1]; 1 is the
+            loss's own derivative. Below 1 it needs an estimator that reads both signs in one pass.
+
+    Raises:
+        UserError: if ``shared`` is out of range.
     """
+
+    def __init__(self, shared: float = 1.0) -> None:
+        if not 0 < shared <= 1:
+            raise UserError(f"shared must be in (0, 1], got {shared}; try 0.2, or 1 for the loss")
+        self.shared = shared
+        self.needs_pairs = shared < 1
 
     def losses(self, model: nn.Module, batch: PromptBatch, copies: int = 1) -> Tensor:
         scores = self._scores(model, batch, copies)
+        if self.shared < 1:
+            scores = self._with_less_shared(scores, copies)
         loss = F.cross_entropy(scores, batch.labels.repeat(copies), reduction="none")
         return loss.view(copies, -1).mean(dim=1)
 
@@ -35,6 +58,12 @@ class OptionScoring(Objective):
 
     def targets(self, batch: PromptBatch) -> Tensor:
         return batch.labels
+
+    def _with_less_shared(self, scores: Tensor, copies: int) -> Tensor:
+        """The difference between the copies' mean scores, shrunk; no copy changes alone."""
+        each = scores.view(copies, -1, scores.shape[1])
+        mean = each.mean(dim=1, keepdim=True)
+        return (each - (1 - self.shared) * (mean - mean.mean(dim=0))).view_as(scores)
 
     def _scores(self, model: nn.Module, batch: PromptBatch, copies: int) -> Tensor:
         """``[copies * B, C]`` float32."""

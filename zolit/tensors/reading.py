@@ -80,7 +80,7 @@ class Reading:
         self,
         direction: Direction | None = None,
         preference: Preference = "auto",
-        chunk_bytes: int = 64 << 20,
+        chunk_bytes: int = 16 << 20,
     ) -> None:
         self.direction = direction or Direction()
         self.preference: Preference = preference
@@ -262,9 +262,11 @@ class Reading:
     def rows_per_chunk(self, columns: int, item_bytes: int) -> int:
         """Rows of a weight that fit into the buffers at once.
 
-        Each of a pair's two buffers gets half, also where only one is read: it is reused.
+        Each of a pair's two buffers gets half, also where only one is read: it is reused. Products
+        of odd numbers of rows are slow, so it is a multiple of 64 where it is more than that.
         """
-        return max(1, self.chunk_bytes // (2 * columns * item_bytes))
+        most = self.chunk_bytes // (2 * columns * item_bytes)
+        return max(1, most - most % 64 if most > 64 else most)
 
     def buffers(
         self, copies: int, rows: int, columns: int, dtype: torch.dtype, device: torch.device
