@@ -22,6 +22,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from zolit.allocator import returning_memory
 from zolit.callbacks.peak_memory import peak_memory, reset_peak_memory, resident_memory
 from zolit.gradient import ProjectedGradient
 from zolit.memory.batches import Batches
@@ -101,15 +103,17 @@ def measure_folder(folder: Path, perturber: str, quantizer: Int4, length: int) -
     peaks = []
     for number in range(3):
         reset_peak_memory()
-        estimate = loaded.estimator.estimate(
-            lambda copies: loaded.objective.losses(loaded.network, batch, copies),
-            loaded.reading,
-            [number],
-            PERTURBERS[perturber].eps,
-            loaded.pairable,
-        )
-        gradient = ProjectedGradient(torch.tensor([number]), estimate.values.cpu(), 1)
-        optimizer.step(gradient=gradient)
+        # As `ZeroOrderModule.training_step` does.
+        with returning_memory() if number == 0 else nullcontext():
+            estimate = loaded.estimator.estimate(
+                lambda copies: loaded.objective.losses(loaded.network, batch, copies),
+                loaded.reading,
+                [number],
+                PERTURBERS[perturber].eps,
+                loaded.pairable,
+            )
+            gradient = ProjectedGradient(torch.tensor([number]), estimate.values.cpu(), 1)
+            optimizer.step(gradient=gradient)
         peaks.append(peak_memory())
     # Only now, as the estimate needs memory of its own.
     parts = estimate_memory(module(), Batches(batch, None, ""), base)

@@ -114,6 +114,7 @@ class Broken(OptionScoring):
     """NaN at the given calls."""
 
     def __init__(self, calls: range) -> None:
+        super().__init__()
         self.calls, self.call = calls, 0
 
     def losses(self, model: nn.Module, batch: PromptBatch, copies: int = 1) -> Tensor:

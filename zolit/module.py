@@ -1,6 +1,7 @@
 """The LightningModule that wires the parts together."""
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import lightning as L
@@ -147,6 +148,7 @@ class ZeroOrderModule(L.LightningModule):
         """The last step made; the journal writes it down."""
         self._skipped_in_row = 0
         self._pending: _Pending | None = None
+        self._stages: frozenset[str] = frozenset()
         self._metrics: dict[str, tuple[MeanMetric, MulticlassAccuracy]] = {}
 
     # Construction
@@ -225,6 +227,17 @@ class ZeroOrderModule(L.LightningModule):
     @torch.no_grad()
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Estimate on one batch; after ``micro_batches`` of them, step."""
+        with self._first("train"):
+            self._train(batch)
+
+    def _first(self, stage: str) -> AbstractContextManager[None]:
+        """The first batch of a stage compiles what it runs. What that leaves would lie between the
+        batch's activations and keep the C library from using their memory again.
+        """
+        known, self._stages = stage in self._stages, self._stages | {stage}
+        return nullcontext() if known else returning_memory()
+
+    def _train(self, batch: Any) -> None:
         started = time.perf_counter()
         self.network.eval()
         if self._pending is None:
@@ -301,7 +314,9 @@ class ZeroOrderModule(L.LightningModule):
 
     def _evaluate(self, stage: str, batch: Any) -> None:
         self.network.eval()
-        scores, targets = self.objective.scores(self.network, batch), self.objective.targets(batch)
+        with self._first("evaluation"):
+            scores = self.objective.scores(self.network, batch)
+        targets = self.objective.targets(batch)
         if stage not in self._metrics:
             accuracy = MulticlassAccuracy(scores.shape[1], average="micro")
             self._metrics[stage] = (MeanMetric().to(scores.device), accuracy.to(scores.device))
