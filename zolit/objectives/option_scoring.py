@@ -21,7 +21,9 @@ class OptionScoring(Objective):
     The score of an answer is the mean log-probability of its tokens; the loss is the
     cross-entropy of the softmax over the scores of an example's answers (Malladi et al. 2023,
     arXiv 2305.17333, appendix on prompts; ``forward_wrap_with_option_len`` in its code). The
-    mean is over the answer's tokens; sums in float32.
+    mean is over the answer's tokens; sums in float32. Where every answer is one token after the same
+    prompt, the score is its logit: the logarithm of the normalizer, common to all answers, cancels
+    in the softmax and took a sixth of a step.
 
     Vocabulary logits are made at the answer positions only.
 
@@ -73,10 +75,11 @@ class OptionScoring(Objective):
             batch.input_ids.repeat(copies, 1),
             batch.attention_mask.repeat(copies, 1),
             positions,
-        ).float()
-        normalizer = logits.logsumexp(dim=-1)  # [R, L]
+        )
         if batch.options_per_prompt == 1:
-            return logits[:, 0, batch.answer_ids[:, 0]] - normalizer
+            return logits[:, 0, batch.answer_ids[:, 0]].float()
+        logits = logits.float()
+        normalizer = logits.logsumexp(dim=-1)  # [R, L]
         examples = copies * len(batch)
         answers = batch.answer_ids.repeat(examples, 1)  # [R, L]
         chosen = logits.gather(-1, answers.clamp(min=0).unsqueeze(-1)).squeeze(-1)
