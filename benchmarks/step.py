@@ -33,6 +33,7 @@ from rich.table import Table
 from smollm2 import SOURCE
 from torch import Tensor, nn
 
+from zolit.allocator import returning_memory
 from zolit.callbacks.peak_memory import peak_memory, reset_peak_memory
 from zolit.compat import quiet_libraries
 from zolit.gradient import ProjectedGradient
@@ -225,7 +226,8 @@ def recipe(
     module = ZeroOrderModule(
         SOURCE, quantizer, perturber, query_scheduler=ConstantQueries(queries), **options
     )
-    module.adopt(model)
+    with returning_memory():  # as `ZeroOrderModule.configure_model` does, for the C library's sake
+        module.adopt(model)
     module.network.eval()
     optimizer = ZOSGD(module.weights, lr=1e-9)
     keys = list(range(queries))
