@@ -22,7 +22,13 @@ from zolit.compat import Conv1D
 from zolit.errors import UserError
 from zolit.models.adapters.base import LayerAdapter, take_adapter
 from zolit.tensors.integer import IntegerWeight, quantize
-from zolit.tensors.product import add_bias, matmul, quantized_matmul
+from zolit.tensors.product import (
+    add_bias,
+    factors_by_row,
+    matmul,
+    moves_outputs,
+    quantized_matmul,
+)
 from zolit.tensors.weight import PerturbedWeight
 
 _layers: "WeakValueDictionary[int, StoredLinear]" = WeakValueDictionary()
@@ -41,12 +47,20 @@ class StoredLinear(nn.Module):
         adapter: of the layer that it replaces. Not joined by a hook as there: torch.compile does
             not look at hooks when it chooses code, and would give a block with adapters that of a
             block without.
+        scaled: whether factors of output channels are multiplied in the compiled code, together
+            with what follows, rather than in a pass of their own. Not before a bias, which they
+            leave alone.
     """
 
     def __init__(
-        self, weight: PerturbedWeight, bias: Tensor | None, adapter: LayerAdapter | None = None
+        self,
+        weight: PerturbedWeight,
+        bias: Tensor | None,
+        adapter: LayerAdapter | None = None,
+        scaled: bool = False,
     ) -> None:
         super().__init__()
+        self.scaled = scaled and bias is None
         self.weight, self.bias, self.adapter = weight, bias, adapter
         self.rows = weight.store.rows
         self.in_integers = isinstance(weight.store, IntegerWeight)
@@ -58,42 +72,60 @@ class StoredLinear(nn.Module):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "StoredLinear":
         return StoredLinear(
-            deepcopy(self.weight, memo), deepcopy(self.bias, memo), deepcopy(self.adapter, memo)
+            deepcopy(self.weight, memo),
+            deepcopy(self.bias, memo),
+            deepcopy(self.adapter, memo),
+            self.scaled,
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., columns]`` to ``[..., rows]``."""
         out: Tensor
+        apart = self.scaled and x.dim() == 3
         if self.in_integers:
             # An operation of its own: layers with the same input share it (`_share_codes`).
             codes, scale = torch.ops.zolit.quantize(x, self.number)
             out = torch.ops.zolit.stored_integer_linear(
-                codes, scale, self.number, self.rows, x.dtype
+                codes, scale, self.number, self.rows, x.dtype, not apart
             )
         else:
-            out = torch.ops.zolit.stored_linear(x, self.number, self.rows)
+            out = torch.ops.zolit.stored_linear(x, self.number, self.rows, not apart)
+        if apart:
+            factors = torch.ops.zolit.output_factors(x, self.number, self.rows)
+            out = (out.float() * factors).to(out.dtype)
         return out if self.adapter is None else self.adapter(x, out)
 
 
 # Not `torch.library.custom_op`, whose checks at each call cost as much as a small product.
 _library = torch.library.Library("zolit", "FRAGMENT")
-_library.define("stored_linear(Tensor x, Tensor number, int rows) -> Tensor")
+_library.define("stored_linear(Tensor x, Tensor number, int rows, bool scaled) -> Tensor")
 _library.define("quantize(Tensor x, Tensor number) -> (Tensor, Tensor)")
 _library.define(
-    "stored_integer_linear(Tensor codes, Tensor scale, Tensor number, int rows, ScalarType dtype)"
-    " -> Tensor"
+    "stored_integer_linear(Tensor codes, Tensor scale, Tensor number, int rows, ScalarType dtype,"
+    " bool scaled) -> Tensor"
 )
+_library.define("output_factors(Tensor x, Tensor number, int rows) -> Tensor")
 
 
 @torch.library.impl(_library, "stored_linear", "CompositeExplicitAutograd")
-def _stored_linear(x: Tensor, number: Tensor, rows: int) -> Tensor:
+def _stored_linear(x: Tensor, number: Tensor, rows: int, scaled: bool) -> Tensor:
     layer = _layers[int(number)]
-    return add_bias(matmul(x, layer.weight), layer.bias)
+    return add_bias(matmul(x, layer.weight, scaled), layer.bias)
 
 
 @torch.library.register_fake("zolit::stored_linear", lib=_library)
-def _(x: Tensor, number: Tensor, rows: int) -> Tensor:
+def _(x: Tensor, number: Tensor, rows: int, scaled: bool) -> Tensor:
     return x.new_empty(*x.shape[:-1], rows)
+
+
+@torch.library.impl(_library, "output_factors", "CompositeExplicitAutograd")
+def _output_factors(x: Tensor, number: Tensor, rows: int) -> Tensor:
+    return factors_by_row(x, _layers[int(number)].weight)
+
+
+@torch.library.register_fake("zolit::output_factors", lib=_library)
+def _(x: Tensor, number: Tensor, rows: int) -> Tensor:
+    return x.new_empty(x.shape[0], 1, rows, dtype=torch.float32)
 
 
 @torch.library.impl(_library, "quantize", "CompositeExplicitAutograd")
@@ -109,14 +141,16 @@ def _(x: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.library.impl(_library, "stored_integer_linear", "CompositeExplicitAutograd")
 def _stored_integer_linear(
-    codes: Tensor, scale: Tensor, number: Tensor, rows: int, dtype: torch.dtype
+    codes: Tensor, scale: Tensor, number: Tensor, rows: int, dtype: torch.dtype, scaled: bool
 ) -> Tensor:
     layer = _layers[int(number)]
-    return add_bias(quantized_matmul(codes, scale, layer.weight, dtype), layer.bias)
+    return add_bias(quantized_matmul(codes, scale, layer.weight, dtype, scaled), layer.bias)
 
 
 @torch.library.register_fake("zolit::stored_integer_linear", lib=_library)
-def _(codes: Tensor, scale: Tensor, number: Tensor, rows: int, dtype: torch.dtype) -> Tensor:
+def _(
+    codes: Tensor, scale: Tensor, number: Tensor, rows: int, dtype: torch.dtype, scaled: bool
+) -> Tensor:
     return codes.new_empty(*codes.shape[:-1], rows, dtype=dtype)
 
 
@@ -170,6 +204,12 @@ def compile_blocks(model: nn.Module) -> int:
             f"compile: got blocks, but {type(model).__name__} has no list of blocks whose tuned "
             "weights are all linear layers; use compile: none"
         )
+    # The same for all blocks, moving or not, as each kind would be compiled for itself.
+    scaled = any(
+        isinstance(weight, PerturbedWeight) and moves_outputs(weight)
+        for block in found
+        for weight in block.parameters()
+    )
     for block in found:
         for parent in list(block.modules()):
             for name, child in list(parent.named_children()):
@@ -178,6 +218,7 @@ def compile_blocks(model: nn.Module) -> int:
                         child.weight,  # type: ignore[arg-type]
                         child.bias,  # type: ignore[arg-type]
                         take_adapter(child),
+                        scaled,
                     )
                     setattr(parent, name, stored)
         compiled = torch.compile(block._call_impl, backend=_inductor, dynamic=True)

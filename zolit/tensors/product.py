@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zolit.tensors.weight import PerturbedWeight
 
 
-def matmul(x: Tensor, weight: PerturbedWeight) -> Tensor:
+def matmul(x: Tensor, weight: PerturbedWeight, scaled: bool = True) -> Tensor:
     """``x @ W.T`` with the weight as it reads now.
 
     Inside a pair the first half of ``x`` along its first dimension meets ``W+``, the second
@@ -30,18 +30,21 @@ def matmul(x: Tensor, weight: PerturbedWeight) -> Tensor:
     Args:
         x: ``[..., columns]`` float.
         weight: a weight of ``[rows, columns]``.
+        scaled: whether output channels that move get their factors; false leaves that to the
+            caller (`factors_by_row`).
 
     Returns:
         ``[..., rows]`` in the dtype of ``x``.
     """
     store = weight.store
     if isinstance(store, IntegerWeight):
-        return quantized_matmul(*quantize(x, weight.reading.preference), weight, x.dtype)
+        codes, scale = quantize(x, weight.reading.preference)
+        return quantized_matmul(codes, scale, weight, x.dtype, scaled)
     if isinstance(store, DenseWeight) and versions(weight)[1] is None:
         out = F.linear(x, store.weight)
     else:
         out = _product(x, weight)
-    return _perturb_outputs(out, x, None, weight)
+    return _perturb_outputs(out, x, None, weight, scaled)
 
 
 def versions(weight: PerturbedWeight) -> tuple[int, Perturbation | None]:
@@ -51,14 +54,14 @@ def versions(weight: PerturbedWeight) -> tuple[int, Perturbation | None]:
     the product, the second add to it.
     """
     site, reading = weight.site, weight.reading
-    if site is None or site.coordinates == "low_rank" or _by_output(weight):
+    if site is None or site.coordinates == "low_rank" or moves_outputs(weight):
         return 1, None
     if site.coordinates == "scales":
         return reading.copies(site), None
     return reading.copies(site), reading.perturbation(site, weight.store.device)
 
 
-def _by_output(weight: PerturbedWeight) -> bool:
+def moves_outputs(weight: PerturbedWeight) -> bool:
     """Whether what moves is one factor for each output channel: a multiple of the product."""
     site, store = weight.site, weight.store
     if site is None or not site.scales_only:
@@ -75,10 +78,28 @@ def _output_factors(weight: PerturbedWeight) -> Tensor | None:
     return None if factors is None else torch.stack([one.t() for one in factors])
 
 
+def factors_by_row(x: Tensor, weight: PerturbedWeight) -> Tensor:
+    """What the output channels of a product are multiplied by now, for each row of a batch.
+
+    Args:
+        x: ``[B, ...]``, the other factor of the product; halves as in `matmul`.
+        weight: a weight of ``[rows, columns]``.
+
+    Returns:
+        ``[B, 1, rows]`` float32; ones at rest.
+    """
+    shape = (x.shape[0], 1, weight.store.rows)
+    factors = _output_factors(weight) if moves_outputs(weight) else None
+    if factors is None:
+        return torch.ones(shape, device=x.device)
+    _check_halves(x, weight, len(factors))
+    return factors.repeat_interleave(x.shape[0] // len(factors), dim=0)
+
+
 def _stores(weight: PerturbedWeight) -> list[StoredWeight] | None:
     """A weight for each version, where each has scales of its own; None where all share one."""
     site, store = weight.site, weight.store
-    if site is None or site.coordinates != "scales" or _by_output(weight):
+    if site is None or site.coordinates != "scales" or moves_outputs(weight):
         return None
     factors = weight.reading.scale_factors(site, store.scales()["scale"])
     return None if factors is None else [store.with_scales(one) for one in factors]
@@ -127,7 +148,7 @@ def _multiply(factor: Tensor, weights: Buffers, out: Tensor) -> None:
 
 
 def quantized_matmul(
-    codes: Tensor, scale: Tensor, weight: PerturbedWeight, dtype: torch.dtype
+    codes: Tensor, scale: Tensor, weight: PerturbedWeight, dtype: torch.dtype, scaled: bool = True
 ) -> Tensor:
     """`matmul` of activations that are quantized already, with an `IntegerWeight`.
 
@@ -136,6 +157,7 @@ def quantized_matmul(
         scale: ``[..., 1]`` float32, of each row of ``codes``.
         weight: a weight of ``[rows, columns]``.
         dtype: of the result.
+        scaled: as in `matmul`.
 
     Returns:
         ``[..., rows]``.
@@ -152,7 +174,7 @@ def quantized_matmul(
         noise,
         out,
     )
-    return _perturb_outputs(out.view(*codes.shape[:-1], store.rows), codes, scale, weight)
+    return _perturb_outputs(out.view(*codes.shape[:-1], store.rows), codes, scale, weight, scaled)
 
 
 def _check_halves(x: Tensor, weight: PerturbedWeight, copies: int) -> None:
@@ -164,7 +186,7 @@ def _check_halves(x: Tensor, weight: PerturbedWeight, copies: int) -> None:
 
 
 def _perturb_outputs(
-    out: Tensor, x: Tensor, scale: Tensor | None, weight: PerturbedWeight
+    out: Tensor, x: Tensor, scale: Tensor | None, weight: PerturbedWeight, scaled: bool
 ) -> Tensor:
     """What a direction changes of a fresh product rather than of the weight, in place.
 
@@ -173,9 +195,10 @@ def _perturb_outputs(
         x: ``[..., columns]``.
         scale: ``[..., 1]``, factor of each row of ``x``; None for 1.
         weight: the other factor of the product.
+        scaled: as in `matmul`.
     """
-    if _by_output(weight):
-        return _scale_outputs(out, weight)
+    if moves_outputs(weight):
+        return _scale_outputs(out, weight) if scaled else out
     if weight.site is not None and weight.site.coordinates == "low_rank":
         return _add_low_rank(out, x, scale, weight)
     return out
@@ -231,7 +254,7 @@ def _rows(weight: PerturbedWeight, rows: Rows, count: int, dtype: torch.dtype) -
         lengths, factors = found
         move = store.in_model_order(factors.product(rows))
         return [(values[0] + length * move).to(dtype) for length in lengths[:, 0]]
-    scales = _output_factors(weight) if _by_output(weight) else None
+    scales = _output_factors(weight) if moves_outputs(weight) else None
     if scales is None:
         return values
     return [(values[0] * scale[0, rows].unsqueeze(1)).to(dtype) for scale in scales]
