@@ -21,9 +21,9 @@ class OptionScoring(Objective):
     The score of an answer is the mean log-probability of its tokens; the loss is the
     cross-entropy of the softmax over the scores of an example's answers (Malladi et al. 2023,
     arXiv 2305.17333, appendix on prompts; ``forward_wrap_with_option_len`` in its code). The
-    mean is over the answer's tokens; sums in float32. Where every answer is one token after the same
-    prompt, the score is its logit: the logarithm of the normalizer, common to all answers, cancels
-    in the softmax and took a sixth of a step.
+    mean is over the answer's tokens; sums in float32. Where every answer is one token after one
+    prompt, the score is its logit: the logarithm of the normalizer is common to all answers and
+    cancels in the softmax.
 
     Vocabulary logits are made at the answer positions only.
 
