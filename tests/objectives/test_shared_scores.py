@@ -99,7 +99,7 @@ def test_it_needs_both_signs_in_one_pass(tune: list[str], paired: bool) -> None:
         objective=OptionScoring(0.2),
         tune=tune,
     )
-    with pytest.raises(UserError, match="OptionScoring with these options compares both signs"):
+    with pytest.raises(UserError, match="OptionScoring with these options compares both"):
         module.adopt(tiny("llama"))
 
 
