@@ -177,9 +177,9 @@ class ZeroOrderModule(L.LightningModule):
         if self.objective.needs_pairs and not (self.pairable and self.estimator.paired):
             raise UserError(
                 f"objective: {type(self.objective).__name__} with these options compares both "
-                "signs of a direction in one pass, which this estimator, or a tuned weight that cannot "
-                "be read in two versions (norms), does not; set OptionScoring's shared: 1, or the "
-                "estimator's paired: true and tune no norms"
+                "signs of a direction in one pass, which this estimator, or a tuned weight that "
+                "cannot be read in two versions (norms), does not; set OptionScoring's shared: 1, "
+                "or the estimator's paired: true and tune no norms"
             )
         self.started = start_from(model, self.start_files)
         if self.compiles_blocks and self.reading.compiled:
