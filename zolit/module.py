@@ -174,7 +174,7 @@ class ZeroOrderModule(L.LightningModule):
         self._take(model)
 
     def _take(self, model: nn.Module) -> None:
-        if self.objective.needs_pairs and not (self.pairable and self.estimator.paired):
+        if self.objective.needs_pairs and not self._in_pairs:
             raise UserError(
                 f"objective: {type(self.objective).__name__} with these options compares both "
                 "signs of a direction in one pass, which this estimator, or a tuned weight that "
@@ -213,6 +213,11 @@ class ZeroOrderModule(L.LightningModule):
         return self._pending is None
 
     @property
+    def _in_pairs(self) -> bool:
+        """Whether both signs of a direction are read in one pass."""
+        return self.pairable and self.estimator.paired
+
+    @property
     def weights(self) -> list[PerturbedWeight]:
         """The weights that move, in the order of their sites."""
         return perturbed_weights(self.network)
@@ -244,7 +249,9 @@ class ZeroOrderModule(L.LightningModule):
         if self._pending is None:
             self._pending = _Pending(self._keys(), started)
         pending = self._pending
-        with self.reading.same_batch():
+        # A single pass would keep what no other reads.
+        several = len(pending.keys) > 1 or not self._in_pairs
+        with self.reading.same_batch() if several else nullcontext():
             estimate = self.estimator.estimate(
                 lambda copies: self.objective.losses(self.network, batch, copies),
                 self.reading,

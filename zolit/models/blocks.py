@@ -81,6 +81,8 @@ class StoredLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[..., columns]`` to ``[..., rows]``."""
         out: Tensor
+        # Of ``[B, T, columns]`` the factors are one row for T rows; else they would be as large as
+        # the product.
         apart = self.scaled and x.dim() == 3
         if self.in_integers:
             # An operation of its own: layers with the same input share it (`_share_codes`).

@@ -72,7 +72,6 @@ class Reading:
             above the stored weights is its activations plus this.
 
     Attributes:
-        untouched: whether no weight has been read perturbed yet since `perturbed` was entered.
         repeated: what passes over the same batch share, by name; None outside of `same_batch`.
     """
 
@@ -85,7 +84,6 @@ class Reading:
         self.direction = direction or Direction()
         self.preference: Preference = preference
         self.chunk_bytes = chunk_bytes
-        self.untouched = True
         self.repeated: dict[str, Any] | None = None
         self._active: _Active | None = None
         self._sites: dict[int, None] = {}
@@ -115,7 +113,6 @@ class Reading:
             yield
         finally:
             self._active = None
-            self.untouched = True
             self._controls.clear()
             self._amplitudes.clear()
             self._factors.clear()
@@ -161,11 +158,17 @@ class Reading:
         """Whether the batch holds two halves that read different weights."""
         return self._active is not None and self._active.copies == 2
 
+    @property
+    def untouched(self) -> bool:
+        """Whether no weight has been read perturbed yet since `perturbed` was entered: the first
+        that is makes the words or factors of all.
+        """
+        return not (self._controls or self._factors or self._low_rank)
+
     def perturbation(self, site: Site | None, device: torch.device) -> Perturbation | None:
         """What to add to the weight at ``site``, None if it reads as it is stored."""
         if site is None or self._active is None:
             return None
-        self.untouched = False
         if not self._controls:
             self._controls = self.controls(self._active.key, device)
         amplitude = self._amplitude(self._active, site, device)
@@ -194,7 +197,6 @@ class Reading:
         """
         if self._active is None:
             return None
-        self.untouched = False
         if not self._factors:
             self._factors = self._make_factors(self._active, device)
         return self._factors[site]
@@ -229,7 +231,6 @@ class Reading:
         """
         if self._active is None:
             return None
-        self.untouched = False
         if not self._low_rank:
             self._low_rank = self.factors(self._active.key, device)
         length = self._amplitude(self._active, site, device)[1]
