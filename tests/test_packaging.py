@@ -36,6 +36,17 @@ def test_every_package_is_listed() -> None:
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == found
 
 
+def test_files_beside_the_modules_are_listed() -> None:
+    """Setuptools takes ``py.typed`` by itself, and nothing else."""
+    listed = PROJECT["tool"]["setuptools"]["package-data"]
+    found = {
+        (".".join(("zolit", *file.parent.relative_to(ROOT / "zolit").parts)), f"*{file.suffix}")
+        for file in (ROOT / "zolit").rglob("*.*")
+        if file.suffix not in (".py", ".pyc", ".typed")
+    }
+    assert {(name, one) for name, kinds in listed.items() for one in kinds} == found
+
+
 def test_tested_versions_lie_in_the_ranges() -> None:
     tested = pins("constraints.txt")
     groups = [

@@ -7,6 +7,7 @@ from zolit.kernels.activations import emulate_float8, quantize_rows, scale_produ
 from zolit.kernels.dispatch import Preference
 from zolit.kernels.perturb_codes import perturb_codes
 from zolit.kernels.read import Perturbation
+from zolit.kernels.tile_product import fits_tiles, tile_product
 from zolit.tensors.float8 import Float8Weight
 from zolit.tensors.int8 import Int8Weight
 from zolit.tensors.reading import Reading
@@ -59,7 +60,7 @@ def multiply_codes(
         noise: direction on the codes, None to multiply the stored codes.
         out: ``[C * M, N]`` float, written.
     """
-    copies, tokens, columns = codes.shape
+    copies, _, columns = codes.shape
     for rows in chunks(store.rows, reading.rows_per_chunk(columns, 1)):
         count = rows.stop - rows.start
         blocks, decoding, index = store.operands(rows)
@@ -78,14 +79,28 @@ def multiply_codes(
                 preference=reading.preference,
             )
             weights = [part[:, :columns] for part in parts]
-        # One reused buffer: the product takes three times as long into memory out of cache.
-        whole = reading.buffers(1, copies * tokens, count, torch.int32, codes.device).parts[0]
-        for one, weight, part in zip(codes, weights, whole.chunk(copies), strict=True):
-            torch._int_mm(one, weight.t(), out=part)
-        scale_product(
-            whole,
-            scale,
-            decoding[0],
-            out if count == store.rows else out[:, rows],
-            preference=reading.preference,
-        )
+        target = out if count == store.rows else out[:, rows]
+        _multiply_scaled(codes, scale, weights, decoding[0], target, reading)
+
+
+def _multiply_scaled(
+    codes: Tensor,
+    scale: Tensor,
+    weights: list[Tensor],
+    column_scale: Tensor,
+    out: Tensor,
+    reading: Reading,
+) -> None:
+    """``out = scale * column_scale * (codes[c] @ weights[c].T)``, version by version."""
+    copies, tokens, _ = codes.shape
+    if fits_tiles(codes[0], weights[0], out, reading.preference):
+        scales, outs = scale.split(tokens), out.split(tokens)
+        for one, size, weight, part in zip(codes, scales, weights, outs, strict=True):
+            tile_product(one, size, weight, column_scale, part)
+        return
+    # One reused buffer: the product takes three times as long into memory out of cache.
+    shape = copies * tokens, len(weights[0])
+    whole = reading.buffers(1, *shape, torch.int32, codes.device).parts[0]
+    for one, weight, part in zip(codes, weights, whole.split(tokens), strict=True):
+        torch._int_mm(one, weight.t(), out=part)
+    scale_product(whole, scale, column_scale, out, preference=reading.preference)
