@@ -13,11 +13,11 @@ def output_factors(
     """``1 + amplitude * z`` into the first and, if there are two, ``1 - ...`` into the second.
 
     Args:
-        factors: one or two ``[S, 1, W, 32]`` float32, written: S weights, padded to the widest.
-        rows: ``[S]`` int32 zeros: the factors of a weight are the first row of its noise.
+        factors: one or two ``[B, 1, W, 32]`` float32, written: blocks of the weights' factors.
+        rows: ``[B]`` int32 number of each block within its weight.
         direction: distribution.
-        control: ``[S, 8]`` int32 key words of each weight.
-        amplitude: ``[S, 1, 1, 1]`` float32, length of the unit as a fraction of the scale.
+        control: ``[B, 8]`` int32 key words of each block's weight.
+        amplitude: ``[B, 1, 1, 1]`` float32, length of the unit as a fraction of the scale.
     """
     check_lanes(factors[0])
     move = amplitude * coordinates(direction, control, rows, 1, factors[0].shape[2])

@@ -80,7 +80,8 @@ def multiply_codes(
             )
             weights = [part[:, :columns] for part in parts]
         target = out if count == store.rows else out[:, rows]
-        _multiply_scaled(codes, scale, weights, decoding[0], target, reading)
+        sizes: Tensor = decoding[0]  # type: ignore[assignment]
+        _multiply_scaled(codes, scale, weights, sizes, target, reading)
 
 
 def _multiply_scaled(

@@ -7,11 +7,8 @@ from torch import Tensor
 
 from zolit.kernels.accumulate import accumulate
 from zolit.kernels.dispatch import Preference
-from zolit.noise import LEFT, RIGHT, WORD, Direction, control_table, fold
-
-_BLOCK = 16
-"""Words made together: vectors of any length are cut into blocks of one shape, so that those of all
-weights are made by one call of a kernel."""
+from zolit.noise import LEFT, RIGHT, Direction, control_table, fold
+from zolit.tensors.vectors import Vectors, padded
 
 
 @dataclass(frozen=True)
@@ -72,19 +69,16 @@ def _vectors(
     preference: Preference,
 ) -> list[Tensor]:
     """``[rank, length]`` coordinates for each site; vector k takes the counters after k - 1's."""
-    rank, width = direction.rank or 1, _BLOCK * WORD
-    blocks = torch.tensor([-(-length // width) for length in lengths])
-    places = [torch.arange(rank * int(count), dtype=torch.int32) for count in blocks]
-    control = control_table(direction, key, sites).repeat_interleave(rank * blocks, dim=0)
-    made = torch.zeros(len(control), 1, _BLOCK, WORD, device=device)
-    one = torch.ones((), device=device)
+    rank = direction.rank or 1
+    vectors = Vectors.of([rank * padded(length) for length in lengths], device)
+    made = torch.zeros(vectors.shape, device=device)
     accumulate(
         made,
-        torch.cat(places).to(device),
+        vectors.rows,
         direction,
-        control.to(device),
-        one,
+        vectors.by_block(control_table(direction, key, sites)).to(device),
+        torch.ones((), device=device),
         preference=preference,
     )
-    parts = made.view(-1, width).split([rank * int(count) for count in blocks])
-    return [part.view(rank, -1)[:, :length] for part, length in zip(parts, lengths, strict=True)]
+    parts = zip(vectors.split(made), lengths, strict=True)
+    return [part.view(rank, -1)[:, :length] for part, length in parts]

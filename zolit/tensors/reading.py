@@ -12,10 +12,11 @@ from zolit.kernels.accumulate import Query
 from zolit.kernels.dispatch import Preference, is_compiled
 from zolit.kernels.read import Perturbation
 from zolit.kernels.scale_outputs import output_factors
-from zolit.noise import WORD, Direction, control_table
+from zolit.noise import Direction, control_table
 from zolit.tensors.low_rank import Factors, low_rank_factors
 from zolit.tensors.scales import relative_length, scale_step
 from zolit.tensors.store import own_rows, unrelated
+from zolit.tensors.vectors import Vectors
 
 
 @dataclass(frozen=True)
@@ -199,29 +200,24 @@ class Reading:
             return None
         if not self._factors:
             self._factors = self._make_factors(self._active, device)
-        return self._factors[site]
+        # Kernels are compiled for how views lie in their base.
+        return self._factors[site].clone()
 
     def _make_factors(self, active: _Active, device: torch.device) -> dict[Site, Tensor]:
-        sites = list(self._output_rows)
+        sites, vectors = list(self._output_rows), Vectors.of([*self._output_rows.values()], device)
         controls = control_table(self.direction, active.key, [site.index for site in sites])
-        amplitudes = [active.eps * site.unit[1] for site in sites]
-        words = -(-max(self._output_rows.values()) // WORD)
-        factors = [
-            torch.empty(len(sites), 1, words, WORD, device=device) for _ in range(active.copies)
-        ]
+        amplitudes = torch.tensor([active.eps * site.unit[1] for site in sites])
+        factors = torch.empty(active.copies, *vectors.shape, device=device)
         output_factors(
-            factors,
-            torch.zeros(len(sites), dtype=torch.int32, device=device),
+            [unrelated(copy) for copy in factors],
+            vectors.rows,
             self.direction,
-            controls.to(device),
-            torch.tensor(amplitudes, device=device).view(-1, 1, 1, 1),
+            vectors.by_block(controls).to(device),
+            vectors.by_block(amplitudes).view(-1, 1, 1, 1).to(device),
             preference=self.preference,
         )
-        whole = torch.stack(factors).flatten(2)
-        return {
-            site: whole[:, place : place + 1, : self._output_rows[site]].clone()
-            for place, site in enumerate(sites)
-        }
+        parts = vectors.split(factors)
+        return {site: part.unsqueeze(1) for site, part in zip(sites, parts, strict=True)}
 
     def low_rank(self, site: Site, device: torch.device) -> tuple[Tensor, Factors] | None:
         """Length of the step in each version, ``[copies, 1, 1]`` in weights, and the factors of

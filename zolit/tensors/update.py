@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from zolit.kernels.accumulate import Query, accumulate
-from zolit.noise import WORD, rounding_table
+from zolit.noise import rounding_table
 from zolit.tensors.affine import AffineWeight
 from zolit.tensors.low_rank import Factors
 from zolit.tensors.reading import Site
 from zolit.tensors.scales import relative_length, scale_step
 from zolit.tensors.store import StoredWeight, chunks, own_rows, row_indices, to_blocks
+from zolit.tensors.vectors import Vectors
 from zolit.tensors.weight import PerturbedWeight
 
 _CHUNK_ELEMENTS = 1 << 20
@@ -187,20 +188,24 @@ def _move_low_rank(
 
 
 def _move_scales(weights: list[tuple[PerturbedWeight, Site]], step: _Step) -> None:
-    """The factors of all weights at once, padded to the widest."""
+    """The factors of all weights at once."""
     reading, device = weights[0][0].reading, weights[0][0].store.device
-    words = -(-max(weight.store.rows for weight, _ in weights) // WORD)
-    factors = torch.ones(len(weights), 1, words, WORD, device=device)
-    first = torch.zeros(len(weights), dtype=torch.int32, device=device)
-    units = torch.tensor([site.unit[1] for _, site in weights], device=device).view(-1, 1, 1, 1)
+    vectors = Vectors.of([weight.store.rows for weight, _ in weights], device)
+    factors = torch.ones(vectors.shape, device=device)
+    units = torch.tensor([site.unit[1] for _, site in weights], device=device)
+    lengths = vectors.by_block(units).view(-1, 1, 1, 1)
     for table, coefficient in zip(step.controls, step.coefficients, strict=True):
-        control = torch.stack([table[site.index] for _, site in weights])
-        length = units * coefficient
+        controls = vectors.by_block(torch.stack([table[site.index] for _, site in weights]))
         accumulate(
-            factors, first, reading.direction, control, length, preference=reading.preference
+            factors,
+            vectors.rows,
+            reading.direction,
+            controls,
+            lengths * coefficient,
+            preference=reading.preference,
         )
-    for (weight, _), factor in zip(weights, factors.flatten(1), strict=True):
-        weight.store.multiply_scales(factor[: weight.store.rows].unsqueeze(1), SCALE_FLOOR)
+    for (weight, _), factor in zip(weights, vectors.split(factors), strict=True):
+        weight.store.multiply_scales(factor.unsqueeze(1), SCALE_FLOOR)
 
 
 def _move_each_scale(weight: PerturbedWeight, site: Site, step: _Step) -> None:
