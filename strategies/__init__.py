@@ -1,7 +1,7 @@
 """The swappable parts. Importing this package makes every short class name known."""
 
 from zolit.strategies.estimator import ClippedTwoPoint, Estimate, Estimator, Losses, TwoPoint
-from zolit.strategies.mask import Mask, NoMask, RandomMask
+from zolit.strategies.mask import Mask, NoMask, RandomBlocks, RandomMask
 from zolit.strategies.perturber import (
     CodePerturber,
     DensePerturber,
@@ -32,6 +32,7 @@ __all__ = [
     "Perturber",
     "Quantizer",
     "QueryScheduler",
+    "RandomBlocks",
     "RandomMask",
     "ScalePerturber",
     "Stored",

@@ -138,8 +138,9 @@ class ZeroOrderModule(L.LightningModule):
         self.micro_batches = micro_batches
         self.max_skipped = max_skipped
         self.compiles_blocks = compile == "blocks"
-        direction = (mask or NoMask()).restrict(perturber.direction())
-        self.reading = Reading(direction, kernels)
+        mask = mask or NoMask()
+        direction = mask.restrict(perturber.direction())
+        self.reading = Reading(direction, kernels, blocks=mask.blocks)
         self.model: nn.Module | None = None
         self._fingerprint: dict[str, Any] | None = None
         self.pairable = True

@@ -33,6 +33,8 @@ _GOLDEN = 0x9E3779B97F4A7C15
 RADIUS, ANGLE, READ_ROUNDING, UPDATE_ROUNDING, STEP_ROUNDING, MASK = range(6)
 # Keys of the two factors of a low-rank direction.
 LEFT, RIGHT = 6, 7
+# Which blocks a direction moves.
+BLOCKS = 8
 
 Key = Any
 """A 64-bit key as a Python integer, or an array of them as uint64."""

@@ -6,7 +6,14 @@ from zolit.noise import Direction
 
 
 class Mask(ABC):
-    """Restricts directions to a subset of coordinates, in reads and updates alike."""
+    """Restricts directions to a subset of coordinates, in reads and updates alike.
+
+    Attributes:
+        blocks: consecutive blocks of the model that a direction moves, chosen by its key
+            (`zolit.tensors.reading.Reading.includes`); None for all.
+    """
+
+    blocks: int | None = None
 
     @abstractmethod
     def restrict(self, direction: Direction) -> Direction:

@@ -29,6 +29,7 @@ from zolit.strategies import (
     Int4,
     Int8,
     NoQuantizer,
+    RandomBlocks,
     ScalePerturber,
 )
 
@@ -105,6 +106,17 @@ RECIPES: dict[str, Options] = {
         "quantizer": Int8(activations="int8"),
         "perturber": CodePerturber(distribution="rademacher"),
         "optimizer": sgd(100.0),
+    },
+    "blocks": {
+        "perturber": ScalePerturber(),
+        "optimizer": sgd(0.1),
+        "mask": RandomBlocks(),
+        "query_scheduler": ConstantQueries(3),
+    },
+    "blocks, codes": {
+        "optimizer": sgd(100.0),
+        "mask": RandomBlocks(),
+        "query_scheduler": ConstantQueries(2),
     },
     "micro-batches": {"optimizer": sgd(100.0), "micro_batches": 4},
     "clipped": {"optimizer": sgd(100.0)},  # its estimator has a state of its own: see `module`

@@ -9,7 +9,8 @@ from zolit.models.blocks import compile_blocks
 from zolit.models.prefix import share_prefix
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.strategies import Int8, NoQuantizer, ScalePerturber, TwoPoint
-from zolit.tensors.reading import Reading
+from zolit.tensors.reading import Reading, Site
+from zolit.tensors.weight import perturbed_weights
 
 UPPER = {"gpt2": "*.h.1.attn.c_proj.weight", "roberta": "*.layer.1.attention.self.query.weight"}
 LISTS = {"gpt2": "transformer.h", "opt": "model.decoder.layers", "roberta": "roberta.encoder.layer"}
@@ -140,3 +141,35 @@ def test_models_whose_first_block_moves(tune: list[str]) -> None:
     model, reading, _ = prepared("llama", NoQuantizer(), tune)
     assert share_prefix(model, reading) == 0
     assert all(block._compiled_call_impl is None for block in blocks(model, "llama"))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", MODELS)
+def test_directions_of_some_blocks_go_on_from_one_another(name: str) -> None:
+    """The lower block runs once at rest, and for a pair only where it moves."""
+    model, reading, _ = prepared(name, NoQuantizer(), blocks=1)
+    sites = [weight.site for weight in perturbed_weights(model)]
+    # RoBERTa's head has a tuned layer of its own, which moves alone in some directions.
+    keys = [next(k for k in range(99) if _first(reading, sites, k) == n) for n in (1, 0, 1)]
+    wanted = [pair(model, reading, name, key) for key in keys]
+    assert share_prefix(model, reading) == 1
+    seen = rows_seen(model, name)
+    with reading.same_batch():
+        found = [pair(model, reading, name, key) for key in keys]
+    torch.testing.assert_close(torch.stack(found), torch.stack(wanted), rtol=1e-6, atol=1e-6)
+    assert seen == [4, 8, 8, 8, 8]
+
+
+def _first(reading: Reading, sites: list[Site], key: int) -> int:
+    return min(site.block for site in sites if reading.includes(site, key))
+
+
+@torch.no_grad()
+def test_what_moves_behind_the_blocks_alone() -> None:
+    name = "roberta"
+    model, reading, _ = prepared(name, NoQuantizer(), blocks=1)
+    sites = [weight.site for weight in perturbed_weights(model)]
+    key = next(k for k in range(99) if _first(reading, sites, k) == 2)
+    wanted = pair(model, reading, name, key)
+    share_prefix(model, reading)
+    torch.testing.assert_close(pair(model, reading, name, key), wanted, rtol=1e-6, atol=1e-6)

@@ -97,10 +97,11 @@ def prepared(
     tune: list[str] | None = None,
     perturber: Perturber | None = None,
     kernels: Preference = "reference",
+    blocks: int | None = None,
 ) -> tuple[nn.Module, Reading, bool]:
     """A prepared model, its reading and whether it is pairable."""
     model = tiny(name)
     one = perturber or (CodePerturber() if quantizer.quantized else DensePerturber())
-    reading = Reading(one.direction(), kernels)
+    reading = Reading(one.direction(), kernels, blocks=blocks)
     pairable = prepare(model, quantizer, one, reading, tune or ["linear"])
     return model, reading, pairable

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from zolit.models.adapters.base import Adapter
+from zolit.models.blocks import block_lists
 from zolit.models.plan import Plan, Planned, make_plan
 from zolit.strategies.perturber.base import Perturber
 from zolit.strategies.quantizer.base import Quantizer
@@ -96,6 +97,7 @@ class Preparation:
         Raises:
             UserError: see `store`.
         """
+        blocks = _block_numbers(model, plan)
         for one in plan.weights:
             parameter: Tensor = model.get_parameter(one.path)
             if isinstance(parameter, PerturbedWeight):
@@ -103,6 +105,8 @@ class Preparation:
             else:
                 store = self.store(one, parameter.data)
             site = None if one.index is None else self.perturber.site(one.index, store)
+            if site is not None:
+                site = replace(site, block=blocks[one.path])
             if site is None and not store.quantized:
                 continue
             self._replace(model, one, self.wrap(one, store, site, parameter))
@@ -155,6 +159,27 @@ def prepare(
     plan = preparation.plan(preparation.adapt(model))
     preparation.apply(model, plan)
     return plan.pairable
+
+
+def _block_numbers(model: nn.Module, plan: Plan) -> dict[str, int]:
+    """For each tuned weight the number of its block, of those that hold one; by its path.
+
+    A block is an element of an outermost ``nn.ModuleList``. What lies outside comes last, as one.
+    """
+    lists = {id(found) for found in block_lists(model)}
+    names = [
+        f"{path}.{number}."
+        for path, module in model.named_modules()
+        if id(module) in lists and isinstance(module, nn.ModuleList)
+        for number in range(len(module))
+    ]
+    places = {
+        one.path: next((n for n, name in enumerate(names) if one.path.startswith(name)), len(names))
+        for one in plan.weights
+        if one.index is not None
+    }
+    order = {place: number for number, place in enumerate(sorted(set(places.values())))}
+    return {path: order[place] for path, place in places.items()}
 
 
 def _matrix(value: Tensor, transposed: bool) -> Tensor:

@@ -12,7 +12,7 @@ from zolit.kernels.accumulate import Query
 from zolit.kernels.dispatch import Preference, is_compiled
 from zolit.kernels.read import Perturbation
 from zolit.kernels.scale_outputs import output_factors
-from zolit.noise import Direction, control_table
+from zolit.noise import BLOCKS, Direction, control_table, fold
 from zolit.tensors.low_rank import Factors, low_rank_factors
 from zolit.tensors.scales import relative_length, scale_step
 from zolit.tensors.store import own_rows, unrelated
@@ -31,11 +31,13 @@ class Site:
         unit: length of the coordinate's unit in codes and in weights (`Perturbation.amplitude`).
             For output scales the second number is the unit as a fraction of the scale; for scales
             it is the unit itself, and the first number a fraction of the scale.
+        block: number of its block among those that hold a tuned weight.
     """
 
     index: int
     coordinates: Literal["elements", "low_rank", "output_scales", "scales"]
     unit: tuple[float, float]
+    block: int = 0
 
     @property
     def scales_only(self) -> bool:
@@ -71,6 +73,7 @@ class Reading:
         preference: kernel choice of all reads and updates.
         chunk_bytes: size of the buffers that decoded rows are written to. The peak of a step
             above the stored weights is its activations plus this.
+        blocks: consecutive blocks that a direction moves; None for all.
 
     Attributes:
         repeated: what passes over the same batch share, by name; None outside of `same_batch`.
@@ -81,13 +84,16 @@ class Reading:
         direction: Direction | None = None,
         preference: Preference = "auto",
         chunk_bytes: int = 16 << 20,
+        blocks: int | None = None,
     ) -> None:
         self.direction = direction or Direction()
         self.preference: Preference = preference
         self.chunk_bytes = chunk_bytes
+        self.blocks = blocks
         self.repeated: dict[str, Any] | None = None
         self._active: _Active | None = None
         self._sites: dict[int, None] = {}
+        self._blocks = 0
         self._controls: dict[int, Tensor] = {}
         self._amplitudes: dict[tuple[float, float], Tensor] = {}
         self._output_rows: dict[Site, int] = {}
@@ -140,14 +146,37 @@ class Reading:
             columns: its input channels, padded.
         """
         self._sites[site.index] = None
+        self._blocks = max(self._blocks, site.block + 1)
         if site.coordinates == "output_scales":
             self._output_rows[site] = rows
         elif site.coordinates == "low_rank":
             self._shapes[site.index] = (rows, columns)
 
+    @property
+    def rarity(self) -> float:
+        """How many directions it takes on average for one that moves a given weight. An update
+        counts each that many times, which leaves the estimate unbiased.
+        """
+        return 1.0 if self.blocks is None else max(1.0, self._blocks / self.blocks)
+
+    def includes(self, site: Site, key: int) -> bool:
+        """Whether the direction ``key`` moves the weight at ``site``.
+
+        The blocks that it moves follow one another from one that the key draws; behind the last
+        comes the first.
+        """
+        if self.blocks is None:
+            return True
+        return (site.block - fold(key, BLOCKS)) % self._blocks < self.blocks
+
+    def moves(self, site: Site | None) -> bool:
+        """Whether the weight at ``site`` is read perturbed now."""
+        active = self._active
+        return site is not None and active is not None and self.includes(site, active.key)
+
     def copies(self, site: Site | None) -> int:
         """Versions of the weight at ``site`` that are read now: 1, or 2 inside a pair."""
-        return 1 if site is None or self._active is None else self._active.copies
+        return self._active.copies if self._active is not None and self.moves(site) else 1
 
     @property
     def compiled(self) -> bool:
@@ -160,6 +189,11 @@ class Reading:
         return self._active is not None and self._active.copies == 2
 
     @property
+    def active(self) -> bool:
+        """Whether weights are read along a direction."""
+        return self._active is not None
+
+    @property
     def untouched(self) -> bool:
         """Whether no weight has been read perturbed yet since `perturbed` was entered: the first
         that is makes the words or factors of all.
@@ -168,7 +202,7 @@ class Reading:
 
     def perturbation(self, site: Site | None, device: torch.device) -> Perturbation | None:
         """What to add to the weight at ``site``, None if it reads as it is stored."""
-        if site is None or self._active is None:
+        if site is None or self._active is None or not self.moves(site):
             return None
         if not self._controls:
             self._controls = self.controls(self._active.key, device)
@@ -196,7 +230,7 @@ class Reading:
 
         The first call of a query makes the factors of all weights at once.
         """
-        if self._active is None:
+        if self._active is None or not self.moves(site):
             return None
         if not self._factors:
             self._factors = self._make_factors(self._active, device)
@@ -204,7 +238,8 @@ class Reading:
         return self._factors[site].clone()
 
     def _make_factors(self, active: _Active, device: torch.device) -> dict[Site, Tensor]:
-        sites, vectors = list(self._output_rows), Vectors.of([*self._output_rows.values()], device)
+        sites = [site for site in self._output_rows if self.moves(site)]
+        vectors = Vectors.of([self._output_rows[site] for site in sites], device)
         controls = control_table(self.direction, active.key, [site.index for site in sites])
         amplitudes = torch.tensor([active.eps * site.unit[1] for site in sites])
         factors = torch.empty(active.copies, *vectors.shape, device=device)
@@ -225,7 +260,7 @@ class Reading:
 
         The first call of a query makes the factors of all weights at once.
         """
-        if self._active is None:
+        if self._active is None or not self.moves(site):
             return None
         if not self._low_rank:
             self._low_rank = self.factors(self._active.key, device)

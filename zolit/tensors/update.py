@@ -11,7 +11,7 @@ from zolit.kernels.accumulate import Query, accumulate
 from zolit.noise import rounding_table
 from zolit.tensors.affine import AffineWeight
 from zolit.tensors.low_rank import Factors
-from zolit.tensors.reading import Site
+from zolit.tensors.reading import Reading, Site
 from zolit.tensors.scales import relative_length, scale_step
 from zolit.tensors.store import StoredWeight, chunks, own_rows, row_indices, to_blocks
 from zolit.tensors.vectors import Vectors
@@ -105,12 +105,16 @@ class _Step:
     """Tensors that the moves of all weights in a step are made of.
 
     Attributes:
+        reading: the state that the weights share.
+        keys: 64-bit key of each query's direction.
         controls: key words of each query's direction, by the index of the site.
         factors: of each query's direction, by the index of a site of low rank.
         coefficients: float32 scalar of each query.
         roundings: key words of the stochastic rounding, by the index of the site.
     """
 
+    reading: Reading
+    keys: list[int]
     controls: list[dict[int, Tensor]]
     factors: list[dict[int, Factors]]
     coefficients: list[Tensor]
@@ -122,12 +126,19 @@ class _Step:
     ) -> "_Step":
         reading, device = weight.reading, weight.store.device
         table = rounding_table(rounding_key, reading.sites).to(device)
+        lengths = torch.tensor(coefficients, dtype=torch.float32, device=device) * reading.rarity
         return cls(
+            reading,
+            keys,
             [reading.controls(key, device, update=True) for key in keys],
             [reading.factors(key, device) for key in keys],
-            own_rows(torch.tensor(coefficients, dtype=torch.float32, device=device)),
+            own_rows(lengths),
             dict(zip(reading.sites, own_rows(table), strict=True)),
         )
+
+    def queries(self, site: Site) -> list[int]:
+        """Numbers of the queries whose direction moves the weight at ``site``."""
+        return [q for q, key in enumerate(self.keys) if self.reading.includes(site, key)]
 
 
 def _move_elements(
@@ -136,8 +147,10 @@ def _move_elements(
     store, reading = weight.store, weight.reading
     unit = _constant(site.unit, store.device)
     decay = None if feedback is None else _constant(feedback.decay, store.device)
-    controls = [table[site.index] for table in step.controls]
-    *earlier, last = zip(controls, step.coefficients, strict=True)
+    queries = [(step.controls[q][site.index], step.coefficients[q]) for q in step.queries(site)]
+    if not queries:
+        return
+    *earlier, last = queries
     for rows in _chunks(store):
         total = None
         if earlier:
@@ -168,11 +181,12 @@ def _move_low_rank(
     store, reading = weight.store, weight.reading
     unit = _constant(site.unit, store.device)
     decay = None if feedback is None else _constant(feedback.decay, store.device)
-    own = [table[site.index] for table in step.factors]
-    pairs = zip(own, step.coefficients, strict=True)
+    pairs = [(step.factors[q][site.index], step.coefficients[q]) for q in step.queries(site)]
+    if not pairs:
+        return
     all_queries = Factors(
         torch.cat([factors.left * coefficient for factors, coefficient in pairs]),
-        torch.cat([factors.right for factors in own]),
+        torch.cat([factors.right for factors, _ in pairs]),
     )
     for rows in _chunks(store):
         left = all_queries.left[:, rows]
@@ -193,15 +207,15 @@ def _move_scales(weights: list[tuple[PerturbedWeight, Site]], step: _Step) -> No
     vectors = Vectors.of([weight.store.rows for weight, _ in weights], device)
     factors = torch.ones(vectors.shape, device=device)
     units = torch.tensor([site.unit[1] for _, site in weights], device=device)
-    lengths = vectors.by_block(units).view(-1, 1, 1, 1)
-    for table, coefficient in zip(step.controls, step.coefficients, strict=True):
-        controls = vectors.by_block(torch.stack([table[site.index] for _, site in weights]))
+    for key, table, coefficient in zip(step.keys, step.controls, step.coefficients, strict=True):
+        inside = [reading.includes(site, key) for _, site in weights]
+        lengths = units * coefficient * torch.tensor(inside, device=device)
         accumulate(
             factors,
             vectors.rows,
             reading.direction,
-            controls,
-            lengths * coefficient,
+            vectors.by_block(torch.stack([table[site.index] for _, site in weights])),
+            vectors.by_block(lengths).view(-1, 1, 1, 1),
             preference=reading.preference,
         )
     for (weight, _), factor in zip(weights, vectors.split(factors), strict=True):
@@ -212,8 +226,8 @@ def _move_each_scale(weight: PerturbedWeight, site: Site, step: _Step) -> None:
     store, reading = weight.store, weight.reading
     scale = store.scales()["scale"]
     total = torch.zeros_like(scale)
-    for table, coefficient in zip(step.controls, step.coefficients, strict=True):
-        query = Query(reading.direction, table[site.index], coefficient)
+    for q in step.queries(site):
+        query = Query(reading.direction, step.controls[q][site.index], step.coefficients[q])
         total += scale_step(scale, query, reading.preference)
     factor = 1.0 + total * relative_length(scale, _constant(site.unit, scale.device))
     store.multiply_scales(factor, SCALE_FLOOR)

@@ -1,0 +1,31 @@
+"""Each direction moves the weights of some blocks, drawn anew for each."""
+
+from zolit.errors import UserError
+from zolit.noise import Direction
+from zolit.strategies.mask.base import Mask
+
+
+class RandomBlocks(Mask):
+    """Moves consecutive blocks of the model at a time, others for each direction.
+
+    Layer-wise sparse directions (LeZO, arXiv 2410.09823). What lies before the blocks of a
+    direction runs once a batch for all directions, so that with one of L blocks the average
+    direction reads (L + 1) / 2 of them in two versions rather than L. The estimate stays unbiased:
+    each move counts as often as directions leave it out (docs/methods/random_blocks.md).
+
+    Weights outside of the blocks that `tune` names (embeddings, norms) count as one block more.
+
+    Args:
+        blocks: that a direction moves, of those that hold a tuned weight.
+
+    Raises:
+        UserError: if ``blocks`` is less than 1.
+    """
+
+    def __init__(self, blocks: int = 1) -> None:
+        if blocks < 1:
+            raise UserError(f"blocks must be at least 1, got {blocks}; try 1")
+        self.blocks = blocks
+
+    def restrict(self, direction: Direction) -> Direction:
+        return direction
