@@ -13,11 +13,11 @@ def output_factors(
     """``1 + amplitude * z`` into the first and, if there are two, ``1 - ...`` into the second.
 
     Args:
-        factors: one or two ``[B, 1, W, 32]`` float32, written: blocks of the weights' factors.
-        rows: ``[B]`` int32 number of each block within its weight.
+        factors: one or two ``[W, 1, 1, 32]`` float32, written: words of the weights' factors.
+        rows: ``[W]`` int32 number of each word within its weight.
         direction: distribution.
-        control: ``[B, 8]`` int32 key words of each block's weight.
-        amplitude: ``[B, 1, 1, 1]`` float32, length of the unit as a fraction of the scale.
+        control: ``[W, 8]`` int32 key words of each word's weight.
+        amplitude: ``[W, 1, 1, 1]`` float32, length of the unit as a fraction of the scale.
     """
     check_lanes(factors[0])
     move = amplitude * coordinates(direction, control, rows, 1, factors[0].shape[2])

@@ -7,8 +7,11 @@ from torch import Tensor
 
 from zolit.kernels.accumulate import accumulate
 from zolit.kernels.dispatch import Preference
-from zolit.noise import LEFT, RIGHT, Direction, control_table, fold
-from zolit.tensors.vectors import Vectors, padded
+from zolit.noise import LEFT, RIGHT, WORD, Direction, control_table, fold
+from zolit.tensors.vectors import Vectors
+
+_STRIDE = 16 * WORD
+"""Vectors begin at multiples of this many counters."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,14 @@ def _vectors(
 ) -> list[Tensor]:
     """``[rank, length]`` coordinates for each site; vector k takes the counters after k - 1's."""
     rank = direction.rank or 1
-    vectors = Vectors.of([rank * padded(length) for length in lengths], device)
+    strides = [-(-length // _STRIDE) * _STRIDE for length in lengths]
+    vectors = Vectors.of([rank * stride for stride in strides], device)
     made = torch.zeros(vectors.shape, device=device)
     accumulate(
         made,
         vectors.rows,
         direction,
-        vectors.by_block(control_table(direction, key, sites)).to(device),
+        vectors.by_word(control_table(direction, key, sites)).to(device),
         torch.ones((), device=device),
         preference=preference,
     )

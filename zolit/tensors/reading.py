@@ -247,8 +247,8 @@ class Reading:
             [unrelated(copy) for copy in factors],
             vectors.rows,
             self.direction,
-            vectors.by_block(controls).to(device),
-            vectors.by_block(amplitudes).view(-1, 1, 1, 1).to(device),
+            vectors.by_word(controls).to(device),
+            vectors.by_word(amplitudes).view(-1, 1, 1, 1).to(device),
             preference=self.preference,
         )
         parts = vectors.split(factors)

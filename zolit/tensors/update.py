@@ -214,8 +214,8 @@ def _move_scales(weights: list[tuple[PerturbedWeight, Site]], step: _Step) -> No
             factors,
             vectors.rows,
             reading.direction,
-            vectors.by_block(torch.stack([table[site.index] for _, site in weights])),
-            vectors.by_block(lengths).view(-1, 1, 1, 1),
+            vectors.by_word(torch.stack([table[site.index] for _, site in weights])),
+            vectors.by_word(lengths).view(-1, 1, 1, 1),
             preference=reading.preference,
         )
     for (weight, _), factor in zip(weights, vectors.split(factors), strict=True):
