@@ -15,10 +15,11 @@ from torch import Tensor
 from zolit.kernels.dispatch import Preference, is_compiled
 
 BLOCK = 32
-"""Tokens and outputs that are multiplied at once, the least that a product must have."""
+"""Tokens and outputs that are multiplied at once, the least that a product must have; ``kBlock`` of
+the C++."""
 
 DEPTH = 64
-"""Input channels in a tile; a product must have a multiple of it."""
+"""Input channels in a tile; a product must have a multiple of it; ``kDepth`` of the C++."""
 
 _FUNCTIONS = {torch.bfloat16: "to_bfloat16", torch.float32: "to_float32"}
 _NEEDED = ("amx_tile", "amx_int8", "avx512_bw")

@@ -166,15 +166,15 @@ def _block_numbers(model: nn.Module, plan: Plan) -> dict[str, int]:
 
     A block is an element of an outermost ``nn.ModuleList``. What lies outside comes last, as one.
     """
-    lists = {id(found) for found in block_lists(model)}
-    names = [
-        f"{path}.{number}."
-        for path, module in model.named_modules()
-        if id(module) in lists and isinstance(module, nn.ModuleList)
-        for number in range(len(module))
-    ]
+    blocks = [block for found in block_lists(model) for block in found]
+    # From the last, so that a tied weight belongs to the first block that has it.
+    inside = {
+        id(parameter): place
+        for place, block in reversed(list(enumerate(blocks)))
+        for parameter in block.parameters()
+    }
     places = {
-        one.path: next((n for n, name in enumerate(names) if one.path.startswith(name)), len(names))
+        one.path: inside.get(id(model.get_parameter(one.path)), len(blocks))
         for one in plan.weights
         if one.index is not None
     }

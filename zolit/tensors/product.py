@@ -210,7 +210,8 @@ def _scale_outputs(out: Tensor, weight: PerturbedWeight) -> Tensor:
     if factors is None:
         return out
     copies = out.view(len(factors), -1, out.shape[-1])
-    scale_outputs(copies, factors, preference=weight.reading.preference)
+    # A tensor of their own: kernels are compiled for how views lie in their base.
+    scale_outputs(copies, factors.clone(), preference=weight.reading.preference)
     return out
 
 

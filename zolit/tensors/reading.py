@@ -171,12 +171,19 @@ class Reading:
 
     def moves(self, site: Site | None) -> bool:
         """Whether the weight at ``site`` is read perturbed now."""
+        return self._moving(site) is not None
+
+    def _moving(self, site: Site | None) -> _Active | None:
+        """The direction that the weight at ``site`` is read along; None if it reads as stored."""
         active = self._active
-        return site is not None and active is not None and self.includes(site, active.key)
+        if site is None or active is None or not self.includes(site, active.key):
+            return None
+        return active
 
     def copies(self, site: Site | None) -> int:
         """Versions of the weight at ``site`` that are read now: 1, or 2 inside a pair."""
-        return self._active.copies if self._active is not None and self.moves(site) else 1
+        active = self._moving(site)
+        return 1 if active is None else active.copies
 
     @property
     def compiled(self) -> bool:
@@ -202,11 +209,12 @@ class Reading:
 
     def perturbation(self, site: Site | None, device: torch.device) -> Perturbation | None:
         """What to add to the weight at ``site``, None if it reads as it is stored."""
-        if site is None or self._active is None or not self.moves(site):
+        active = self._moving(site)
+        if site is None or active is None:
             return None
         if not self._controls:
-            self._controls = self.controls(self._active.key, device)
-        amplitude = self._amplitude(self._active, site, device)
+            self._controls = self.controls(active.key, device)
+        amplitude = self._amplitude(active, site, device)
         return Perturbation(self.direction, self._controls[site.index], amplitude)
 
     def _amplitude(self, active: _Active, site: Site, device: torch.device) -> Tensor:
@@ -230,12 +238,12 @@ class Reading:
 
         The first call of a query makes the factors of all weights at once.
         """
-        if self._active is None or not self.moves(site):
+        active = self._moving(site)
+        if active is None:
             return None
         if not self._factors:
-            self._factors = self._make_factors(self._active, device)
-        # Kernels are compiled for how views lie in their base.
-        return self._factors[site].clone()
+            self._factors = self._make_factors(active, device)
+        return self._factors[site]
 
     def _make_factors(self, active: _Active, device: torch.device) -> dict[Site, Tensor]:
         sites = [site for site in self._output_rows if self.moves(site)]
@@ -260,12 +268,13 @@ class Reading:
 
         The first call of a query makes the factors of all weights at once.
         """
-        if self._active is None or not self.moves(site):
+        active = self._moving(site)
+        if active is None:
             return None
         if not self._low_rank:
-            self._low_rank = self.factors(self._active.key, device)
-        length = self._amplitude(self._active, site, device)[1]
-        lengths = torch.stack((length, -length)[: self._active.copies])
+            self._low_rank = self.factors(active.key, device)
+        length = self._amplitude(active, site, device)[1]
+        lengths = torch.stack((length, -length)[: active.copies])
         return lengths.view(-1, 1, 1), self._low_rank[site.index]
 
     def factors(self, key: int, device: torch.device) -> dict[int, Factors]:

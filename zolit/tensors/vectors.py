@@ -30,9 +30,10 @@ class Vectors:
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device) -> "Vectors":
         """Lay out vectors of some lengths for kernels on a device."""
-        counts = [-(-length // WORD) for length in lengths]
-        rows = torch.cat([torch.arange(count, dtype=torch.int32) for count in counts])
-        return cls(tuple(lengths), torch.tensor(counts), rows.to(device))
+        counts = torch.tensor([-(-length // WORD) for length in lengths])
+        starts = (counts.cumsum(0) - counts).repeat_interleave(counts)
+        rows = torch.arange(len(starts)) - starts
+        return cls(tuple(lengths), counts, rows.to(device, torch.int32))
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
