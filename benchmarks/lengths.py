@@ -35,13 +35,7 @@ def main() -> None:
     resident = []
     for number, length in enumerate(range(20 + arguments.lengths, 20, -1)):
         rows = prompts(arguments.rows, length)
-        module.estimator.estimate(
-            lambda copies, rows=rows: module.objective.losses(module.network, rows, copies),
-            module.reading,
-            [number],
-            perturber.eps,
-            module.pairable,
-        )
+        module.estimate(rows, [number])
         trim()
         resident.append(resident_memory() / 1e6)
         if number % 10 == 0:

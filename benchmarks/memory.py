@@ -105,13 +105,7 @@ def measure_folder(folder: Path, perturber: str, quantizer: Int4, length: int) -
         reset_peak_memory()
         # As `ZeroOrderModule.training_step` does.
         with returning_memory() if number == 0 else nullcontext():
-            estimate = loaded.estimator.estimate(
-                lambda copies: loaded.objective.losses(loaded.network, batch, copies),
-                loaded.reading,
-                [number],
-                PERTURBERS[perturber].eps,
-                loaded.pairable,
-            )
+            estimate = loaded.estimate(batch, [number])
             gradient = ProjectedGradient(torch.tensor([number]), estimate.values.cpu(), 1)
             optimizer.step(gradient=gradient)
         peaks.append(peak_memory())
@@ -172,13 +166,7 @@ def measure_compiler(perturber: str) -> dict[str, int]:
         torch.tensor([[10], [20]]),
         torch.zeros(1, dtype=torch.int64),
     )
-    estimate = module.estimator.estimate(
-        lambda copies: module.objective.losses(module.network, batch, copies),
-        module.reading,
-        [0],
-        1.0,
-        module.pairable,
-    )
+    estimate = module.estimate(batch, [0])
     optimizer = ZOSGD(module.weights, lr=1e-9)
     optimizer.step(gradient=ProjectedGradient(torch.tensor([0]), estimate.values, 1))
     return {"peak": peak_memory() - before, "left": resident_memory() - before}

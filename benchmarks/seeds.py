@@ -5,7 +5,11 @@
 
 A seed draws the rows, the order of the batches and the directions. Each run is a process of its own
 in ``FOLDER/RECIPE-seedS``; one that is there and finished is not repeated, one that was stopped is
-resumed. With ``--jobs 2`` two run side by side, with a thread each if the environment says so.
+resumed. With ``--jobs 2`` two seeds run side by side, with a thread each if the environment says
+so. A recipe that starts from the run of one given before it starts from that run of its own seed,
+and its curve goes on from there.
+
+    python benchmarks/seeds.py configs/qzo/gguf_sst2.yaml configs/qzo/gguf_sst2_then_norm.yaml
 """
 
 import argparse
@@ -19,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from results import validation_curve
@@ -40,10 +45,20 @@ def finished(folder: Path) -> bool:
     return summary.is_file() and json.loads(summary.read_text())["status"] == "finished"
 
 
+def predecessor(config: Path) -> str | None:
+    """Name of the run that a recipe starts from."""
+    start = yaml.safe_load(config.read_text())["model"].get("start_from")
+    return None if start is None else Path(start).parent.parent.name
+
+
 def run(config: Path, seed: int, folder: Path, options: list[str]) -> None:
     """Fit a recipe; what it prints goes to ``FOLDER.log``."""
     if finished(folder):
         return
+    before = predecessor(config)
+    if before is not None:
+        start = folder.parent / f"{before}-seed{seed}" / "checkpoints" / "best.ckpt"
+        options = [*options, "--model.start_from", str(start)]
     command = [sys.executable, "-m", "zolit.cli", "fit"]
     if (folder / "journal.bin").is_file():
         command += ["--config", str(folder / "config.yaml"), "--resume", str(folder)]
@@ -54,6 +69,12 @@ def run(config: Path, seed: int, folder: Path, options: list[str]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".log").open("a") as log:
         subprocess.run(command, check=True, stdout=log, stderr=log)  # noqa: S603
+
+
+def chain(configs: list[Path], seed: int, folder: Path, options: list[str]) -> None:
+    """Fit the recipes of one seed, one after another."""
+    for config in configs:
+        run(config, seed, folder / f"{config.stem}-seed{seed}", options)
 
 
 def row(name: str, runs: list[Path]) -> list[str]:
@@ -73,16 +94,23 @@ def row(name: str, runs: list[Path]) -> list[str]:
     ]
 
 
-def plot(recipes: dict[str, list[Path]], path: Path) -> None:
-    """Validation accuracy over steps: a colour for each recipe, a line for each seed."""
+def plot(configs: list[Path], recipes: dict[str, list[Path]], path: Path) -> None:
+    """Validation accuracy over batches: a colour for each recipe, a line for each seed."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    for number, (name, runs) in enumerate(recipes.items()):
+    ends: dict[Path, tuple[int, float]] = {}
+    for number, config in enumerate(configs):
+        runs, before = recipes[config.stem], recipes.get(predecessor(config) or "")
         for seed, one in enumerate(runs):
-            steps, values = zip(*validation_curve(one, "val_accuracy"), strict=True)
-            label = name if seed == 0 else None
-            axes.plot(steps, values, color=f"C{number}", linewidth=1, label=label)
-    axes.set_xlabel("step")
+            points = validation_curve(one, "val_accuracy")
+            if before is not None:
+                start = ends[before[seed]]
+                points = [start, *((start[0] + batch, value) for batch, value in points)]
+            ends[one] = points[-1]
+            batches, values = zip(*points, strict=True)
+            label = config.stem if seed == 0 else None
+            axes.plot(batches, values, ".-", color=f"C{number}", linewidth=1, label=label)
+    axes.set_xlabel("batches")
     axes.set_ylabel("validation accuracy")
     axes.legend()
     FigureCanvasAgg(figure).print_png(str(path))
@@ -105,9 +133,8 @@ def main() -> None:
     }
     with ThreadPoolExecutor(arguments.jobs) as pool:
         jobs = [
-            pool.submit(run, config, seed, recipes[config.stem][place], options)
-            for place, seed in enumerate(arguments.seeds)
-            for config in arguments.configs
+            pool.submit(chain, arguments.configs, seed, arguments.folder, options)
+            for seed in arguments.seeds
         ]
     for job in jobs:
         job.result()
@@ -117,7 +144,7 @@ def main() -> None:
     for name, runs in recipes.items():
         print("| " + " | ".join(row(name, runs)) + " |")
     if arguments.plot:
-        plot(recipes, arguments.plot)
+        plot(arguments.configs, recipes, arguments.plot)
 
 
 if __name__ == "__main__":

@@ -233,13 +233,7 @@ def recipe(
     keys = list(range(queries))
 
     def estimate() -> Tensor:
-        return module.estimator.estimate(
-            lambda copies: module.objective.losses(module.network, batch, copies),
-            module.reading,
-            keys,
-            perturber.eps,
-            module.pairable,
-        ).values
+        return module.estimate(batch, keys).values
 
     def update() -> None:
         optimizer.step(gradient=ProjectedGradient(torch.tensor(keys), torch.ones(queries), 1))

@@ -1,6 +1,13 @@
 """The swappable parts. Importing this package makes every short class name known."""
 
-from zolit.strategies.estimator import ClippedTwoPoint, Estimate, Estimator, Losses, TwoPoint
+from zolit.strategies.estimator import (
+    ClippedTwoPoint,
+    Estimate,
+    Estimator,
+    GaussNewton,
+    Losses,
+    TwoPoint,
+)
 from zolit.strategies.mask import Mask, NoMask, RandomBlocks, RandomMask
 from zolit.strategies.perturber import (
     CodePerturber,
@@ -22,6 +29,7 @@ __all__ = [
     "Estimate",
     "Estimator",
     "Float8",
+    "GaussNewton",
     "Int4",
     "Int8",
     "Losses",

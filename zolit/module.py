@@ -2,6 +2,7 @@
 
 import time
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import lightning as L
@@ -35,7 +36,9 @@ from zolit.objectives.option_scoring import OptionScoring
 from zolit.optim import ZOSGD
 from zolit.strategies import (
     ConstantQueries,
+    Estimate,
     Estimator,
+    Losses,
     Mask,
     NoMask,
     Perturber,
@@ -253,23 +256,24 @@ class ZeroOrderModule(L.LightningModule):
         # A single pass would keep what no other reads.
         several = len(pending.keys) > 1 or not self._in_pairs
         with self.reading.same_batch() if several else nullcontext():
-            estimate = self.estimator.estimate(
-                lambda copies: self.objective.losses(self.network, batch, copies),
-                self.reading,
-                pending.keys,
-                self.perturber.eps,
-                self.pairable,
-            )
-        pending.add(estimate.values, estimate.loss)
+            pending.estimates.append(self.estimate(batch, pending.keys))
         last = bool(getattr(self.trainer, "is_last_batch", False))
-        if pending.batches < self.micro_batches and not last:
+        if len(pending.estimates) < self.micro_batches and not last:
             return
         self._pending = None
         self._step(pending)
-        self.log("train_loss", pending.loss / pending.batches, prog_bar=True)
+        losses = torch.stack([estimate.loss for estimate in pending.estimates])
+        self.log("train_loss", losses.mean(), prog_bar=True)
         self.log("step_ms", 1e3 * (time.perf_counter() - pending.started), prog_bar=True)
         self.log("skipped_queries", float(self.skipped_queries))
         self.log_dict(self.estimator.metrics())
+
+    def estimate(self, batch: Any, keys: list[int]) -> Estimate:
+        """What a batch says of the directions ``keys``."""
+        losses = Losses(self.objective, self.network, batch)
+        return self.estimator.estimate(
+            losses, self.reading, keys, self.perturber.eps, self.pairable
+        )
 
     def _keys(self) -> list[int]:
         count = self.query_scheduler.queries(self.global_step, self.current_epoch)
@@ -281,7 +285,7 @@ class ZeroOrderModule(L.LightningModule):
         Raises:
             UserError: after ``max_skipped`` skipped queries in a row.
         """
-        values = (pending.values / pending.batches).float().cpu()
+        values = self.estimator.combine(pending.estimates).float().cpu()
         finite = torch.isfinite(values)
         for good in finite.tolist():
             self._skipped_in_row = 0 if good else self._skipped_in_row + 1
@@ -382,18 +386,10 @@ class ZeroOrderModule(L.LightningModule):
         self.estimator.load_state_dict(checkpoint.get("zolit_estimator", {}))
 
 
+@dataclass(frozen=True)
 class _Pending:
-    """Sums over the micro-batches of a step."""
+    """A step half made: its directions and what its micro-batches have said of them so far."""
 
-    def __init__(self, keys: list[int], started: float) -> None:
-        self.keys = keys
-        self.started = started
-        self.values = torch.zeros(len(keys), dtype=torch.float32)
-        self.loss = torch.zeros(())
-        self.batches = 0
-
-    def add(self, values: Tensor, loss: Tensor) -> None:
-        """Add one batch's projected gradients and loss."""
-        self.values = self.values.to(values.device) + values
-        self.loss = self.loss.to(loss.device) + loss
-        self.batches += 1
+    keys: list[int]
+    started: float
+    estimates: list[Estimate] = field(default_factory=list)

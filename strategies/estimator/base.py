@@ -1,22 +1,48 @@
 """How losses become projected gradients."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from zolit.errors import UserError
+from zolit.objectives.base import Objective
 from zolit.tensors.reading import Reading
 
-Losses = Callable[[int], Tensor]
-"""``losses(copies)``: loss of each copy of the batch, ``[copies]`` float32, by one forward."""
+
+@dataclass(frozen=True)
+class Losses:
+    """An objective on one batch; each call is one forward through the weights as they read now.
+
+    Attributes:
+        objective: what is minimized.
+        model: the prepared model.
+        batch: what the objective takes.
+    """
+
+    objective: Objective
+    model: nn.Module
+    batch: Any
+
+    def __call__(self, copies: int) -> Tensor:
+        """Loss of each copy of the batch, ``[copies]`` float32."""
+        return self.objective.losses(self.model, self.batch, copies)
+
+    def scores(self) -> Tensor:
+        """Score of each answer, ``[B, C]`` float32."""
+        return self.objective.scores(self.model, self.batch)
+
+    def targets(self) -> Tensor:
+        """Index of the right answer, ``[B]`` int64."""
+        return self.objective.targets(self.batch)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Projected gradients of some directions.
+    """What one batch says of some directions.
 
     Attributes:
         values: ``[Q]`` float32, loss per unit of the coordinate; NaN or infinite where a loss was.
@@ -50,6 +76,15 @@ class Estimator(ABC):
             pairable: whether the model can read two versions of its weights in one pass.
         """
 
+    def combine(self, estimates: Sequence[Estimate]) -> Tensor:
+        """Projected gradients of a step from the estimates of its micro-batches, along the same
+        directions; by default their mean.
+
+        Returns:
+            ``[Q]`` float32; NaN or infinite where a query is to be skipped.
+        """
+        return torch.stack([estimate.values for estimate in estimates]).mean(dim=0)
+
     def finish(self, values: Tensor) -> Tensor:
         """Last word on the projected gradients of a step, once a step; as they are by default.
 
@@ -57,8 +92,8 @@ class Estimator(ABC):
         remembered must follow from them, the arguments and the state alone.
 
         Args:
-            values: ``[Q]`` float32 on the CPU, averaged over the step's micro-batches; all finite,
-                as queries with another loss are left out before. May be empty.
+            values: ``[Q]`` float32 on the CPU, what `combine` made of the step's micro-batches;
+                all finite, as other queries are left out before. May be empty.
 
         Returns:
             ``[Q]`` float32, finite.

@@ -61,6 +61,7 @@ ESTIMATORS = {
     "TwoPoint, sequential": part("TwoPoint", paired=False),
     "ClippedTwoPoint": part("ClippedTwoPoint"),
     "ClippedTwoPoint, fixed": part("ClippedTwoPoint", limit=100.0),
+    "GaussNewton": part("GaussNewton"),
 }
 
 

@@ -199,13 +199,7 @@ def _skeleton(module: ZeroOrderModule, dtype: torch.dtype) -> tuple[nn.Module, Q
 def _step(module: ZeroOrderModule, batch: Any) -> None:
     # Two queries stand for more: they run one after another, and share what they need.
     keys = list(range(min(2, module.query_scheduler.queries(0, 0))))
-    module.estimator.estimate(
-        lambda copies: module.objective.losses(module.network, batch, copies),
-        module.reading,
-        keys,
-        module.perturber.eps,
-        module.pairable,
-    )
+    module.estimate(batch, keys)
 
 
 def _update(module: ZeroOrderModule, optimizer: Any) -> None:

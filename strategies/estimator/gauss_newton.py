@@ -1,0 +1,154 @@
+"""The best step within the span of some directions, by what they do to each row's scores."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zolit.errors import UserError
+from zolit.strategies.estimator.base import Estimate, Estimator, Losses
+from zolit.tensors.reading import Reading
+
+ITERATIONS = 50
+"""Newton's method needs about six; the rest is for damping near nothing."""
+TOLERANCE = 1e-12
+"""Of the loss still to be gained by the step, by Newton's decrement."""
+ROUNDING = 1e-6
+"""Of float32 slopes, relative: less than that between answers is nothing."""
+
+
+@dataclass(frozen=True)
+class Linearization(Estimate):
+    """The scores of a batch to first order in the length along each direction.
+
+    Attributes:
+        scores: ``[B, C]`` float32, with the weights as stored.
+        slopes: ``[Q, B, C]`` float32, scores per unit of the coordinate.
+        targets: ``[B]`` int64, index of the right answer.
+        rarity: how many times an update counts a direction (`Reading.rarity`).
+    """
+
+    scores: Tensor
+    slopes: Tensor
+    targets: Tensor
+    rarity: float
+
+
+class GaussNewton(Estimator):
+    """Gauss-Newton in the random subspace that a step's directions span.
+
+    `TwoPoint` keeps one number of a direction, what it does to the mean loss. The same forward
+    says what it does to the scores of every row. With ``s_b`` the scores of row b and ``D_bq``
+    their derivative along direction q, by one difference each, a step solves
+
+        ``min_c mean_b CE(s_b + sum_q c_q D_bq, y_b) + damping / 2 * k * |c|^2``
+
+    by Newton's method, and moves by ``sum_q c_q z_q``: the loss is exact in the scores, the scores
+    are linear in the weights. ``k`` is the mean over rows of ``sum_q |D_bq|^2`` without the part
+    that all answers share, so that ``damping`` has no unit. A large one gives back the gradient
+    step, ``c = -d / (damping * k)`` with d as `OneSided` differences find it.
+    Random subspaces: Cartis, Fowkes and Shao, arXiv 2211.09873, Section 4; Newton's method on the
+    loss instead of its quadratic model, with a ridge in place of the trust region, is zolit's.
+
+    Needs many rows for each direction: with fewer rows than directions the solution follows the
+    rows. Take 16 or more directions, ten rows for each (``micro_batches`` collects them), and
+    `ZOSGD` with lr 1, the whole step, or below.
+
+    One read for each direction and one without, none in pairs: `OptionScoring` with ``shared: 1``.
+    What all directions do to a row alike is no slope, as directions have mean zero: it is the
+    curvature that a one-sided difference picks up (``eps / 2`` times the trace of a Hessian) and
+    the rounding of the read without. It is taken out, at the price of one direction.
+
+    Args:
+        damping: of the step, positive.
+
+    Raises:
+        UserError: if ``damping`` is out of range.
+    """
+
+    def __init__(self, damping: float = 0.01) -> None:
+        if not (math.isfinite(damping) and damping > 0):
+            raise UserError(f"damping must be a positive number, got {damping}; try 0.01")
+        self.damping = damping
+
+    def estimate(
+        self, losses: Losses, reading: Reading, keys: list[int], eps: float, pairable: bool
+    ) -> Linearization:
+        if len(keys) < 2:
+            raise UserError(
+                f"query_scheduler: got {len(keys)} directions a step, GaussNewton needs 2 at "
+                "least; try ConstantQueries with n: 32"
+            )
+        scores, targets = losses.scores().float(), losses.targets()
+        slopes = []
+        for key in keys:
+            with reading.perturbed(key, eps, copies=1):
+                slopes.append((losses.scores().float() - scores) / eps)
+        residual = scores.softmax(dim=1) - F.one_hot(targets, scores.shape[1])
+        found = torch.stack(slopes)
+        return Linearization(
+            values=(found * residual).sum(dim=2).mean(dim=1),
+            loss=F.cross_entropy(scores, targets),
+            scores=scores,
+            slopes=found,
+            targets=targets,
+            rarity=reading.rarity,
+        )
+
+    def combine(self, estimates: Sequence[Estimate]) -> Tensor:
+        """``-Q c / rarity``: what a step of lr 1 on the mean over directions makes ``c`` of."""
+        parts = [part for part in estimates if isinstance(part, Linearization)]
+        scores = torch.cat([part.scores for part in parts]).double()
+        slopes = torch.cat([part.slopes for part in parts], dim=1).double()
+        targets = torch.cat([part.targets for part in parts])
+        good = (slopes + scores).isfinite().flatten(1).all(dim=1)
+        values = torch.full((len(slopes),), math.nan, dtype=torch.float64, device=scores.device)
+        if good.any():
+            slopes = slopes[good]
+            step = solve(scores, slopes - slopes.mean(dim=0), targets, self.damping)
+            values[good] = -len(step) * step / parts[0].rarity
+        return values.float()
+
+
+def solve(scores: Tensor, slopes: Tensor, targets: Tensor, damping: float) -> Tensor:
+    """The step of `GaussNewton`.
+
+    Args:
+        scores: ``[B, C]`` float64.
+        slopes: ``[Q, B, C]`` float64.
+        targets: ``[B]`` int64.
+        damping: as in `GaussNewton`.
+
+    Returns:
+        ``c``, ``[Q]`` float64; zeros where no direction changes which answer is likelier.
+    """
+    relative = slopes - slopes.mean(dim=2, keepdim=True)
+    size, whole = (part.square().sum(dim=(0, 2)).mean() for part in (relative, slopes))
+    step = slopes.new_zeros(len(slopes))
+    if size <= ROUNDING**2 * whole:
+        return step
+    ridge = damping * size
+    wanted = F.one_hot(targets, scores.shape[1])
+
+    def loss(step: Tensor) -> Tensor:
+        moved = scores + torch.tensordot(step, slopes, dims=1)
+        return F.cross_entropy(moved, targets) + ridge / 2 * step.square().sum()
+
+    for _ in range(ITERATIONS):
+        odds = (scores + torch.tensordot(step, slopes, dims=1)).softmax(dim=1)
+        gradient = (slopes * (odds - wanted)).sum(dim=2).mean(dim=1) + ridge * step
+        spread = (slopes - (slopes * odds).sum(dim=2, keepdim=True)).flatten(1)
+        hessian = (spread * odds.flatten()) @ spread.T / len(scores)
+        hessian.diagonal().add_(ridge)
+        change = torch.linalg.solve(hessian, gradient)
+        decrement = gradient @ change
+        if decrement <= TOLERANCE:
+            break
+        length, now = 1.0, loss(step)
+        while loss(step - length * change) > now - length / 4 * decrement and length > TOLERANCE:
+            length /= 2
+        step = step - length * change
+    return step
