@@ -16,7 +16,7 @@ import yaml
 from zolit.cli import run
 from zolit.errors import UserError
 from zolit.models.adapters.base import adapted, merge
-from zolit.strategies import TwoPoint
+from zolit.strategies import Losses, TwoPoint
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"
@@ -116,7 +116,7 @@ def test_one_sided_estimate_agrees_with_two_point(run_example: Any) -> None:
     with torch.no_grad():
         one, two = (
             kind.estimate(
-                lambda copies: module.objective.losses(module.network, batch, copies),
+                Losses(module.objective, module.network, batch),
                 module.reading,
                 [1, 2, 3],
                 0.02,

@@ -25,6 +25,7 @@ from zolit.strategies import (
     ConstantQueries,
     DensePerturber,
     Int8,
+    Losses,
     NoQuantizer,
     ScalePerturber,
     TwoPoint,
@@ -174,9 +175,7 @@ def test_micro_batches_average_under_the_same_direction() -> None:
         values = (
             TwoPoint()
             .estimate(
-                lambda copies, index=index: one.objective.losses(
-                    one.network, Batches("llama")[index], copies
-                ),
+                Losses(one.objective, one.network, Batches("llama")[index]),
                 one.reading,
                 [fold(3, 0, 0, 0)],
                 one.perturber.eps,

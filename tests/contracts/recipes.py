@@ -170,7 +170,7 @@ class NextToken(Objective):
         return loss.view(copies, -1).mean(1)
 
     def scores(self, model: nn.Module, batch: Tensor) -> Tensor:
-        return model(input_ids=batch, use_cache=False).logits[:, -1]
+        return model(input_ids=batch, use_cache=False).logits[:, -2]
 
     def targets(self, batch: Tensor) -> Tensor:
         return batch[:, -1]
@@ -185,14 +185,7 @@ def on_llama(recipe: Recipe, kernels: Preference = "reference", **options: Any) 
 def estimate(one: ZeroOrderModule, keys: list[int], batch: Any = TOKENS) -> Tensor:
     """Projected gradients ``[Q]``."""
     with torch.no_grad():
-        found = one.estimator.estimate(
-            lambda copies: one.objective.losses(one.network, batch, copies),
-            one.reading,
-            keys,
-            one.perturber.eps,
-            one.pairable,
-        )
-    return found.values
+        return one.estimator.combine([one.estimate(batch, keys)])
 
 
 def train(one: ZeroOrderModule, steps: int, queries: int = 2) -> list[ProjectedGradient]:

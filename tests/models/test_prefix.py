@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from zolit.models.blocks import compile_blocks
 from zolit.models.prefix import share_prefix
 from zolit.objectives.option_scoring import OptionScoring
-from zolit.strategies import Int8, NoQuantizer, ScalePerturber, TwoPoint
+from zolit.strategies import Int8, Losses, NoQuantizer, ScalePerturber, TwoPoint
 from zolit.tensors.reading import Reading, Site
 from zolit.tensors.weight import perturbed_weights
 
@@ -113,7 +113,7 @@ def test_another_batch_inside_is_run() -> None:
 def test_norms_behind_the_blocks_take_the_whole_model_as_prefix() -> None:
     model, reading, pairable = prepared("llama", NoQuantizer(), ["model.norm.weight"])
     assert not pairable
-    estimator, losses = TwoPoint(), lambda copies: OptionScoring().losses(model, batch("llama"))
+    estimator, losses = TwoPoint(), Losses(OptionScoring(), model, batch("llama"))
     with torch.no_grad():
         wanted = estimator.estimate(losses, reading, [1, 2], 0.1, pairable)
         assert share_prefix(model, reading) == 2
