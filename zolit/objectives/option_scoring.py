@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zolit.errors import UserError
+from zolit.objectives.answer_head import only_answers
 from zolit.objectives.base import Objective
 from zolit.objectives.prompt_batch import PromptBatch
 
@@ -25,7 +26,8 @@ class OptionScoring(Objective):
     prompt, the score is its logit: the logarithm of the normalizer is common to all answers and
     cancels in the softmax.
 
-    Vocabulary logits are made at the answer positions only.
+    Vocabulary logits are made at the answer positions only; where a logit is the score, from the
+    answers' rows of the output layer alone, in float32 (`only_answers`).
 
     A direction moves the scores of all rows alike to some part: it makes one answer likelier
     whatever the row says. How a batch judges that hangs on how many rows of each answer it happens
@@ -69,16 +71,17 @@ class OptionScoring(Objective):
 
     def _scores(self, model: nn.Module, batch: PromptBatch, copies: int) -> Tensor:
         """``[copies * B, C]`` float32."""
-        positions = batch.answer_positions.repeat(copies, 1)
-        logits = answer_logits(
-            model,
+        inputs = (
             batch.input_ids.repeat(copies, 1),
             batch.attention_mask.repeat(copies, 1),
-            positions,
+            batch.answer_positions.repeat(copies, 1),
         )
         if batch.options_per_prompt == 1:
-            return logits[:, 0, batch.answer_ids[:, 0]].float()
-        logits = logits.float()
+            answers = batch.answer_ids[:, 0]
+            with only_answers(model, answers) as alone:
+                logits = answer_logits(model, *inputs)[:, 0]
+            return logits if alone else logits[:, answers].float()
+        logits = answer_logits(model, *inputs).float()
         normalizer = logits.logsumexp(dim=-1)  # [R, L]
         examples = copies * len(batch)
         answers = batch.answer_ids.repeat(examples, 1)  # [R, L]
