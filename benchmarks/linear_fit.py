@@ -57,8 +57,7 @@ class Gradients:
         self._factors: dict[str, Tensor] = {}
         for name, module in self.model.named_modules():
             if re.search(SITES, name):
-                width = module.out_features if isinstance(module, nn.Linear) else 576
-                self.widths[name] = width
+                self.widths[name] = width = len(module.weight)
                 module.register_forward_hook(self._hook(name, width))
 
     def _hook(self, name: str, width: int) -> Any:
@@ -93,23 +92,27 @@ class Gradients:
         )
 
 
-def regression(train: tuple[Tensor, Tensor, Tensor], test: Tensor, ridge: float) -> Tensor:
-    """Change of the margins of ``test [T, factors]`` by logistic ridge regression on ``train``.
+def regression(train: tuple[Tensor, Tensor, Tensor], test: Tensor) -> list[Tensor]:
+    """Change of the margins of ``test [T, factors]`` by logistic ridge regression on ``train``, for
+    each of `RIDGES`.
 
     By Newton's method on one number a row: the solution is a sum of the rows' gradients.
     """
     features, margins, signs = train
     size = features.square().sum(1).mean()
     kernel = (features @ features.T / size).double()
-    weights, offset = torch.zeros(len(kernel), dtype=torch.float64), margins.double()
-    for _ in range(10):
-        moved = offset + kernel @ weights
-        odds = moved.sigmoid()
-        curvature = (odds * (1 - odds)).clamp_min(1e-4)
-        wanted = moved - offset + ((signs + 1) / 2 - odds) / curvature
-        system = kernel + torch.diag(ridge * len(kernel) / curvature)
-        weights = torch.linalg.solve(system, wanted)
-    return test @ (features.T @ weights.float()) / size
+    offset, found = margins.double(), []
+    for ridge in RIDGES:
+        weights = torch.zeros_like(offset)
+        for _ in range(10):
+            moved = offset + kernel @ weights
+            odds = moved.sigmoid()
+            curvature = (odds * (1 - odds)).clamp_min(1e-4)
+            wanted = moved - offset + ((signs + 1) / 2 - odds) / curvature
+            system = kernel + torch.diag(ridge * len(kernel) / curvature)
+            weights = torch.linalg.solve(system, wanted)
+        found.append(test @ (features.T @ weights.float()) / size)
+    return found
 
 
 def judged(margins: Tensor, signs: Tensor) -> str:
@@ -159,8 +162,8 @@ def main() -> None:
     for name, pattern in SETS.items():
         chosen = gradients.columns(pattern)
         part = (train[0][:, chosen], *train[1:])
-        found = [judged(start + regression(part, test[:, chosen], r), signs) for r in RIDGES]
-        table.add_row(name, *found)
+        changes = regression(part, test[:, chosen])
+        table.add_row(name, *(judged(start + change, signs) for change in changes))
     console.print(table)
     chosen = gradients.columns(SETS[SKETCHED])
     table = Table("directions", *(f"ridge {ridge:g}" for ridge in RIDGES), title="the sketch")
@@ -168,10 +171,8 @@ def main() -> None:
     for count in (32, 125, 250, 500, 1000):
         sketch = torch.randn(int(chosen.sum()), count, generator=generator).sign()
         part = (train[0][:, chosen] @ sketch, *train[1:])
-        moved = test[:, chosen] @ sketch
-        table.add_row(
-            str(count), *(judged(start + regression(part, moved, r), signs) for r in RIDGES)
-        )
+        changes = regression(part, test[:, chosen] @ sketch)
+        table.add_row(str(count), *(judged(start + change, signs) for change in changes))
     console.print(table)
     console.print(concentration(train, chosen))
 

@@ -45,6 +45,11 @@ def finished(folder: Path) -> bool:
     return summary.is_file() and json.loads(summary.read_text())["status"] == "finished"
 
 
+def place(folder: Path, name: str, seed: int) -> Path:
+    """Where the run of a recipe and a seed is."""
+    return folder / f"{name}-seed{seed}"
+
+
 def predecessor(config: Path) -> str | None:
     """Name of the run that a recipe starts from."""
     start = yaml.safe_load(config.read_text())["model"].get("start_from")
@@ -57,7 +62,7 @@ def run(config: Path, seed: int, folder: Path, options: list[str]) -> None:
         return
     before = predecessor(config)
     if before is not None:
-        start = folder.parent / f"{before}-seed{seed}" / "checkpoints" / "best.ckpt"
+        start = place(folder.parent, before, seed) / "checkpoints" / "best.ckpt"
         options = [*options, "--model.start_from", str(start)]
     command = [sys.executable, "-m", "zolit.cli", "fit"]
     if (folder / "journal.bin").is_file():
@@ -74,7 +79,7 @@ def run(config: Path, seed: int, folder: Path, options: list[str]) -> None:
 def chain(configs: list[Path], seed: int, folder: Path, options: list[str]) -> None:
     """Fit the recipes of one seed, one after another."""
     for config in configs:
-        run(config, seed, folder / f"{config.stem}-seed{seed}", options)
+        run(config, seed, place(folder, config.stem, seed), options)
 
 
 def row(name: str, runs: list[Path]) -> list[str]:
@@ -128,7 +133,7 @@ def main() -> None:
     arguments = parser.parse_args()
     options = [f"--{one}" for one in arguments.option]
     recipes = {
-        config.stem: [arguments.folder / f"{config.stem}-seed{seed}" for seed in arguments.seeds]
+        config.stem: [place(arguments.folder, config.stem, seed) for seed in arguments.seeds]
         for config in arguments.configs
     }
     with ThreadPoolExecutor(arguments.jobs) as pool:

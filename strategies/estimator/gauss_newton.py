@@ -49,7 +49,7 @@ class GaussNewton(Estimator):
     by Newton's method, and moves by ``sum_q c_q z_q``: the loss is exact in the scores, the scores
     are linear in the weights. ``k`` is the mean over rows of ``sum_q |D_bq|^2`` without the part
     that all answers share, so that ``damping`` has no unit. A large one gives back the gradient
-    step, ``c = -d / (damping * k)`` with d as `OneSided` differences find it.
+    step, ``c = -d / (damping * k)`` with d by one-sided differences.
     Random subspaces: Cartis, Fowkes and Shao, arXiv 2211.09873, Section 4; Newton's method on the
     loss instead of its quadratic model, with a ridge in place of the trust region, is zolit's.
 
@@ -133,12 +133,14 @@ def solve(scores: Tensor, slopes: Tensor, targets: Tensor, damping: float) -> Te
     ridge = damping * size
     wanted = F.one_hot(targets, scores.shape[1])
 
+    def moved(step: Tensor) -> Tensor:
+        return scores + torch.tensordot(step, slopes, dims=1)
+
     def loss(step: Tensor) -> Tensor:
-        moved = scores + torch.tensordot(step, slopes, dims=1)
-        return F.cross_entropy(moved, targets) + ridge / 2 * step.square().sum()
+        return F.cross_entropy(moved(step), targets) + ridge / 2 * step.square().sum()
 
     for _ in range(ITERATIONS):
-        odds = (scores + torch.tensordot(step, slopes, dims=1)).softmax(dim=1)
+        odds = moved(step).softmax(dim=1)
         gradient = (slopes * (odds - wanted)).sum(dim=2).mean(dim=1) + ridge * step
         spread = (slopes - (slopes * odds).sum(dim=2, keepdim=True)).flatten(1)
         hessian = (spread * odds.flatten()) @ spread.T / len(scores)

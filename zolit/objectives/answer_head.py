@@ -30,9 +30,8 @@ def only_answers(model: nn.Module, answers: Tensor) -> Iterator[bool]:
     Yields:
         Whether logits are ``[..., C]`` float32 in the order of ``answers``, not ``[..., V]``.
     """
-    network: Any = model
-    has_head = hasattr(model, "get_output_embeddings")
-    head: Any = network.get_output_embeddings() if has_head else None
+    find: Any = getattr(model, "get_output_embeddings", None)
+    head: Any = None if find is None else find()
     if not _plain(head):
         yield False
         return
