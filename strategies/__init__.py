@@ -6,6 +6,7 @@ from zolit.strategies.estimator import (
     Estimator,
     GaussNewton,
     Losses,
+    OneSided,
     TwoPoint,
 )
 from zolit.strategies.mask import Mask, NoMask, RandomBlocks, RandomMask
@@ -37,6 +38,7 @@ __all__ = [
     "Mask",
     "NoMask",
     "NoQuantizer",
+    "OneSided",
     "Perturber",
     "Quantizer",
     "QueryScheduler",

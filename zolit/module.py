@@ -134,6 +134,12 @@ class ZeroOrderModule(L.LightningModule):
         self.estimator = estimator or TwoPoint()
         self.query_scheduler = query_scheduler or ConstantQueries()
         self.objective = objective or OptionScoring()
+        if self.objective.compares and not self.estimator.compares:
+            raise UserError(
+                f"objective: {type(self.objective).__name__} with these options compares the reads "
+                f"of a direction, which {type(self.estimator).__name__} does not show it together; "
+                "use TwoPoint, or set OptionScoring's shared: 1"
+            )
         self.optimizer_factory = optimizer
         self.scheduler_factory = lr_scheduler
         self.dtype_name = dtype
@@ -178,13 +184,6 @@ class ZeroOrderModule(L.LightningModule):
         self._take(model)
 
     def _take(self, model: nn.Module) -> None:
-        if self.objective.needs_pairs and not self._in_pairs:
-            raise UserError(
-                f"objective: {type(self.objective).__name__} with these options compares both "
-                "signs of a direction in one pass, which this estimator, or a tuned weight that "
-                "cannot be read in two versions (norms), does not; set OptionScoring's shared: 1, "
-                "or the estimator's paired: true and tune no norms"
-            )
         self.started = start_from(model, self.start_files)
         if self.compiles_blocks and self.reading.compiled:
             compile_blocks(model)

@@ -31,6 +31,14 @@ class Losses:
         """Loss of each copy of the batch, ``[copies]`` float32."""
         return self.objective.losses(self.model, self.batch, copies)
 
+    def read(self) -> Tensor:
+        """What one forward says of the batch, to be shown to `compare` with other reads."""
+        return self.objective.read(self.model, self.batch)
+
+    def compare(self, reads: Sequence[Tensor]) -> Tensor:
+        """Loss of each of some `read` of this batch, ``[len(reads)]`` float32."""
+        return self.objective.compare(reads, self.batch)
+
     def scores(self) -> Tensor:
         """Score of each answer, ``[B, C]`` float32."""
         return self.objective.scores(self.model, self.batch)
@@ -58,9 +66,12 @@ class Estimator(ABC):
 
     Attributes:
         paired: whether both signs of a direction are read in one pass, if the model can.
+        compares: whether the objective sees both reads of a direction together, by one call of the
+            losses with two copies or by their `compare`; see `Objective.compares`.
     """
 
     paired: bool = False
+    compares: bool = False
 
     @abstractmethod
     def estimate(

@@ -15,6 +15,8 @@ class TwoPoint(Estimator):
             embeddings) take two passes; false always takes two, which halves the activations.
     """
 
+    compares = True
+
     def __init__(self, paired: bool = True) -> None:
         self.paired = paired
 
@@ -30,7 +32,7 @@ class TwoPoint(Estimator):
             both = []
             for sign in (1.0, -1.0):
                 with reading.perturbed(key, sign * eps, copies=1):
-                    both.append(losses(1))
-            pairs.append(torch.cat(both))
+                    both.append(losses.read())
+            pairs.append(losses.compare(both))
         found = torch.stack(pairs).float()
         return Estimate((found[:, 0] - found[:, 1]) / (2.0 * eps), found.mean())

@@ -62,6 +62,7 @@ ESTIMATORS = {
     "ClippedTwoPoint": part("ClippedTwoPoint"),
     "ClippedTwoPoint, fixed": part("ClippedTwoPoint", limit=100.0),
     "GaussNewton": part("GaussNewton"),
+    "OneSided": part("OneSided"),
 }
 
 

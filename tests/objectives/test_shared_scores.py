@@ -11,7 +11,7 @@ from zolit.models.source import ModelSource
 from zolit.module import ZeroOrderModule
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.objectives.prompt_batch import PromptBatch
-from zolit.strategies import DensePerturber, NoQuantizer, TwoPoint
+from zolit.strategies import DensePerturber, Estimator, GaussNewton, NoQuantizer, TwoPoint
 
 ROWS, OPTIONS, EPS = 16, 3, 1e-4
 
@@ -87,25 +87,47 @@ def test_out_of_range(shared: float) -> None:
         OptionScoring(shared)
 
 
-@pytest.mark.parametrize(
-    ("tune", "paired"), [(["linear"], False), (["norms"], True)], ids=["unpaired", "norms"]
-)
-def test_it_needs_both_signs_in_one_pass(tune: list[str], paired: bool) -> None:
-    module = ZeroOrderModule(
+def module(estimator: Estimator, tune: str = "linear", shared: float = 0.2) -> ZeroOrderModule:
+    return ZeroOrderModule(
         ModelSource("none"),
         NoQuantizer(),
         DensePerturber(),
-        TwoPoint(paired),
-        objective=OptionScoring(0.2),
-        tune=tune,
+        estimator,
+        objective=OptionScoring(shared),
+        tune=[tune],
+        dtype="float32",
+        kernels="reference",
     )
-    with pytest.raises(UserError, match="OptionScoring with these options compares both"):
-        module.adopt(tiny("llama"))
 
 
-def test_a_module_that_pairs_takes_it() -> None:
-    module = ZeroOrderModule(
-        ModelSource("none"), NoQuantizer(), DensePerturber(), objective=OptionScoring(0.2)
-    )
-    module.adopt(tiny("llama"))
-    assert module.pairable
+def test_estimators_that_do_not_compare_are_refused() -> None:
+    with pytest.raises(UserError, match="compares the reads of a direction, which GaussNewton"):
+        module(GaussNewton())
+    module(GaussNewton(), shared=1.0)
+
+
+def test_reads_made_one_by_one_compare_as_copies_do() -> None:
+    scores, change, labels = drawn(1)
+    model, one = Scores(scores, 1e3 * change), rows(labels)
+    objective = OptionScoring(0.2)
+    together = objective.losses(model, one, 2)
+    apart = objective.compare(objective._scores(model, one, 2).chunk(2), one)
+    assert torch.equal(together, apart)
+    assert not torch.allclose(together, OptionScoring().losses(model, one, 2))
+
+
+@pytest.mark.parametrize("tune", ["linear", "norms"])
+def test_two_passes_say_what_one_pass_says(tune: str) -> None:
+    """Norms cannot be read in two versions in one pass."""
+    found = []
+    for paired in (True, False):
+        one = module(TwoPoint(paired), tune)
+        one.adopt(tiny("llama"))
+        assert one.pairable == (tune == "linear")
+        with torch.no_grad():
+            found.append(one.estimate(batch("llama"), [3, 4]).values)
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-3)
+    plain = module(TwoPoint(), tune, shared=1.0)
+    plain.adopt(tiny("llama"))
+    with torch.no_grad():
+        assert not torch.allclose(plain.estimate(batch("llama"), [3, 4]).values, found[0])

@@ -1,8 +1,10 @@
 """What is minimized."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -13,11 +15,11 @@ class Objective(ABC):
     the weights in one forward asks for that many ``copies`` of the batch.
 
     Attributes:
-        needs_pairs: whether the loss of one copy depends on the other, so that both signs of a
-            direction have to be read in one pass.
+        compares: whether the loss of one read of the weights depends on what it is compared with,
+            so that an estimator has to show both reads of a direction together.
     """
 
-    needs_pairs: bool = False
+    compares: bool = False
 
     @abstractmethod
     def losses(self, model: nn.Module, batch: Any, copies: int = 1) -> Tensor:
@@ -29,6 +31,18 @@ class Objective(ABC):
         Returns:
             ``[copies]`` float32.
         """
+
+    def read(self, model: nn.Module, batch: Any) -> Tensor:
+        """What one forward says of the batch, for `compare`; by default its loss, ``[1]``."""
+        return self.losses(model, batch)
+
+    def compare(self, reads: Sequence[Tensor], batch: Any) -> Tensor:
+        """Mean loss of each of some reads of one batch that were made one by one.
+
+        Returns:
+            ``[len(reads)]`` float32, as `losses` with as many copies would give.
+        """
+        return torch.cat(list(reads))
 
     @abstractmethod
     def scores(self, model: nn.Module, batch: Any) -> Tensor:

@@ -1,6 +1,7 @@
 """Classification by the likelihood of candidate answers."""
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -38,7 +39,8 @@ class OptionScoring(Objective):
 
     Args:
         shared: factor of the derivative through the batch's mean scores, in (0, 1]; 1 is the
-            loss's own derivative. Below 1 it needs an estimator that reads both signs in one pass.
+            loss's own derivative. Below 1 it needs an estimator that compares the reads of a
+            direction.
 
     Raises:
         UserError: if ``shared`` is out of range.
@@ -48,14 +50,20 @@ class OptionScoring(Objective):
         if not 0 < shared <= 1:
             raise UserError(f"shared must be in (0, 1], got {shared}; try 0.2, or 1 for the loss")
         self.shared = shared
-        self.needs_pairs = shared < 1
+        self.compares = shared < 1
 
     def losses(self, model: nn.Module, batch: PromptBatch, copies: int = 1) -> Tensor:
-        scores = self._scores(model, batch, copies)
+        return self.compare(self._scores(model, batch, copies).chunk(copies), batch)
+
+    def read(self, model: nn.Module, batch: PromptBatch) -> Tensor:
+        return self.scores(model, batch)
+
+    def compare(self, reads: Sequence[Tensor], batch: PromptBatch) -> Tensor:
+        each = torch.stack(list(reads))
         if self.shared < 1:
-            scores = self._with_less_shared(scores, copies)
-        loss = F.cross_entropy(scores, batch.labels.repeat(copies), reduction="none")
-        return loss.view(copies, -1).mean(dim=1)
+            each = self._with_less_shared(each)
+        labels = batch.labels.expand(len(each), -1)
+        return F.cross_entropy(each.mT, labels, reduction="none").mean(dim=1)
 
     def scores(self, model: nn.Module, batch: PromptBatch) -> Tensor:
         return self._scores(model, batch, 1)
@@ -63,11 +71,12 @@ class OptionScoring(Objective):
     def targets(self, batch: PromptBatch) -> Tensor:
         return batch.labels
 
-    def _with_less_shared(self, scores: Tensor, copies: int) -> Tensor:
-        """The difference between the copies' mean scores, shrunk; no copy changes alone."""
-        each = scores.view(copies, -1, scores.shape[1])
+    def _with_less_shared(self, each: Tensor) -> Tensor:
+        """The difference between the mean scores of reads ``[reads, B, C]``, shrunk; none changes
+        alone.
+        """
         mean = each.mean(dim=1, keepdim=True)
-        return (each - (1 - self.shared) * (mean - mean.mean(dim=0))).view_as(scores)
+        return each - (1 - self.shared) * (mean - mean.mean(dim=0))
 
     def _scores(self, model: nn.Module, batch: PromptBatch, copies: int) -> Tensor:
         """``[copies * B, C]`` float32."""
