@@ -28,7 +28,7 @@ BLOCKS = {
 EXAMPLES = {
     "my_quantizer": "ClippedInt8",
     "my_perturber": "FanInPerturber",
-    "my_estimator": "OneSided",
+    "my_estimator": "FourPoint",
     "my_mask": "NamedSubset",
     "my_queries": "DoublingQueries",
     "my_adapter": "AfterLayers",
@@ -109,7 +109,7 @@ def test_perturber_refuses_integer_products(run_example: Any) -> None:
         run_example("my_perturber", *swap)
 
 
-def test_one_sided_estimate_agrees_with_two_point(run_example: Any) -> None:
+def test_four_point_estimate_agrees_with_two_point(run_example: Any) -> None:
     cli = run_example("my_estimator")
     module = cli.model
     batch = next(iter(cli.datamodule.train_dataloader()))
@@ -124,7 +124,7 @@ def test_one_sided_estimate_agrees_with_two_point(run_example: Any) -> None:
             ).values
             for kind in (module.estimator, TwoPoint())
         )
-    torch.testing.assert_close(one, two, rtol=0.2, atol=0.05)
+    torch.testing.assert_close(one, two, rtol=0.05, atol=0.02)
 
 
 def test_masked_coordinates_stay(run_example: Any) -> None:
@@ -174,4 +174,4 @@ def test_launch_line(folder: Path) -> None:
         check=True,
     )
     printed = yaml.safe_load(shown.stdout)
-    assert printed["model"]["estimator"]["class_path"] == "my_estimator.OneSided"
+    assert printed["model"]["estimator"]["class_path"] == "my_estimator.FourPoint"
