@@ -62,11 +62,9 @@ from torchao.quantization.quantize_.workflows import (  # noqa: E402
     QuantizeTensorToInt8Kwargs,
 )
 from torchao.utils import TorchAOBaseTensor  # noqa: E402
-from transformers import AttentionInterface, AttentionMaskInterface, GgufConfig  # noqa: E402
+from transformers import GgufConfig  # noqa: E402
 from transformers.core_model_loading import ConversionOps  # noqa: E402
 from transformers.integrations.gguf import is_gguf_arch_supported  # noqa: E402
-from transformers.integrations.sdpa_attention import sdpa_attention_forward  # noqa: E402
-from transformers.masking_utils import sdpa_mask  # noqa: E402
 from transformers.modeling_gguf_pytorch_utils import (  # noqa: E402
     TENSOR_PROCESSORS,
     TensorProcessor,
@@ -80,8 +78,6 @@ from transformers.utils.quantization_config import QuantizationConfigMixin  # no
 __all__ = [
     "TENSOR_PROCESSORS",
     "AOBaseConfig",
-    "AttentionInterface",
-    "AttentionMaskInterface",
     "AutoHfQuantizer",
     "Conv1D",
     "ConversionOps",
@@ -117,8 +113,6 @@ __all__ = [
     "quantize_affine",
     "quiet_libraries",
     "register_quantizer",
-    "sdpa_attention_forward",
-    "sdpa_mask",
 ]
 
 _UNHELPFUL = {

@@ -18,7 +18,6 @@ from zolit.gradient import ProjectedGradient, TakenStep
 from zolit.journal.position import mended_loop_state
 from zolit.kernels.dispatch import Preference
 from zolit.models.adapters import Adapter
-from zolit.models.attention import use_short_attention
 from zolit.models.blocks import compile_blocks
 from zolit.models.checkpoint import (
     check_fingerprint,
@@ -186,7 +185,6 @@ class ZeroOrderModule(L.LightningModule):
 
     def _take(self, model: nn.Module) -> None:
         self.started = start_from(model, self.start_files)
-        use_short_attention(model)
         if self.compiles_blocks and self.reading.compiled:
             compile_blocks(model)
         share_prefix(model, self.reading)

@@ -152,7 +152,7 @@ def test_agrees_with_a_real_step(
 
 
 def test_compiled_kernels_keep_no_temporaries(tiny_llama: Path) -> None:
-    rows = Batches(batch(1, False), None, "")  # weights outweigh activations
+    rows = Batches(batch(4, False), None, "")
     parts = (Int8(), CODES, False)
     plain = estimate_memory(module(tiny_llama, parts), rows, base=0)
     compiled = module(tiny_llama, parts)

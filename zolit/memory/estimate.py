@@ -13,7 +13,6 @@ from zolit.gradient import ProjectedGradient
 from zolit.memory import compiler
 from zolit.memory.batches import PER_SHAPE, Batches
 from zolit.memory.tracker import AsOnDevice, LiveBytes
-from zolit.models.attention import use_short_attention
 from zolit.models.checkpoint import weight_tensors
 from zolit.models.opened import meta_model, open_checkpoint
 from zolit.models.plan import Planned
@@ -155,7 +154,6 @@ def estimate_memory(
     quantized_paths = {one.path for one in plan.weights if one.quantized}
     kept = [p.nbytes for name, p in model.named_parameters() if name not in quantized_paths]
     preparation.apply(model, plan)
-    use_short_attention(model)
     module.model, module.pairable = model, plan.pairable
     optimizer = module.optimizer_factory(module.weights)
     step, update = _passing(_step, module, batches.train), _passing(_update, module, optimizer)
