@@ -1,7 +1,7 @@
 """Accuracy of recipes over seeds: runs what is missing, then a table and validation curves.
 
     OMP_NUM_THREADS=1 python benchmarks/seeds.py configs/qzo/gguf_sst2.yaml --jobs 2 \\
-      --folder runs/seeds --plot docs/sst2.png
+      --folder runs/seeds --plot docs/sst2_gguf.png
 
 A seed draws the rows, the order of the batches and the directions. Each run is a process of its own
 in ``FOLDER/RECIPE-seedS``; one that is there and finished is not repeated, one that was stopped is
