@@ -26,7 +26,7 @@ from zolit.datamodules import FileRows, PromptDataModule
 from zolit.module import ZeroOrderModule
 from zolit.noise import fold
 from zolit.objectives.option_scoring import OptionScoring
-from zolit.strategies import Estimator, OneSided, ScalePerturber, Stored, TwoPoint
+from zolit.strategies import Estimator, Losses, OneSided, ScalePerturber, Stored, TwoPoint
 
 EXACT_EPS = 2e-3
 VARIANTS: list[tuple[str, Estimator, float]] = [
@@ -58,10 +58,10 @@ def values(
     one: ZeroOrderModule, estimator: Estimator, eps: float, batch: object, keys: list[int]
 ) -> Tensor:
     """Projected gradients of a batch, before the estimator's last word."""
-    one.estimator = estimator
-    one.perturber.eps = eps
+    losses = Losses(one.objective, one.network, batch)
     with torch.no_grad(), one.reading.same_batch():
-        return one.estimate(batch, keys).values.double()
+        found = estimator.estimate(losses, one.reading, keys, eps, one.pairable)
+    return found.values.double()
 
 
 def main() -> None:

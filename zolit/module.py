@@ -216,11 +216,6 @@ class ZeroOrderModule(L.LightningModule):
         return self._pending is None
 
     @property
-    def _in_pairs(self) -> bool:
-        """Whether both signs of a direction are read in one pass."""
-        return self.pairable and self.estimator.paired
-
-    @property
     def weights(self) -> list[PerturbedWeight]:
         """The weights that move, in the order of their sites."""
         return perturbed_weights(self.network)
@@ -252,8 +247,8 @@ class ZeroOrderModule(L.LightningModule):
         if self._pending is None:
             self._pending = _Pending(self._keys(), started)
         pending = self._pending
-        # A single pass would keep what no other reads.
-        several = len(pending.keys) > 1 or not self._in_pairs
+        # A single pass, both signs of one direction, would keep what no other reads.
+        several = len(pending.keys) > 1 or not (self.pairable and self.estimator.paired)
         with self.reading.same_batch() if several else nullcontext():
             pending.estimates.append(self.estimate(batch, pending.keys))
         last = bool(getattr(self.trainer, "is_last_batch", False))

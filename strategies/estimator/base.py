@@ -54,7 +54,8 @@ class Estimate:
 
     Attributes:
         values: ``[Q]`` float32, loss per unit of the coordinate; NaN or infinite where a loss was.
-        loss: mean loss over the reads, a float32 scalar tensor.
+        loss: mean loss over the reads, or that of the weights as stored where they are read; a
+            float32 scalar tensor.
     """
 
     values: Tensor

@@ -39,6 +39,8 @@ class Objective(ABC):
     def compare(self, reads: Sequence[Tensor], batch: Any) -> Tensor:
         """Mean loss of each of some reads of one batch that were made one by one.
 
+        A class with its own makes `losses` of it, so that a subclass changes the loss here.
+
         Returns:
             ``[len(reads)]`` float32, as `losses` with as many copies would give.
         """
