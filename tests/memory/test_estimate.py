@@ -67,13 +67,7 @@ def batch(rows: int, padded: bool) -> PromptBatch:
 
 
 def step(real: ZeroOrderModule, optimizer: ZOSGD, rows: PromptBatch) -> None:
-    estimate = real.estimator.estimate(
-        lambda copies: real.objective.losses(real.network, rows, copies),
-        real.reading,
-        [0, 1],
-        real.perturber.eps,
-        real.pairable,
-    )
+    estimate = real.estimate(rows, [0, 1])
     optimizer.step(gradient=ProjectedGradient(torch.tensor([0, 1]), 0 * estimate.values, 1))
 
 

@@ -106,13 +106,7 @@ def test_a_weight_takes_the_bits_of_the_checkpoint(kind: str, tmp_path: Path) ->
 def step(one: ZeroOrderModule, number: int) -> None:
     key = fold(3, number)
     with torch.no_grad():
-        estimate = one.estimator.estimate(
-            lambda copies: one.objective.losses(one.network, TOKENS, copies),
-            one.reading,
-            [key],
-            one.perturber.eps,
-            one.pairable,
-        )
+        estimate = one.estimate(TOKENS, [key])
     optimizer = one.configure_optimizers()
     optimizer.step(gradient=ProjectedGradient(torch.tensor([signed(key)]), estimate.values, 5))
 
