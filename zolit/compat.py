@@ -65,6 +65,7 @@ from torchao.utils import TorchAOBaseTensor  # noqa: E402
 from transformers import GgufConfig  # noqa: E402
 from transformers.core_model_loading import ConversionOps  # noqa: E402
 from transformers.integrations.gguf import is_gguf_arch_supported  # noqa: E402
+from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS  # noqa: E402
 from transformers.modeling_gguf_pytorch_utils import (  # noqa: E402
     TENSOR_PROCESSORS,
     TensorProcessor,
@@ -76,6 +77,7 @@ from transformers.utils.hub import cached_file  # noqa: E402
 from transformers.utils.quantization_config import QuantizationConfigMixin  # noqa: E402
 
 __all__ = [
+    "ALL_EXPERTS_FUNCTIONS",
     "TENSOR_PROCESSORS",
     "AOBaseConfig",
     "AutoHfQuantizer",

@@ -12,6 +12,7 @@ from torch import nn
 from zolit.compat import Conv1D
 from zolit.errors import UserError
 from zolit.models.adapters.base import Factor
+from zolit.models.experts import BIASES, WEIGHTS, is_experts
 
 KINDS = ("linear", "output", "embeddings", "norms", "biases", "adapter")
 """Words of `tune` besides parameter-name patterns."""
@@ -47,7 +48,8 @@ class Planned:
         names: every name that it has in the model; the first is its path.
         index: its place among the perturbed weights, None if it never moves.
         quantized: whether the quantizer stores it; otherwise it keeps its floats.
-        transposed: whether the module holds ``[columns, rows]`` (GPT-2's Conv1D).
+        transposed: whether the module holds ``[columns, rows]`` (GPT-2's Conv1D, experts of
+            gpt-oss).
     """
 
     names: tuple[str, ...]
@@ -78,7 +80,7 @@ def make_plan(model: nn.Module, tune: list[str]) -> Plan:
     """Decide what is quantized and what moves.
 
     Every linear layer but the output layer is quantized, tuned or not; of the other parameters
-    only those are stored by zolit that are tuned.
+    only those are stored by zolit that are tuned. The experts of a layer are linear layers too.
 
     Args:
         model: a transformers model, on any device, with its weights tied; not changed.
@@ -96,7 +98,7 @@ def make_plan(model: nn.Module, tune: list[str]) -> Plan:
         tuned, quantized = one.path in chosen, one.kind == "linear"
         if not tuned and not quantized:
             continue
-        transposed = quantized and isinstance(one.modules[0], Conv1D)
+        transposed = quantized and is_transposed(one.modules[0])
         weights.append(Planned(one.names, index if tuned else None, quantized, transposed))
         if tuned:
             index += 1
@@ -125,6 +127,8 @@ def _kind(module: nn.Module, name: str, output: nn.Module | None) -> str:
         return "adapter"
     if "norm" in type(module).__name__.lower():
         return "norms"
+    if is_experts(module):
+        return "linear" if name in WEIGHTS else "biases" if name in BIASES else "other"
     if name == "bias":
         return "biases"
     if module is output:
@@ -132,6 +136,11 @@ def _kind(module: nn.Module, name: str, output: nn.Module | None) -> str:
     if isinstance(module, nn.Linear | Conv1D):
         return "linear"
     return "embeddings" if isinstance(module, nn.Embedding) else "other"
+
+
+def is_transposed(module: nn.Module) -> bool:
+    """Whether a module holds its matrices as ``[columns, rows]``."""
+    return isinstance(module, Conv1D) or (is_experts(module) and bool(module.is_transposed))
 
 
 def _selected(found: list[Found], tune: list[str]) -> set[str]:
@@ -160,4 +169,9 @@ def _is_tied_output(found: Found) -> bool:
 
 
 def _pairable(found: Found, inputs: nn.Module | None) -> bool:
-    return all(isinstance(m, nn.Linear | Conv1D) or m is inputs for m in found.modules)
+    return all(
+        isinstance(m, nn.Linear | Conv1D)
+        or m is inputs
+        or (is_experts(m) and found.kind != "other")
+        for m in found.modules
+    )

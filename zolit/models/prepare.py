@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from zolit.models.adapters.base import Adapter
 from zolit.models.blocks import block_lists
+from zolit.models.experts import choose_stored_experts
 from zolit.models.plan import Plan, Planned, make_plan
 from zolit.strategies.perturber.base import Perturber
 from zolit.strategies.quantizer.base import Quantizer
@@ -79,7 +80,7 @@ class Preparation:
         Raises:
             UserError: if the quantizer cannot hold a matrix of this shape.
         """
-        matrix = _matrix(value, one.transposed)
+        matrix = as_matrix(value, one.quantized, one.transposed)
         if not one.quantized:
             return DenseWeight(matrix)
         store = self.quantizer.store(matrix, one.path)
@@ -110,6 +111,7 @@ class Preparation:
             if site is None and not store.quantized:
                 continue
             self._replace(model, one, self.wrap(one, store, site, parameter))
+        choose_stored_experts(model)
 
     def wrap(
         self, one: Planned, store: StoredWeight, site: Site | None, like: Tensor
@@ -182,11 +184,19 @@ def _block_numbers(model: nn.Module, plan: Plan) -> dict[str, int]:
     return {path: order[place] for path, place in places.items()}
 
 
-def _matrix(value: Tensor, transposed: bool) -> Tensor:
-    """A parameter as ``[rows, columns]``, output channels first."""
-    if transposed:
-        return value.t().contiguous()
-    return value.reshape(1, -1) if value.dim() < 2 else value.reshape(value.shape[0], -1)
+def as_matrix(value: Tensor, linear: bool, transposed: bool) -> Tensor:
+    """A parameter as ``[rows, columns]``, output channels first.
+
+    Args:
+        value: in the model's shape.
+        linear: whether it is a linear layer's, or a stack of such; the matrices of a stack come
+            one below the other.
+        transposed: whether its matrices are ``[columns, rows]``.
+    """
+    if not linear:
+        return value.reshape(1, -1) if value.dim() < 2 else value.reshape(value.shape[0], -1)
+    matrices = value.mT if transposed else value
+    return matrices.reshape(-1, matrices.shape[-1]).contiguous()
 
 
 def stored_weights(model: nn.Module) -> Iterator[PerturbedWeight]:

@@ -62,29 +62,46 @@ def multiply_codes(
     """
     copies, _, columns = codes.shape
     for rows in chunks(store.rows, reading.rows_per_chunk(columns, 1)):
-        count = rows.stop - rows.start
-        blocks, decoding, index = store.operands(rows)
-        weights = [store.bytes(rows)] * copies
-        if noise is not None:
-            parts = reading.buffers(
-                copies, count, store.padded_columns, torch.int8, codes.device
-            ).parts
-            perturb_codes(
-                blocks,
-                index,
-                [to_blocks(part) for part in parts],
-                noise.direction,
-                noise.control,
-                noise.amplitude,
-                preference=reading.preference,
-            )
-            weights = [part[:, :columns] for part in parts]
-        target = out if count == store.rows else out[:, rows]
-        sizes: Tensor = decoding[0]  # type: ignore[assignment]
-        _multiply_scaled(codes, scale, weights, sizes, target, reading)
+        weights, sizes = current_codes(store, rows, copies, reading, noise)
+        target = out if rows.stop - rows.start == store.rows else out[:, rows]
+        multiply_scaled(codes, scale, weights, sizes, target, reading)
 
 
-def _multiply_scaled(
+def current_codes(
+    store: IntegerWeight, rows: slice, copies: int, reading: Reading, noise: Perturbation | None
+) -> tuple[list[Tensor], Tensor]:
+    """Some rows of each version of a weight.
+
+    Args:
+        store: the weight.
+        rows: which rows.
+        copies: versions.
+        reading: shared state, for buffers and kernel choice; the buffers are overwritten.
+        noise: direction on the codes, None for the stored codes.
+
+    Returns:
+        ``[R, K]`` int8 of each version and the scales, ``[R, 1, 1, 1]`` float32.
+    """
+    blocks, decoding, index = store.operands(rows)
+    weights = [store.bytes(rows)] * copies
+    if noise is not None:
+        shape = (rows.stop - rows.start, store.padded_columns)
+        parts = reading.buffers(copies, *shape, torch.int8, store.device).parts
+        perturb_codes(
+            blocks,
+            index,
+            [to_blocks(part) for part in parts],
+            noise.direction,
+            noise.control,
+            noise.amplitude,
+            preference=reading.preference,
+        )
+        weights = [part[:, : store.columns] for part in parts]
+    sizes: Tensor = decoding[0]  # type: ignore[assignment]
+    return weights, sizes
+
+
+def multiply_scaled(
     codes: Tensor,
     scale: Tensor,
     weights: list[Tensor],

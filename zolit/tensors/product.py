@@ -69,8 +69,8 @@ def moves_outputs(weight: PerturbedWeight) -> bool:
     return site.coordinates == "output_scales" or store.scales()["scale"].shape[1] == 1
 
 
-def _output_factors(weight: PerturbedWeight) -> Tensor | None:
-    """Of each version, ``[copies, 1, rows]``; None at rest."""
+def output_factors(weight: PerturbedWeight) -> Tensor | None:
+    """What multiplies the product in each version, ``[copies, 1, rows]``; None at rest."""
     site, store = weight.site, weight.store
     if site is None or site.coordinates == "output_scales":
         return None if site is None else weight.reading.output_factors(site, store.device)
@@ -89,14 +89,14 @@ def factors_by_row(x: Tensor, weight: PerturbedWeight) -> Tensor:
         ``[B, 1, rows]`` float32; ones at rest.
     """
     shape = (x.shape[0], 1, weight.store.rows)
-    factors = _output_factors(weight) if moves_outputs(weight) else None
+    factors = output_factors(weight) if moves_outputs(weight) else None
     if factors is None:
         return torch.ones(shape, device=x.device)
     _check_halves(x, weight, len(factors))
     return factors.repeat_interleave(x.shape[0] // len(factors), dim=0)
 
 
-def _stores(weight: PerturbedWeight) -> list[StoredWeight] | None:
+def version_stores(weight: PerturbedWeight) -> list[StoredWeight] | None:
     """A weight for each version, where each has scales of its own; None where all share one."""
     site, store = weight.site, weight.store
     if site is None or site.coordinates != "scales" or moves_outputs(weight):
@@ -105,7 +105,7 @@ def _stores(weight: PerturbedWeight) -> list[StoredWeight] | None:
     return None if factors is None else [store.with_scales(one) for one in factors]
 
 
-def _read(
+def read_versions(
     weight: PerturbedWeight,
     stores: list[StoredWeight] | None,
     rows: Rows,
@@ -128,10 +128,10 @@ def _product(x: Tensor, weight: PerturbedWeight) -> Tensor:
     _check_halves(x, weight, copies)
     out = x.new_empty(copies, x.numel() // (x.shape[-1] * copies), store.rows)
     factor = store.activations(x).reshape(copies, -1, store.padded_columns)
-    columns, stores = store.padded_columns, _stores(weight)
+    columns, stores = store.padded_columns, version_stores(weight)
     for rows in chunks(store.rows, reading.rows_per_chunk(columns, x.element_size())):
         buffers = reading.buffers(copies, rows.stop - rows.start, columns, x.dtype, x.device)
-        _read(weight, stores, rows, buffers.parts, noise)
+        read_versions(weight, stores, rows, buffers.parts, noise)
         _multiply(factor, buffers, out[:, :, rows])
     return out.view(*x.shape[:-1], store.rows)
 
@@ -206,7 +206,7 @@ def _perturb_outputs(
 
 def _scale_outputs(out: Tensor, weight: PerturbedWeight) -> Tensor:
     """Multiply output channels by ``1 +- amplitude * z``, in place on a fresh product."""
-    factors = _output_factors(weight)
+    factors = output_factors(weight)
     if factors is None:
         return out
     copies = out.view(len(factors), -1, out.shape[-1])
@@ -236,7 +236,9 @@ def _add_low_rank(out: Tensor, x: Tensor, scale: Tensor | None, weight: Perturbe
     return out
 
 
-def _rows(weight: PerturbedWeight, rows: Rows, count: int, dtype: torch.dtype) -> list[Tensor]:
+def current_rows(
+    weight: PerturbedWeight, rows: Rows, count: int, dtype: torch.dtype
+) -> list[Tensor]:
     """Fresh decoded rows in the model's order, one or two copies."""
     store, site, reading = weight.store, weight.site, weight.reading
     copies, noise = versions(weight)
@@ -244,7 +246,7 @@ def _rows(weight: PerturbedWeight, rows: Rows, count: int, dtype: torch.dtype) -
         torch.empty(count, store.padded_columns, dtype=dtype, device=store.device)
         for _ in range(copies)
     ]
-    _read(weight, _stores(weight), rows, outs, noise)
+    read_versions(weight, version_stores(weight), rows, outs, noise)
     values = [store.in_model_order(out) for out in outs]
     if site is None or site.coordinates == "elements" or len(values) == 2:
         return values
@@ -255,7 +257,7 @@ def _rows(weight: PerturbedWeight, rows: Rows, count: int, dtype: torch.dtype) -
         lengths, factors = found
         move = store.in_model_order(factors.product(rows))
         return [(values[0] + length * move).to(dtype) for length in lengths[:, 0]]
-    scales = _output_factors(weight) if moves_outputs(weight) else None
+    scales = output_factors(weight) if moves_outputs(weight) else None
     if scales is None:
         return values
     return [(values[0] * scale[0, rows].unsqueeze(1)).to(dtype) for scale in scales]
@@ -273,8 +275,10 @@ def dense(weight: PerturbedWeight) -> Tensor:
             "once; set the estimator's `paired: false` or take it out of `tune`"
         )
     store = weight.store
-    value = _rows(weight, slice(0, store.rows), store.rows, weight.dtype)[0]
-    return (value.t() if weight.transposed else value).reshape(weight.shape)
+    value = current_rows(weight, slice(0, store.rows), store.rows, weight.dtype)[0]
+    # Experts are a stack of matrices, all others one.
+    value = value.view(*weight.shape[:-2], -1, store.columns)
+    return (value.mT if weight.transposed else value).reshape(weight.shape)
 
 
 def add_bias(out: Tensor, bias: Tensor | None) -> Tensor:
@@ -284,7 +288,7 @@ def add_bias(out: Tensor, bias: Tensor | None) -> Tensor:
     site = getattr(bias, "site", None)
     if site is None or bias.reading.copies(site) == 1:  # type: ignore[attr-defined]
         return out + bias
-    plus, minus = (row.flatten() for row in _rows(bias, slice(0, 1), 1, bias.dtype))  # type: ignore[arg-type]
+    plus, minus = (row.flatten() for row in current_rows(bias, slice(0, 1), 1, bias.dtype))  # type: ignore[arg-type]
     first, second = out.chunk(2, dim=0)
     return torch.cat((first + plus, second + minus))
 
@@ -296,7 +300,7 @@ def embedding(indices: Tensor, weight: PerturbedWeight) -> Tensor:
         UserError: inside a pair, if the first dimension of the indices is not the doubled batch.
     """
     flat = indices.reshape(-1)
-    values = _rows(weight, flat, flat.numel(), weight.dtype)
+    values = current_rows(weight, flat, flat.numel(), weight.dtype)
     if len(values) == 1:
         return values[0].reshape(*indices.shape, -1)
     if indices.shape[0] % 2:

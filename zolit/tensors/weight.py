@@ -28,7 +28,7 @@ class PerturbedWeight(Tensor):
         site: place among the perturbed weights, None if it never moves.
         reading: state shared by the weights of a model.
         path: parameter name, for messages.
-        transposed: the module holds ``[columns, rows]`` (GPT-2's Conv1D).
+        transposed: the module holds ``[columns, rows]`` (GPT-2's Conv1D), or a stack of these.
     """
 
     store: StoredWeight

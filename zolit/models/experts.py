@@ -1,0 +1,99 @@
+"""Mixture-of-experts layers of transformers: found, and computed from stored weights.
+
+Since version 5 transformers keeps the experts of a layer as one 3-D parameter for each product
+and asks a registry how to multiply them (`ALL_EXPERTS_FUNCTIONS`). zolit registers its own way, and
+chooses it in the configuration of a model whose experts it stores.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zolit.compat import ALL_EXPERTS_FUNCTIONS
+from zolit.errors import UserError
+from zolit.tensors.experts import expert_linear, sort_choices
+from zolit.tensors.weight import PerturbedWeight
+
+IMPLEMENTATION = "zolit"
+"""Name of zolit's way in transformers' registry."""
+
+WEIGHTS = ("gate_up_proj", "up_proj", "down_proj")
+"""Parameters of an experts module that are stacks of matrices."""
+
+BIASES = tuple(f"{name}_bias" for name in WEIGHTS)
+"""Parameters of an experts module that are a bias for each expert."""
+
+_MARKS = ("has_gate", "has_bias", "has_post_expert_norm", "is_transposed", "is_concatenated")
+
+
+def is_experts(module: nn.Module) -> bool:
+    """Whether a module holds experts that transformers' registry multiplies.
+
+    `use_experts_implementation` of transformers leaves these attributes on every such module.
+    """
+    return all(hasattr(module, name) for name in _MARKS)
+
+
+def choose_stored_experts(model: nn.Module) -> None:
+    """Let a model's experts be multiplied by `multiply_experts` where some of them are stored.
+
+    Args:
+        model: prepared; its configuration is changed in a field that no file of it holds.
+    """
+    for module in model.modules():
+        if is_experts(module) and any(isinstance(p, PerturbedWeight) for p in _own(module)):
+            config: Any = module.config
+            config._experts_implementation = IMPLEMENTATION
+
+
+def multiply_experts(module: Any, hidden: Tensor, experts: Tensor, factors: Tensor) -> Tensor:
+    """What the experts of a layer make of its tokens, from weights stored or plain.
+
+    Sums over the experts of a token are taken as transformers' ``grouped_mm`` takes them. In a
+    pair the first half of the tokens meets the weights at +, the second at -.
+
+    Args:
+        module: an experts module of transformers.
+        hidden: ``[T, columns]`` float.
+        experts: ``[T, k]`` int64, the experts of each token.
+        factors: ``[T, k]`` float, the weight of each.
+
+    Returns:
+        ``[T, columns]`` in the dtype of ``hidden``.
+
+    Raises:
+        UserError: if a pair's tokens cannot be halved.
+    """
+    tokens, each = experts.shape
+    halves = max(
+        (p.reading.copies(p.site) for p in _own(module) if isinstance(p, PerturbedWeight)),
+        default=1,
+    )
+    if tokens % halves:
+        raise UserError(
+            f"a paired read needs an even number of tokens, but {type(module).__name__} got "
+            f"{tokens}; set the estimator's `paired: false`"
+        )
+    choices = sort_choices(experts.flatten(), module.num_experts, halves)
+    x = hidden[choices.order // each]
+    for name in ("gate_up_proj" if module.has_gate else "up_proj", "down_proj"):
+        bias = getattr(module, f"{name}_bias") if module.has_bias else None
+        x = expert_linear(x, getattr(module, name), bias, choices, module.is_transposed)
+        if name != "down_proj":
+            x = module._apply_gate(x) if module.has_gate else module.act_fn(x)
+    if module.has_post_expert_norm:
+        x = module.post_expert_norm(x)
+    x = x * factors.flatten()[choices.order].unsqueeze(1)
+    for span in choices.left:
+        x[span] = 0
+    out = torch.empty_like(x)
+    out[choices.order] = x
+    return out.view(tokens, each, -1).sum(dim=1).to(hidden.dtype)
+
+
+def _own(module: nn.Module) -> list[nn.Parameter]:
+    return list(module.parameters(recurse=False))
+
+
+ALL_EXPERTS_FUNCTIONS.register(IMPLEMENTATION, multiply_experts)

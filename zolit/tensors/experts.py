@@ -1,0 +1,245 @@
+"""Products of experts: each token meets the matrix of the expert that it was sent to.
+
+The experts of a layer are one stored matrix, their rows one below the other. Its rows are decoded
+once for both signs of a pair, in chunks, and multiplied expert by expert.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from zolit.kernels.activations import scale_product
+from zolit.kernels.tile_product import fits_tiles, tile_product
+from zolit.tensors.dense import DenseWeight
+from zolit.tensors.integer import IntegerWeight, current_codes, quantize
+from zolit.tensors.product import (
+    current_rows,
+    moves_outputs,
+    output_factors,
+    read_versions,
+    version_stores,
+    versions,
+)
+from zolit.tensors.store import StoredWeight, chunks
+from zolit.tensors.weight import PerturbedWeight
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tokens that meet the same matrix.
+
+    Attributes:
+        expert: number of the matrix in its stack.
+        half: of a pair: 0 reads the weights at +, 1 at -; 0 where there is no pair.
+        tokens: their places among the rows that are multiplied.
+    """
+
+    expert: int
+    half: int
+    tokens: slice
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """Choices of experts, those of one half of a pair and one expert side by side.
+
+    Attributes:
+        order: ``[S]`` int64, which choice stands at each place.
+        parts: what each expert is given, none of them empty.
+        left: the first place of choices that name no expert; these come last in their half.
+    """
+
+    order: Tensor
+    parts: list[Part]
+    left: list[slice]
+
+
+def sort_choices(experts: Tensor, count: int, halves: int) -> Sorted:
+    """Sort choices by half and expert.
+
+    Args:
+        experts: ``[S]`` int64, the expert of each choice; S is a multiple of ``halves``. Numbers
+            beyond ``count`` name no expert (transformers' mark of experts elsewhere).
+        count: experts.
+        halves: 2 where the second half of the choices reads other weights than the first.
+    """
+    kinds = count + 1
+    keys = experts.clamp(max=count).view(halves, -1)
+    keys = keys + kinds * torch.arange(halves, device=experts.device).unsqueeze(1)
+    order = keys.flatten().argsort(stable=True)
+    if experts.is_meta:
+        # `zolit estimate` knows no numbers: each expert gets as many as the next.
+        share = len(experts) // halves
+        sizes = [share * (i + 1) // count - share * i // count for i in range(count)]
+        sizes = [*sizes, 0] * halves
+    else:
+        sizes = torch.bincount(keys.flatten(), minlength=kinds * halves).tolist()
+    ends = list(accumulate(sizes))
+    parts, left = [], []
+    for place, (size, end) in enumerate(zip(sizes, ends, strict=True)):
+        half, expert = divmod(place, kinds)
+        if size and expert < count:
+            parts.append(Part(expert, half, slice(end - size, end)))
+        elif size:
+            left.append(slice(end - size, end))
+    return Sorted(order, parts, left)
+
+
+def expert_linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None, choices: Sorted, transposed: bool
+) -> Tensor:
+    """``x @ W_e.T + b_e`` with each row's own expert e, as the weights read now.
+
+    Args:
+        x: ``[S, columns]`` float, in the order of ``choices``.
+        weight: ``[E, rows, columns]``; ``[E, columns, rows]`` if ``transposed``. A
+            `PerturbedWeight`, or plain.
+        bias: ``[E, rows]``, a `PerturbedWeight` or plain; None for none.
+        choices: what each expert is given.
+        transposed: how the matrices lie.
+
+    Returns:
+        ``[S, rows]`` in the dtype of ``x``; rows that no expert was given are 0.
+    """
+    rows = weight.shape[2 if transposed else 1]
+    out = x.new_empty(len(x), rows)
+    for span in choices.left:
+        out[span] = 0
+    if isinstance(weight, PerturbedWeight):
+        _multiply_stored(x, weight, choices.parts, out)
+    else:
+        for part in choices.parts:
+            matrix = weight[part.expert]
+            factor = matrix if transposed else matrix.t()
+            torch.mm(x[part.tokens], factor, out=out[part.tokens])
+    if bias is not None:
+        each = [bias]
+        if isinstance(bias, PerturbedWeight):
+            each = current_rows(bias, slice(0, len(bias)), len(bias), bias.dtype)
+        for part in choices.parts:
+            out[part.tokens] += each[part.half % len(each)][part.expert]
+    return out
+
+
+def _multiply_stored(x: Tensor, weight: PerturbedWeight, parts: list[Part], out: Tensor) -> None:
+    """The product with a stored stack, and what a direction adds to it."""
+    store = weight.store
+    if isinstance(store, IntegerWeight):
+        codes, scale = quantize(x, weight.reading.preference)
+        _multiply_integers(codes, scale, weight, store, parts, out)
+        _perturb(codes, scale, weight, parts, out)
+        return
+    factor, count = store.activations(x), out.shape[1]
+    for rows, matrices in _decoded(weight, parts, count, x):
+        for part, inside, columns in _meeting(parts, rows, count):
+            matrix = matrices[part.half % len(matrices)][inside]
+            # Floats that rest are not padded.
+            mine = factor[part.tokens, : matrix.shape[1]]
+            torch.mm(mine, matrix.t(), out=out[part.tokens, columns])
+    _perturb(x, None, weight, parts, out)
+
+
+def _decoded(
+    weight: PerturbedWeight, parts: list[Part], count: int, x: Tensor
+) -> Iterator[tuple[slice, list[Tensor]]]:
+    """Rows of the stack that some token needs, chunk by chunk, in one or two versions."""
+    store, reading = weight.store, weight.reading
+    copies, noise = versions(weight)
+    if isinstance(store, DenseWeight) and noise is None:
+        yield slice(0, store.rows), [store.weight]
+        return
+    stores = version_stores(weight)
+    most = reading.rows_per_chunk(store.padded_columns, x.element_size())
+    for rows in _chunks(store, parts, count, most):
+        shape = (rows.stop - rows.start, store.padded_columns)
+        buffers = reading.buffers(copies, *shape, x.dtype, x.device)
+        read_versions(weight, stores, rows, buffers.parts, noise)
+        yield rows, buffers.parts
+
+
+def _multiply_integers(
+    codes: Tensor,
+    scale: Tensor,
+    weight: PerturbedWeight,
+    store: IntegerWeight,
+    parts: list[Part],
+    out: Tensor,
+) -> None:
+    """The product with int8 activations, ``[S, columns]`` and their scales ``[S, 1]``."""
+    reading, count = weight.reading, out.shape[1]
+    copies, noise = versions(weight)
+    for rows in _chunks(store, parts, count, reading.rows_per_chunk(store.columns, 1)):
+        matrices, sizes = current_codes(store, rows, copies, reading, noise)
+        for part, inside, columns in _meeting(parts, rows, count):
+            factor, lengths, target = codes[part.tokens], scale[part.tokens], out[part.tokens]
+            matrix, size = matrices[part.half % copies][inside], sizes[inside]
+            target = target[:, columns]
+            if fits_tiles(factor, matrix, target, reading.preference):
+                tile_product(factor, lengths, matrix, size, target)
+            else:
+                product = torch._int_mm(factor, matrix.t())
+                scale_product(product, lengths, size, target, preference=reading.preference)
+
+
+def _chunks(store: StoredWeight, parts: list[Part], count: int, most: int) -> Iterator[slice]:
+    """Slices of at most ``most`` rows, or parts of one expert, that hold an expert with tokens."""
+    needed = {part.expert for part in parts}
+    experts = store.rows // count
+    if most < count:
+        for expert in sorted(needed):
+            for rows in chunks(count, most):
+                yield slice(expert * count + rows.start, expert * count + rows.stop)
+        return
+    for some in chunks(experts, most // count):
+        if not needed.isdisjoint(range(some.start, some.stop)):
+            yield slice(some.start * count, some.stop * count)
+
+
+def _meeting(parts: list[Part], rows: slice, count: int) -> Iterator[tuple[Part, slice, slice]]:
+    """Parts whose expert has some of the rows; where these lie in ``rows`` and in the expert."""
+    for part in parts:
+        first = part.expert * count
+        start, stop = max(first, rows.start), min(first + count, rows.stop)
+        if start < stop:
+            inside = slice(start - rows.start, stop - rows.start)
+            yield part, inside, slice(start - first, stop - first)
+
+
+def _perturb(
+    x: Tensor, scale: Tensor | None, weight: PerturbedWeight, parts: list[Part], out: Tensor
+) -> None:
+    """What a direction changes of a product rather than of the weight, in place, in float32.
+
+    Args:
+        x: ``[S, columns]``, the other factor.
+        scale: ``[S, 1]``, factor of each row of ``x``; None for 1.
+        weight: the stack.
+        parts: what each expert was given.
+        out: ``[S, rows]``, the product.
+    """
+    site, store, count = weight.site, weight.store, out.shape[1]
+    if moves_outputs(weight):
+        factors = output_factors(weight)
+        if factors is None:
+            return
+        for part in parts:
+            mine = factors[part.half % len(factors), 0].view(-1, count)[part.expert]
+            out[part.tokens] *= mine
+        return
+    if site is None or site.coordinates != "low_rank":
+        return
+    found = weight.reading.low_rank(site, store.device)
+    if found is None:
+        return
+    lengths, factors = found
+    inner = store.activations(x).float() @ factors.right.t()
+    if scale is not None:
+        inner *= scale
+    left = factors.left.view(len(factors.left), -1, count)
+    for part in parts:
+        length = lengths[part.half % len(lengths)]
+        move = length * inner[part.tokens] @ left[:, part.expert]
+        out[part.tokens] = (out[part.tokens].float() + move).to(out.dtype)
