@@ -21,11 +21,11 @@ from rich.table import Table
 from smollm2 import SOURCE
 from torch import Tensor
 
-from zolit.compat import quiet_libraries
 from zolit.datamodules import FileRows, PromptDataModule
 from zolit.module import ZeroOrderModule
 from zolit.noise import fold
 from zolit.objectives.option_scoring import OptionScoring
+from zolit.quiet import quiet_libraries
 from zolit.strategies import Estimator, Losses, OneSided, ScalePerturber, Stored, TwoPoint
 
 EXACT_EPS = 2e-3

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from step import RECIPES, load, make_batch, recipe
 
-from zolit.compat import quiet_libraries
+from zolit.quiet import quiet_libraries
 
 NAMES = ("MeZO dense, rademacher", "QuZO int8", "QuZO int4", "QuZO W8A8", "scales of int4")
 

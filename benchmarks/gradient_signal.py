@@ -22,11 +22,11 @@ from rich.table import Table
 from smollm2 import REVIEWS, SOURCE
 from torch import Tensor, nn
 
-from zolit.compat import quiet_libraries
 from zolit.datamodules import PromptDataModule
 from zolit.models.load import load_model
 from zolit.models.plan import find_parameters
 from zolit.objectives.option_scoring import OptionScoring
+from zolit.quiet import quiet_libraries
 from zolit.tensors.float8 import Float8Weight
 from zolit.tensors.int4 import Int4Weight
 from zolit.tensors.int8 import Int8Weight

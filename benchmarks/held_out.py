@@ -15,10 +15,10 @@ import torch
 from scipy import stats
 from torch.nn import functional as F
 
-from zolit.cli import ZolitCLI
-from zolit.compat import quiet_libraries
+from zolit.cli_lightning import ZolitCLI
 from zolit.datamodules import PromptDataModule
 from zolit.module import ZeroOrderModule
+from zolit.quiet import quiet_libraries
 
 
 class BuiltCLI(ZolitCLI):

@@ -14,9 +14,9 @@ from memory import PERTURBERS, trim
 from smollm2 import SOURCE
 
 from zolit.callbacks.peak_memory import resident_memory
-from zolit.compat import quiet_libraries
 from zolit.memory.batches import prompts
 from zolit.module import ZeroOrderModule
+from zolit.quiet import quiet_libraries
 from zolit.strategies import Int4
 
 

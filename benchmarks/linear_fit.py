@@ -29,10 +29,10 @@ from rich.table import Table
 from smollm2 import SOURCE
 from torch import Tensor, nn
 
-from zolit.compat import quiet_libraries
 from zolit.datamodules import FileRows, PromptDataModule
 from zolit.models.load import load_model
 from zolit.objectives.option_scoring import OptionScoring
+from zolit.quiet import quiet_libraries
 
 SITES = r"layers\.[12]\d\..*_proj$|^model\.norm$"
 SETS = {

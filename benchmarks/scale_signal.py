@@ -28,11 +28,11 @@ from rich.table import Table
 from smollm2 import REVIEWS, SOURCE
 from torch import Tensor, nn
 
-from zolit.compat import quiet_libraries
 from zolit.datamodules import FileRows, PromptDataModule
 from zolit.models.load import load_model
 from zolit.models.source import ModelSource
 from zolit.objectives.option_scoring import OptionScoring
+from zolit.quiet import quiet_libraries
 from zolit.tensors.int4 import Int4Weight
 
 BATCH, GROUP = 16, 64

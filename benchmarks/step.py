@@ -35,7 +35,6 @@ from torch import Tensor, nn
 
 from zolit.allocator import returning_memory
 from zolit.callbacks.peak_memory import peak_memory, reset_peak_memory
-from zolit.compat import quiet_libraries
 from zolit.gradient import ProjectedGradient
 from zolit.models.load import load_model
 from zolit.models.plan import find_parameters
@@ -43,6 +42,7 @@ from zolit.module import ZeroOrderModule
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.objectives.prompt_batch import PromptBatch
 from zolit.optim import ZOSGD
+from zolit.quiet import quiet_libraries
 from zolit.strategies import (
     CodePerturber,
     ConstantQueries,

@@ -277,15 +277,6 @@ def test_a_stopped_run_keeps_its_rows(
         assert f"zolit: stopped after step {journal.end}; go on with: {again}" in errors
 
 
-def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["--help"])
-    printed = capsys.readouterr()
-    assert stop.value.code == 0
-    assert all(command in printed.out for command in ("fit", "validate", "test", "predict"))
-    assert printed.err == ""
-
-
 def test_validate_and_predict(
     finished: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:

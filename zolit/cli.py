@@ -1,349 +1,31 @@
-"""``zolit fit | validate | test | predict | estimate``."""
+"""The console script ``zolit``. It answers what it can before any library is loaded."""
+
+# What must be set before torch is loaded is set here, by the first import of the process.
 
 import errno
-import inspect
 import os
 import sys
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, NoReturn
+
+from zolit.cli_help import RUN_COMMANDS, answer
+from zolit.errors import UserError
+
+if TYPE_CHECKING:
+    import lightning as L
+
+    from zolit.cli_lightning import ZolitCLI
+
+_DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 # Read by tqdm when it is imported: a bar appears only for what takes longer than this many
 # seconds, such as a download, and not for each file that is opened.
 os.environ.setdefault("TQDM_DELAY", "5")
 
-import lightning as L
-from jsonargparse import ArgumentError, Namespace
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, Logger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.model_helpers import is_overridden
-from rich.console import Console
 
-from zolit.callbacks import Journal, RunReport, StopBetweenSteps, StopRequested
-from zolit.cli_callbacks import default_callbacks
-from zolit.cli_errors import COMMANDS, explain, read_given, user_error_behind
-from zolit.cli_estimate import Trainer, print_estimate
-from zolit.cli_resume import Resumption, resume_command
-from zolit.cli_table import result_table, write_predictions
-from zolit.compat import quiet_libraries
-from zolit.config_guard import check_parts, confine_parser
-from zolit.errors import UserError
-from zolit.journal import commands
-from zolit.journal.checkpoints import FileCheckpoints
-from zolit.metrics_file import write_rows
-from zolit.module import ZeroOrderModule
-from zolit.run_folder import RunFolder, RunOptions, write_atomically
-
-TRAINER_DEFAULTS = {
-    "accelerator": "auto",
-    "devices": 1,
-    "enable_model_summary": False,
-    "num_sanity_val_steps": 0,
-    "log_every_n_steps": 1,
-    # Buffers made while evaluating are written to while fitting, which inference mode forbids.
-    "inference_mode": False,
-}
-
-_DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-_Kind = TypeVar("_Kind")
-
-
-class ZolitCLI(LightningCLI):
-    """LightningCLI that keeps each run in a folder of its own.
-
-    Nothing is written before the configuration has been read, every part of it made, the model
-    loaded and the data prepared.
-
-    Args:
-        model_class: the LightningModule whose arguments form the group ``model``.
-        default_datamodule: used where the configuration names no data module.
-        args: command-line arguments, by default those of the process.
-
-    Raises:
-        UserError: whatever the user can mend.
-    """
-
-    def __init__(
-        self,
-        model_class: type[L.LightningModule],
-        default_datamodule: type[L.LightningDataModule],
-        args: list[str] | None = None,
-    ) -> None:
-        confine_parser()
-        self.default_datamodule = default_datamodule
-        self.given = read_given(sys.argv[1:] if args is None else args)
-        no_exit = {"exit_on_error": False}
-        others = (f"zolit {name} --help: {what}" for name, what in commands.COMMANDS.items())
-        epilog = f"Further commands: {' '.join(others)}"
-        super().__init__(
-            model_class,
-            L.LightningDataModule,
-            subclass_mode_data=True,
-            save_config_callback=None,
-            trainer_class=Trainer,
-            trainer_defaults=dict(TRAINER_DEFAULTS),
-            seed_everything_default=False,
-            auto_configure_optimizers=False,
-            parser_kwargs={
-                "epilog": epilog,
-                **no_exit,
-                **{command: dict(no_exit) for command in COMMANDS},
-            },
-            args=args,
-        )
-
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        return {**LightningCLI.subcommands(), "estimate": {"model", "datamodule"}}
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_class_arguments(RunOptions, "run")
-        parser.add_argument(
-            "--resume", type=str | None, default=None, help="Folder of a run to go on with (fit)."
-        )
-        name = f"{self.default_datamodule.__module__}.{self.default_datamodule.__qualname__}"
-        parser.set_defaults({"data": {"class_path": name}})
-        # Any data module with an argument `source` is told which model reads its text.
-        parser.link_arguments("model.source", "data.init_args.source")
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        try:
-            super().parse_arguments(parser, args)
-        except RecursionError as error:
-            raise UserError("the options are nested too deeply; expected groups of them") from error
-        except ArgumentError as error:
-            if (said := user_error_behind(error)) is not None:
-                raise said from error
-            message = getattr(error, "message", None) or str(error)
-            known = next(iter(self._subcommand_parsers.values())).get_defaults().keys()
-            raise UserError(explain(message, self.given, known, self._class_options())) from error
-        self.command = str(self.config.subcommand)
-        config = self.config[self.command]
-        if config.run.run_dir is None:
-            stem = Path(self.given.configs[-1]).stem if self.given.configs else self.command
-            config.run.run_dir = str(Path("runs") / stem)
-        if config.resume is not None:
-            if self.command != "fit" or config.ckpt_path is not None:
-                raise UserError(
-                    f"resume: got {config.resume!r} beside {self.command} or ckpt_path; it goes "
-                    "with zolit fit alone, which takes the run's own checkpoints"
-                )
-            if not config.run.journal:
-                raise UserError("resume: needs the journal; leave out --run.journal=false")
-            config.run.run_dir = config.resume
-        path = config.ckpt_path
-        if path is not None and path not in ("best", "last") and not Path(path).exists():
-            raise UserError(f"ckpt_path: got {path!r}, expected a checkpoint file of a run.")
-
-    def _parse_ckpt_path(self) -> None:
-        """The configuration says what the model is; a checkpoint does not overrule it."""
-
-    def before_instantiate_classes(self) -> None:
-        config = self.config[self.command]
-        model_class: Any = self.model_class
-        defaults = inspect.signature(model_class).parameters.values()
-        check_parts(config, [one.default for one in defaults])
-        self.folder = RunFolder(config.run.run_dir, config.run.overwrite)
-        self._keeps_run = self.command == "fit" and not config.trainer.fast_dev_run
-        if self._keeps_run and config.resume is not None:
-            self.folder.check_resumable()
-        elif self._keeps_run:
-            self.folder.check()
-
-    def instantiate_classes(self) -> None:
-        try:
-            super().instantiate_classes()
-        except ValueError as error:
-            # Where null is allowed as well, jsonargparse wraps what a class raised.
-            if (said := user_error_behind(error)) is not None:
-                raise said from error
-            raise
-
-    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        config: Namespace = self.config_init[self.command].trainer
-        given = _listed(config.callbacks)
-        options: RunOptions = self.config_init[self.command].run
-        journaled = options.journal and isinstance(self.model, ZeroOrderModule)
-        self.callbacks = given + [
-            callback
-            for callback in default_callbacks(
-                config, self.folder if self._keeps_run else None, journaled, options.best_by
-            )
-            if not any(isinstance(one, type(callback)) for one in given)
-        ]
-        logger: Any = config.logger
-        if logger is None or logger is True:
-            logger = self._csv_logger() if self._keeps_run else False
-        if self._keeps_run and config.default_root_dir is None:
-            kwargs["default_root_dir"] = str(self.folder.path)
-        trainer = super().instantiate_trainer(callbacks=self.callbacks, logger=logger, **kwargs)
-        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-            trainer.strategy.checkpoint_io = FileCheckpoints()
-        return trainer
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        try:
-            super()._run_subcommand(subcommand)
-        finally:
-            if (journal := self._one(Journal)) is not None:
-                journal.close()
-
-    def fit(
-        self, model: L.LightningModule, datamodule: L.LightningDataModule, **kwargs: Any
-    ) -> None:
-        """Zero-shot figure, fit, figure of the best checkpoint, report."""
-        if not self._keeps_run:
-            self.trainer.fit(model, datamodule=datamodule, **kwargs)
-            return
-        options: RunOptions = self.config_init[self.command].run
-        tests = is_overridden("test_dataloader", datamodule, L.LightningDataModule)
-        resumed = None
-        if self.config.fit.resume is not None:
-            resumed = Resumption(self.folder, self._one(Journal), options.salvage)
-        if options.zero_shot and tests and not (resumed and resumed.zero_shot):
-            loggers, self.trainer.loggers = self.trainer.loggers, []  # they would make folders
-            self._test(model, datamodule, None)
-            self.trainer.loggers = loggers
-            self._say("zero-shot", self.trainer.callback_metrics)
-        # What would be refused only inside trainer.fit is made once before the folder is.
-        datamodule.prepare_data()
-        datamodule.setup("fit")
-        model.configure_model()
-        model.configure_optimizers()
-        if resumed is None:
-            self.folder.create()
-            if (journal := self._one(Journal)) is not None:
-                journal.claim(self.folder.path)
-        else:
-            config = self._config_text()
-            kwargs["ckpt_path"] = resumed.prepare(self.trainer, self.model, datamodule, config)
-        try:
-            self._fit(model, datamodule, resumed, **kwargs)
-        except UserError:
-            if self.trainer.global_step == 0:
-                self.folder.discard()
-            raise
-        stop = self._one(StopBetweenSteps)
-        if stop is not None and stop.requested is not None:
-            raise StopRequested(stop.requested, self.trainer.global_step)
-        if options.test_after_fit and tests:
-            self._test(model, datamodule, self._best_checkpoint())
-        self._print_report()
-
-    def predict(
-        self, model: L.LightningModule, datamodule: L.LightningDataModule, **kwargs: Any
-    ) -> None:
-        """Predictions for the test rows, as CSV on the standard output where they are answers."""
-        batches = self.trainer.predict(model, datamodule=datamodule, **kwargs) or []
-        answers = getattr(datamodule, "answers", None)
-        if answers is not None and self.trainer.is_global_zero:
-            write_predictions(batches, answers, sys.stdout)  # type: ignore[arg-type]
-
-    def estimate(
-        self, model: Any, datamodule: L.LightningDataModule, json: bool = False, **kwargs: Any
-    ) -> None:
-        """The memory that ``fit`` would need with the same options."""
-        options: RunOptions = self.config_init[self.command].run
-        print_estimate(self.trainer, model, datamodule, options, json)
-
-    def _fit(
-        self,
-        model: L.LightningModule,
-        datamodule: L.LightningDataModule,
-        resumed: Resumption | None,
-        **kwargs: Any,
-    ) -> None:
-        for logger in self.trainer.loggers:
-            if isinstance(logger, CSVLogger):
-                _ = logger.experiment  # takes an empty folder for granted, so before our files
-                if resumed is not None:
-                    write_rows(logger, resumed.rows)
-        if resumed is not None and (report := self._one(RunReport)) is not None:
-            report.take_up(resumed.zero_shot, resumed.rows, resumed.steps_after)
-        text = self._config_text()
-        write_atomically(self.folder.config, text)
-        if (journal := self._one(Journal)) is not None:
-            journal.config = text
-        try:
-            self.trainer.fit(model, datamodule=datamodule, **kwargs)
-        except SystemExit as stop:
-            # Lightning turns Ctrl-C into an exit of its own.
-            if isinstance(stop.__context__, StopRequested):
-                said = f"zolit: stopped after step {stop.__context__.step}"
-                if self._one(Journal) is not None:
-                    said += f"; go on with: {resume_command(self.folder.path)}"
-                print(said, file=sys.stderr)
-                raise stop.__context__ from None
-            if self.trainer.interrupted:
-                raise KeyboardInterrupt from stop
-            raise
-
-    def _config_text(self) -> str:
-        config = self.config.fit.clone()
-        config.resume = None
-        return str(self._parser("fit").dump(config, skip_none=False))
-
-    def _one(self, kind: type[_Kind]) -> _Kind | None:
-        """The trainer's callback of a kind, None without one."""
-        return next((one for one in self.callbacks if isinstance(one, kind)), None)
-
-    def _test(
-        self, model: L.LightningModule, datamodule: L.LightningDataModule, path: str | None
-    ) -> None:
-        self.trainer.test(model, datamodule=datamodule, ckpt_path=path, verbose=False)
-
-    def _say(self, title: str, metrics: Mapping[str, Any]) -> None:
-        if self.trainer.is_global_zero and metrics:
-            figures = (f"{name.replace('_', ' ')} {float(metrics[name]):.4f}" for name in metrics)
-            print(f"{title}: {', '.join(sorted(figures))}", flush=True)
-
-    def _best_checkpoint(self) -> str | None:
-        """Path of the best checkpoint; None: the weights as they are at the end."""
-        return getattr(self.trainer.checkpoint_callback, "best_model_path", "") or None
-
-    def _print_report(self) -> None:
-        if (report := self._one(RunReport)) is not None and self.trainer.is_global_zero:
-            summary = report.summary(self.trainer, self.model)
-            Console().print(result_table(summary, str(self.folder.path)))
-
-    def _csv_logger(self) -> Logger:
-        # Without name and version it writes to the folder itself. Each row is on disk at once:
-        # a run that is killed keeps them.
-        return CSVLogger(self.folder.path, name="", version="", flush_logs_every_n_steps=1)
-
-    def _class_options(self) -> dict[str, Any]:
-        """Annotations of the options that take a class, for the nearest names."""
-        options: dict[str, Any] = {
-            "data": L.LightningDataModule,
-            "trainer.callbacks": Callback,
-            "trainer.logger": Logger,
-        }
-        for group, cls in (("model", self.model_class), ("data", self.default_datamodule)):
-            hints = get_type_hints(cls.__init__)  # type: ignore[misc]
-            options.update({f"{group}.{name}": hint for name, hint in hints.items()})
-        return options
-
-
-def _listed(callbacks: Any) -> list[Callback]:
-    if callbacks is None:
-        return []
-    return list(callbacks) if isinstance(callbacks, list) else [callbacks]
-
-
-def run(
-    model_class: type[L.LightningModule] | None = None, args: list[str] | None = None
-) -> ZolitCLI:
-    """Parse, run, and hand back the finished command; errors are raised."""
-    from zolit.datamodules import PromptDataModule
-
-    return ZolitCLI(model_class or ZeroOrderModule, PromptDataModule, args)
-
-
-def main(args: list[str] | None = None, model_class: type[L.LightningModule] | None = None) -> None:
-    """The console script ``zolit``.
+def main(
+    args: list[str] | None = None, model_class: "type[L.LightningModule] | None" = None
+) -> None:
+    """Run a command.
 
     Exits with 2 and one sentence on stderr where the user can mend it, with 130 after Ctrl-C.
     Anything else is a fault of zolit and keeps its traceback.
@@ -352,20 +34,27 @@ def main(args: list[str] | None = None, model_class: type[L.LightningModule] | N
         args: command-line arguments, by default those of the process.
         model_class: another module than ``ZeroOrderModule``.
     """
-    quiet_libraries()
+    given = sys.argv[1:] if args is None else args
+    if (said := answer(given)) is not None:
+        print(said, end="")
+        sys.exit(0)
     # A user's own strategies stand beside the configuration. Last, so that they shadow nothing.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    given = sys.argv[1:] if args is None else args
     try:
-        if given and given[0] in commands.COMMANDS:
-            commands.run(given)
+        if given and given[0] in RUN_COMMANDS:
+            from zolit import cli_runs
+
+            cli_runs.run(given)
         else:
-            run(model_class, args)
+            from zolit.cli_errors import check_command
+
+            check_command(given)
+            from zolit import cli_lightning
+
+            cli_lightning.run_command(model_class, args)
     except UserError as error:
         _refuse(str(error))
-    except MisconfigurationException as error:
-        _refuse(f"trainer: {error}")
     except OSError as error:
         if error.errno not in _DISK_FAULTS:
             raise
@@ -373,11 +62,18 @@ def main(args: list[str] | None = None, model_class: type[L.LightningModule] | N
             f"{error.filename or 'a file of the run'} cannot be written ({error.strerror}); make "
             "room, then go on with the run by --resume"
         )
-    except StopRequested as stop:
-        sys.exit(128 + stop.signal)
     except KeyboardInterrupt:
         print("zolit: interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def run(
+    model_class: "type[L.LightningModule] | None" = None, args: list[str] | None = None
+) -> "ZolitCLI":
+    """Parse, run, and hand back the finished command; errors are raised."""
+    from zolit import cli_lightning
+
+    return cli_lightning.run(model_class, args)
 
 
 def _refuse(sentence: str) -> NoReturn:

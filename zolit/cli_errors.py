@@ -9,10 +9,9 @@ from typing import Any, get_args, get_origin
 
 import yaml
 
+from zolit.cli_help import COMMANDS, RECIPE_COMMANDS
 from zolit.config_guard import check_yaml
 from zolit.errors import UserError
-
-COMMANDS = ("fit", "validate", "test", "predict", "estimate")
 
 _LISTED = 8
 
@@ -87,23 +86,36 @@ class Given:
         return None
 
 
+def check_command(args: list[str]) -> None:
+    """Whether the first argument is a command.
+
+    Raises:
+        UserError: naming all commands.
+    """
+    known = f"the commands are {', '.join(COMMANDS)}"
+    if not args:
+        raise UserError(f"a command is missing; {known}; see zolit --help.")
+    first = args[0]
+    if first in COMMANDS:
+        return
+    if first.startswith("-"):
+        raise UserError(
+            f"{first.partition('=')[0]}: got {' '.join(args[:3])!r}, expected the command first; "
+            f"write: zolit fit --config FILE; {known}."
+        )
+    close = difflib.get_close_matches(first, COMMANDS, n=3, cutoff=0.5)
+    near = f" (nearest: {', '.join(close)})" if close else ""
+    raise UserError(f"there is no command {first!r}{near}; {known}; see zolit --help.")
+
+
 def read_given(args: list[str]) -> Given:
     """What follows the command.
 
     Raises:
-        UserError: a configuration is named before the command.
+        UserError: there is no command, or it does not come first.
     """
-    for position, argument in enumerate(args):
-        if argument in COMMANDS:
-            return Given(args[position + 1 :])
-        if argument in ("-c", "--config") or argument.startswith("--config="):
-            raise UserError(
-                f"--config: got {' '.join(args[position : position + 3])!r}, expected the command "
-                "first; write: zolit fit --config FILE."
-            )
-        if not argument.startswith("-"):
-            break
-    return Given(args)
+    check_command(args)
+    return Given(args[1:])
 
 
 def user_error_behind(error: BaseException | None) -> UserError | None:
@@ -126,11 +138,6 @@ def explain(message: str, given: Given, known: Iterable[str], bases: Mapping[str
     _, inner, detail = " ".join(message.split()).rpartition('Parser key "')
     message = inner + detail if inner else detail
     options = sorted({_public(name) for name in known})
-    if found := re.search(r"invalid choice: '([^']*)' \(choose from (.*?)\)", message):
-        commands = re.findall(r"'([^']*)'", found[2])
-        return f"there is no command {found[1]!r}; {_near(found[1], commands)}."
-    if 'expected "subcommand"' in message:
-        return f"a command is missing; expected {', '.join(COMMANDS)}, then options."
     if found := re.search(r"unrecognized arguments: (\S+)", message):
         if not found[1].startswith("--"):
             return f"got the argument {found[1]!r}, expected options such as --config FILE."
@@ -138,7 +145,7 @@ def explain(message: str, given: Given, known: Iterable[str], bases: Mapping[str
     if found := re.search(r"[Oo]ption '([^']*)'( is not accepted)?", message):
         return _unknown_option(found[1], given, options, bases)
     if found := re.search(r"arguments are required: ([\w.]+)", message):
-        name = re.sub(rf"^({'|'.join(COMMANDS)})\.", "", found[1])
+        name = re.sub(rf"^({'|'.join(RECIPE_COMMANDS)})\.", "", found[1])
         return _required(next((key for key in bases if key.endswith(f".{name}")), name))
     if found := re.search(r"(?:Path is not a file|File does not exist): '([^']*)'", message):
         return f"--config: got {found[1]!r}, expected an existing YAML file."

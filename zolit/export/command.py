@@ -1,6 +1,5 @@
 """``zolit export``: a checkpoint of a run as a folder for other tools."""
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -11,7 +10,8 @@ import yaml
 from zolit.errors import UserError
 from zolit.export.card import model_card
 from zolit.export.folder import check_new, new_folder
-from zolit.export.gguf import GGUF_TYPES, save_gguf
+from zolit.export.formats import FORMATS
+from zolit.export.gguf import save_gguf
 from zolit.export.peft import save_peft
 from zolit.export.plain import save_plain
 from zolit.export.torchao import save_torchao
@@ -20,35 +20,6 @@ from zolit.journal.parts import module_of
 from zolit.models.adapters.base import merge
 from zolit.module import ZeroOrderModule
 from zolit.run_folder import RunFolder
-
-FORMATS = {
-    "safetensors": "Weights are stored as plain floats.",
-    "torchao": "Weights are stored as torchao's tensors: codes and scales as they were tuned.",
-    "gguf": 'Weights are stored in `model.gguf`; load it with llama.cpp, or with `gguf_file="model.'
-    'gguf"` in `from_pretrained`.',
-    "peft": "The adapter alone, in PEFT's format: `PeftModel.from_pretrained(model, folder)`.",
-}
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``zolit export``, but for the run."""
-    parser.add_argument(
-        "--format",
-        choices=FORMATS,
-        default="safetensors",
-        help="floats (safetensors), codes as torchao's tensors, a file for llama.cpp, or the "
-        "run's adapter alone (peft); the others have an adapter merged",
-    )
-    parser.add_argument("--to", type=Path, required=True, help="folder for the model")
-    parser.add_argument(
-        "--ckpt_path", type=Path, help="by default the run's best checkpoint, else its last"
-    )
-    parser.add_argument(
-        "--gguf-type",
-        "--gguf_type",
-        choices=GGUF_TYPES,
-        help="block format of gguf; by default the one that holds each weight's codes exactly",
-    )
 
 
 def export(
@@ -101,21 +72,6 @@ def export(
     for note in notes:
         print(f"zolit: {note}", file=sys.stderr)
     print(f"{to}: the model of {file} after step {step}, as {kind}")
-
-
-def _save(
-    kind: str, module: ZeroOrderModule, tokenizer: Any, gguf_type: str | None, folder: Path
-) -> list[str]:
-    """Write the weights; sentences on what is not as it was in the run."""
-    if kind == "peft":
-        return save_peft(module, folder)
-    merge(module.network)
-    if kind == "torchao":
-        return save_torchao(module.network, folder)
-    if kind == "gguf":
-        return save_gguf(module.network, module.source, tokenizer, gguf_type, folder)
-    save_plain(module.network, folder)
-    return []
 
 
 def checkpoint_file(folder: RunFolder, ckpt_path: Path | None) -> Path:

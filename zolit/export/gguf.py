@@ -24,7 +24,6 @@ from zolit.models.opened import gguf_file
 from zolit.models.source import ModelSource
 from zolit.tensors.weight import PerturbedWeight
 
-GGUF_TYPES = ("Q8_0", "Q4_0", "Q4_1", "F16")
 FILE = "model.gguf"
 
 _BLOCKS = (Kind.Q4_0, Kind.Q4_1, Kind.Q8_0)

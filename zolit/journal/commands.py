@@ -1,14 +1,10 @@
-"""Commands on a run that fit nothing: replay, verify, export, publish, apply."""
+"""``zolit replay`` and ``zolit verify``."""
 
-import argparse
 import sys
 import time
 from pathlib import Path
-from typing import NoReturn
 
 from zolit.errors import UserError
-from zolit.export import command as export_command
-from zolit.journal import publish as publish_command
 from zolit.journal.checkpoints import FileCheckpoints
 from zolit.journal.format import Header, Weights
 from zolit.journal.parts import module_and_trainer, module_of
@@ -16,61 +12,6 @@ from zolit.journal.reader import Contents
 from zolit.journal.replay import Difference
 from zolit.journal.resume import checkpoint, load_start, newest_base, read_run
 from zolit.run_folder import RunFolder, write_atomically
-
-COMMANDS = {
-    "replay": "Rebuild the weights of a step of a run from its journal.",
-    "verify": "Check every record of a run's journal and the weights that they make.",
-    "export": "Write a run's model as a folder that other tools load.",
-    "publish": "Write a run as a small file, for others who have its base model.",
-    "apply": "Make the weights of a published run again, beside its base model.",
-}
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{self.prog}: {message}; see {self.prog} --help")
-
-
-def run(args: list[str]) -> None:
-    """Run one of `COMMANDS`.
-
-    Args:
-        args: the command and its arguments.
-
-    Raises:
-        UserError: if an argument is wrong, or the run is not what its journal says.
-    """
-    command, *rest = args
-    parser = _Parser(f"zolit {command}", description=COMMANDS[command], allow_abbrev=False)
-    if command == "apply":
-        publish_command.add_apply_arguments(parser)
-        publish_command.run_apply(parser.parse_args(rest))
-        return
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
-    if command == "publish":
-        publish_command.add_publish_arguments(parser)
-        given = parser.parse_args(rest)
-        publish_command.publish(given.run, given.to, given.until)
-        return
-    if command == "export":
-        export_command.add_arguments(parser)
-        given = parser.parse_args(rest)
-        export_command.export(given.run, given.to, given.format, given.ckpt_path, given.gguf_type)
-        return
-    parser.add_argument(
-        "--salvage", action="store_true", help="use the intact part of a damaged journal"
-    )
-    if command == "replay":
-        parser.add_argument("--until", type=int, help="number of steps; by default all")
-        parser.add_argument("--to", type=Path, required=True, help="folder for the checkpoint")
-        given = parser.parse_args(rest)
-        replay(given.run, given.until, given.to, given.salvage)
-    else:
-        parser.add_argument(
-            "--records", action="store_true", help="check the file only, without the model"
-        )
-        given = parser.parse_args(rest)
-        verify(given.run, given.records, given.salvage)
 
 
 def replay(run: Path, until: int | None, to: Path, salvage: bool) -> None:

@@ -23,7 +23,7 @@ def module_and_trainer(config: str) -> tuple[Any, L.Trainer]:
     Raises:
         UserError: if a part of it cannot be made.
     """
-    from zolit.cli import ZolitCLI  # it imports the commands that import this file
+    from zolit.cli_lightning import ZolitCLI  # it imports this file's package
     from zolit.datamodules import PromptDataModule
 
     class Parts(ZolitCLI):

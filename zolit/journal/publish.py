@@ -1,6 +1,5 @@
 """``zolit publish`` and ``zolit apply``: a run as a small file, and its weights again from it."""
 
-import argparse
 import json
 import tempfile
 from collections.abc import Sequence
@@ -35,50 +34,6 @@ from zolit.run_folder import RunFolder
 
 _TOLD = ("zero_shot", "final", "peak_memory_mb", "step_ms_median", "versions")
 """Of summary.json, what is published with a run."""
-
-
-def add_publish_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``zolit publish``, but for the run."""
-    parser.add_argument("--to", type=Path, required=True, help="file to write")
-    parser.add_argument(
-        "--until", type=int, help="number of steps; by default those of the best checkpoint"
-    )
-
-
-def add_apply_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``zolit apply``."""
-    parser.add_argument("file", type=Path, metavar="FILE", help="that zolit publish wrote")
-    parser.add_argument("--to", type=Path, required=True, help="folder for the run")
-    parser.add_argument(
-        "--model", help="the base model: hub name or folder; by default where the run had it from"
-    )
-    parser.add_argument("--gguf_file", help="name of a GGUF file within --model")
-    parser.add_argument("--package", help="installed pip distribution that --model lies in")
-    parser.add_argument("--revision", help="of a hub model")
-    parser.add_argument(
-        "--trust",
-        action="append",
-        default=[],
-        metavar="CLASS",
-        help="a part of the recipe that is not zolit's, and that may be imported",
-    )
-    parser.add_argument(
-        "--unverified",
-        action="store_true",
-        help="keep weights whose digest is not the published one",
-    )
-
-
-def run_apply(given: argparse.Namespace) -> None:
-    """``zolit apply`` with its parsed options."""
-    source = None
-    if given.model is not None:
-        source = ModelSource(
-            given.model, gguf_file=given.gguf_file, package=given.package, revision=given.revision
-        )
-    elif given.gguf_file or given.package or given.revision:
-        raise UserError("apply: --gguf_file, --package and --revision go with --model; add it")
-    apply(given.file, given.to, source, given.trust, given.unverified)
 
 
 def publish(run: Path, to: Path, until: int | None = None) -> None:

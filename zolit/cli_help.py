@@ -1,0 +1,78 @@
+"""What ``zolit`` says of itself; nothing here waits for a library."""
+
+from collections.abc import Sequence
+
+from zolit import __version__
+
+RECIPE_COMMANDS = {
+    "fit": "fine-tune a model and keep the run in a folder",
+    "validate": "measure a model, or a checkpoint, on the validation rows",
+    "test": "measure a model, or a checkpoint, on the test rows",
+    "predict": "print the answer to each test row as CSV",
+    "estimate": "tell the memory that a recipe needs before anything is loaded",
+}
+"""Commands that read a recipe."""
+
+RUN_COMMANDS = {
+    "replay": "rebuild the weights of any step from the journal of a run",
+    "verify": "check every record of a run's journal and the weights that they make",
+    "export": "write the model of a run as a folder that other tools load",
+    "publish": "write a run as a small file for others who have its base model",
+    "apply": "make the weights of a published run again beside its base model",
+}
+"""Commands that take the folder of a run, or its published file."""
+
+COMMANDS = RECIPE_COMMANDS | RUN_COMMANDS
+
+_HELP = """\
+zolit {version}: fine-tune quantized neural networks with forward passes only
+
+usage: zolit COMMAND [options]
+
+commands that read a recipe (YAML):
+{recipe}
+
+commands that take a finished or stopped run:
+{run}
+
+examples:
+  zolit fit --config configs/quickstart.yaml --run.run_dir runs/first
+  zolit fit --config configs/quickstart.yaml --model.optimizer.lr 0.01 --run.run_dir runs/second
+  zolit test --config runs/first/config.yaml --ckpt_path runs/first/checkpoints/best.ckpt
+  zolit export runs/first --to model
+
+zolit COMMAND --help lists the options of a command, zolit --version prints the version.
+Every option of a recipe is also an option of the command line: a dot for each level of the YAML.
+Read more: README.md of the repository, then docs/methods.md (what can be combined), docs/runs.md
+(resume, replay, verify) and docs/export.md.
+"""
+
+
+def help_text() -> str:
+    """The answer to ``zolit --help``."""
+    return _HELP.format(
+        version=__version__, recipe=_listed(RECIPE_COMMANDS), run=_listed(RUN_COMMANDS)
+    )
+
+
+def _listed(commands: dict[str, str]) -> str:
+    width = max(map(len, COMMANDS))
+    return "\n".join(f"  {name:<{width}}  {what}" for name, what in commands.items())
+
+
+def answer(args: Sequence[str]) -> str | None:
+    """What zolit answers without running a command; None where a command is to run.
+
+    Args:
+        args: the arguments of the process.
+    """
+    if not args or not args[0].startswith("-"):
+        return None
+    for argument in args:
+        if argument in COMMANDS:
+            return None
+        if argument in ("-h", "--help"):
+            return help_text()
+        if argument == "--version":
+            return f"zolit {__version__}\n"
+    return None

@@ -1,0 +1,13 @@
+"""The forms in which a run's model is exported, by name."""
+
+FORMATS = {
+    "safetensors": "Weights are stored as plain floats.",
+    "torchao": "Weights are stored as torchao's tensors: codes and scales as they were tuned.",
+    "gguf": 'Weights are stored in `model.gguf`; load it with llama.cpp, or with `gguf_file="model.'
+    'gguf"` in `from_pretrained`.',
+    "peft": "The adapter alone, in PEFT's format: `PeftModel.from_pretrained(model, folder)`.",
+}
+"""What the model card says of each."""
+
+GGUF_TYPES = ("Q8_0", "Q4_0", "Q4_1", "F16")
+"""Block formats of GGUF that can be asked for."""

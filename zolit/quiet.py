@@ -1,0 +1,54 @@
+"""Keeps what libraries say, and what says nothing of the run, away from the user."""
+
+import logging
+import warnings
+
+
+class DropMessages(logging.Filter):
+    """Drops the records whose unformatted message starts with, and also contains, given text."""
+
+    def __init__(self, start: str, contains: str) -> None:
+        super().__init__()
+        self._start = start
+        self._contains = contains
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = str(record.msg)
+        return not (message.startswith(self._start) and self._contains in message)
+
+
+_UNHELPFUL = {
+    "lightning.pytorch.utilities.rank_zero": (
+        "GPU available: False",
+        "TPU available: False",
+        "💡 Tip: For seamless",
+        "Restoring states from the checkpoint",
+        "Loaded model weights from the checkpoint",
+    )
+}
+_UNHELPFUL_WARNINGS = (
+    # Prompts are tokenized once, before the first step; one process collates them.
+    r".*does not have many workers",
+    # Lightning's own use of torch's pytree, which it will have to change.
+    r".*isinstance\(treespec, LeafSpec\)",
+    # Arguments are handed over from Python, as by tests and notebooks.
+    r"LightningCLI's args parameter is intended to run from within Python",
+    # The run folder was checked, and an earlier run in it removed, before the logger looks at it.
+    r"Experiment logs directory .* exists and is not empty",
+    # The run in the folder is gone on with.
+    r"Checkpoint directory .* exists and is not empty",
+    # A checkpoint is tested without the callback that saved it.
+    r"Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",
+)
+
+
+def quiet_libraries() -> None:
+    """Drop what libraries print on the command line that says nothing of the run.
+
+    These messages only, by their beginning; everything else is shown.
+    """
+    for name, starts in _UNHELPFUL.items():
+        for start in starts:
+            logging.getLogger(name).addFilter(DropMessages(start, ""))
+    for message in _UNHELPFUL_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
