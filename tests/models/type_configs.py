@@ -76,7 +76,7 @@ def build(model_type: str, kind: str) -> nn.Module:
     """A random model with weights larger than at initialization, biases and norms included.
 
     Raises:
-        TooLarge: if it ignores the small sizes.
+        TooLargeError: if it ignores the small sizes.
         Exception: whatever the model raises that the configuration does not fit.
     """
     config = tiny_config(model_type, kind)
@@ -84,7 +84,9 @@ def build(model_type: str, kind: str) -> nn.Module:
     with torch.device("meta"):
         count = sum(p.numel() for p in auto.from_config(config).parameters())
     if count > MOST:
-        raise TooLarge(f"{count / 1e6:.0f} million parameters are left of a shrunk configuration")
+        raise TooLargeError(
+            f"{count / 1e6:.0f} million parameters are left of a shrunk configuration"
+        )
     torch.manual_seed(0)
     model: nn.Module = auto.from_config(config).eval().requires_grad_(False).float()
     for weight in model.parameters():
@@ -93,7 +95,7 @@ def build(model_type: str, kind: str) -> nn.Module:
     return model
 
 
-class TooLarge(RuntimeError):
+class TooLargeError(RuntimeError):
     """A model that stays large."""
 
 
