@@ -29,7 +29,7 @@ class Example:
     Attributes:
         ids: token ids, with the special tokens that the tokenizer adds; for a causal model
             nothing stands after the prompt.
-        label: index of the right answer.
+        label: index of the right answer, -1 where it is not known.
         mask: position of the mask token, or None for a causal model.
     """
 
@@ -82,7 +82,11 @@ class Encoder:
             self.after = []
 
     def examples(
-        self, rows: Sequence[dict[str, Any]], numbers: Sequence[int], answer_length: int
+        self,
+        rows: Sequence[dict[str, Any]],
+        numbers: Sequence[int],
+        answer_length: int,
+        labelled: bool = True,
     ) -> list[Example]:
         """Encode rows.
 
@@ -90,6 +94,7 @@ class Encoder:
             rows: value of each column.
             numbers: the rows' numbers in their file, for messages.
             answer_length: tokens of the longest answer.
+            labelled: whether the rows have labels; without them an example's label is -1.
 
         Raises:
             UserError: a prompt is too long or empty, a label has no word, or the mask is lost.
@@ -98,9 +103,10 @@ class Encoder:
             return []
         prompts = [self.task.prompt(row, self.mask_token) for row in rows]
         encoded = self._tokenize(prompts)
+        labels = [self.task.class_of(row[self.task.label]) if labelled else -1 for row in rows]
         return [
-            self._example(ids, self.task.class_of(row[self.task.label]), number, answer_length)
-            for ids, row, number in zip(encoded, rows, numbers, strict=True)
+            self._example(ids, label, number, answer_length)
+            for ids, label, number in zip(encoded, labels, numbers, strict=True)
         ]
 
     def answers(self, rows: Sequence[dict[str, Any]]) -> list[list[int]]:

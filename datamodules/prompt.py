@@ -15,7 +15,7 @@ from zolit.datamodules.prompts import task_named
 from zolit.datamodules.rows import RowSource
 from zolit.datamodules.splits import SPLITS, split_rows
 from zolit.datamodules.tasks import Task
-from zolit.errors import UserError
+from zolit.errors import UserError, tell
 from zolit.models.source import ModelSource
 from zolit.objectives.prompt_batch import PromptBatch
 
@@ -35,7 +35,8 @@ class PromptDataModule(L.LightningDataModule):
         source: the model whose tokenizer, context length and kind are used. The command line
             links it from ``model.source``, so it stands only once in a recipe.
         validation_rows: separate validation rows; at most validation_size of them are used.
-        test_rows: separate test rows; at most test_size of them are used.
+        test_rows: separate test rows; ``zolit predict`` answers every one of them, and needs no
+            labels and no training rows for it.
         train_size: number of training rows; null for all that are left.
         validation_size: number of validation rows; null for all of validation_rows; 0 for none.
         test_size: number of test rows; null for all of test_rows; 0 for none.
@@ -95,33 +96,75 @@ class PromptDataModule(L.LightningDataModule):
         self.tokenizer: Any = None
         self.examples: dict[str, list[Example]] = {}
         self.collate: Collate | None = None
+        self._test_numbers: list[int] = []
+        self.predicted_rows: list[int] = []
+        """Number in its file of each row that `predict_dataloader` gives, in its order."""
 
     @property
     def answers(self) -> list[str]:
         """Answer words; a batch's labels and an objective's scores index into them."""
         return self.task.answers
 
+    @property
+    def labels(self) -> list[str]:
+        """The label of each answer."""
+        return self.task.labels
+
+    def predict_on(self, rows: RowSource) -> None:
+        """Let the stage ``predict`` answer other rows than those of test_rows, all of them."""
+        self.row_sources["test"] = rows
+        self.sizes["test"] = None
+
     def setup(self, stage: str | None = None) -> None:
-        """Read, split and tokenize all rows, once."""
-        if self.collate is not None:
-            return
+        """Read, split and tokenize all rows, once; to predict, the rows of test_rows alone."""
+        if stage == "predict" and "test" in self.row_sources:
+            if "predict" not in self.examples:
+                self._prepare_prediction(self._table("test", labelled=False))
+        elif self.collate is None:
+            self._prepare_splits()
+        if stage == "predict" and "predict" not in self.examples:
+            self._order_prediction(self.examples["test"], self._test_numbers)
+
+    def _prepare_splits(self) -> None:
         tables = {split: self._table(split) for split in self.row_sources}
         chosen = split_rows(tables, self.sizes, self.task.columns, self.seed)
+        encoder = self._encoder()
+        rows = {split: _records(table) for split, table in chosen.items()}
+        collate = Collate(encoder.answers(rows["train"]), self.tokenizer.pad_token_id)
+        for split in SPLITS:
+            numbers = _numbers(chosen[split])
+            self.examples[split] = encoder.examples(rows[split], numbers, collate.answer_length)
+        self._test_numbers = _numbers(chosen["test"])
+        self.collate = collate
+
+    def _prepare_prediction(self, table: pd.DataFrame) -> None:
+        size = self.sizes["test"]
+        if size is not None and size < len(table):
+            tell(
+                f"test_rows: all {len(table)} rows are answered, test_size={size} is for zolit "
+                "test alone"
+            )
+        encoder = self._encoder()
+        rows, numbers = _records(table), _numbers(table)
+        self.collate = Collate(encoder.answers(rows), self.tokenizer.pad_token_id)
+        length = self.collate.answer_length
+        self._order_prediction(encoder.examples(rows, numbers, length, labelled=False), numbers)
+
+    def _order_prediction(self, examples: list[Example], numbers: list[int]) -> None:
+        order = sorted(range(len(examples)), key=lambda index: _length(examples[index]))
+        self.examples["predict"] = [examples[index] for index in order]
+        self.predicted_rows = [numbers[index] for index in order]
+
+    def _encoder(self) -> Encoder:
         config = self.source.load_config()
         self.tokenizer = self.source.load_tokenizer()
-        encoder = Encoder(
+        return Encoder(
             self.task,
             self.tokenizer,
             self.source.resolved_kind(config),
             self._limit(context_length(config)),
             self.truncate,
         )
-        rows = {split: _records(table) for split, table in chosen.items()}
-        collate = Collate(encoder.answers(rows["train"]), self.tokenizer.pad_token_id)
-        for split in SPLITS:
-            numbers = [int(number) for number in chosen[split].index]
-            self.examples[split] = encoder.examples(rows[split], numbers, collate.answer_length)
-        self.collate = collate
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled anew each epoch; see ``epochs`` for the order and for resuming."""
@@ -147,8 +190,9 @@ class PromptDataModule(L.LightningDataModule):
         return self._eval_loader(sorted(self.examples["test"], key=_length))
 
     def predict_dataloader(self) -> DataLoader[PromptBatch] | list[Any]:
-        """The test rows in the order they were drawn in."""
-        return self._eval_loader(self.examples["test"])
+        """Every row of test_rows, or the test rows drawn from rows, in order of length;
+        `predicted_rows` says which row of the file each is."""
+        return self._eval_loader(self.examples["predict"])
 
     def _eval_loader(self, examples: list[Example]) -> DataLoader[PromptBatch] | list[Any]:
         if not examples:
@@ -164,10 +208,10 @@ class PromptDataModule(L.LightningDataModule):
             "generator": torch.Generator().manual_seed(self.seed),
         }
 
-    def _table(self, split: str) -> pd.DataFrame:
+    def _table(self, split: str, labelled: bool = True) -> pd.DataFrame:
         argument = "rows" if split == "train" else f"{split}_rows"
         table = self.row_sources[split].read()
-        for column in (*self.task.columns, self.task.label):
+        for column in (*self.task.columns, *([self.task.label] if labelled else [])):
             if column not in table.columns:
                 raise UserError(
                     f"{argument}: there is no column {column!r}, which the task reads; nearest "
@@ -179,6 +223,8 @@ class PromptDataModule(L.LightningDataModule):
                     f"{argument}: row {number} has no value in column {column!r}; fill it in or "
                     "drop the row."
                 )
+        if not labelled:
+            return table
         ignored = [self.task.is_ignored(label) for label in table[self.task.label]]
         kept = table.loc[[not one for one in ignored]]
         if kept.empty:
@@ -201,6 +247,10 @@ class PromptDataModule(L.LightningDataModule):
 
 def _length(example: Example) -> int:
     return len(example.ids)
+
+
+def _numbers(table: pd.DataFrame) -> list[int]:
+    return [int(number) for number in table.index]
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

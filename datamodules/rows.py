@@ -45,6 +45,20 @@ class RowSource(ABC):
         """
 
 
+class TableRows(RowSource):
+    """Rows that are in memory already.
+
+    Args:
+        table: one row per example; they are numbered 0, 1, 2, ... in its order.
+    """
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        self.table = table
+
+    def read(self) -> pd.DataFrame:
+        return self.table.reset_index(drop=True)
+
+
 class FileRows(RowSource):
     """Rows of one local file, or of one file that an installed pip package brings.
 

@@ -96,6 +96,14 @@ class Task:
         return list(dict.fromkeys(str(word) for word in self.words.values()))
 
     @property
+    def labels(self) -> list[str]:
+        """The label of each of `answers`: the first that is given its word."""
+        first: dict[str, str] = {}
+        for label, word in self.words.items():
+            first.setdefault(str(word), label)
+        return list(first.values())
+
+    @property
     def has_mask(self) -> bool:
         """Whether the template places the answer itself."""
         return any(match[1] == MASK for match in PLACE.finditer(self.template))

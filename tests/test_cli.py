@@ -287,8 +287,11 @@ def test_validate_and_predict(
     capsys.readouterr()
     run(args=["predict", "--config", config])
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
-    assert [int(row["row"]) for row in rows] == list(range(16))
+    # The rows that were drawn for the test, by their numbers in the file.
+    assert len(rows) == 16
+    assert sorted(int(row["row"]) for row in rows) == [int(row["row"]) for row in rows]
     for row in rows:
-        chances = {answer: float(row[answer]) for answer in ("negative", "positive")}
+        chances = {label: float(row[f"p_{label}"]) for label in ("rotten", "fresh")}
         assert sum(chances.values()) == pytest.approx(1, abs=1e-5)
-        assert chances[row["prediction"]] == max(chances.values())
+        assert chances[row["label"]] == max(chances.values())
+        assert row["word"] == {"rotten": "negative", "fresh": "positive"}[row["label"]]

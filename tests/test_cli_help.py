@@ -43,7 +43,7 @@ def test_version() -> None:
     assert answered("--version") == (0, f"zolit {zolit.__version__}\n", "", [])
 
 
-@pytest.mark.parametrize("command", ["replay", "verify", "export", "publish", "apply"])
+@pytest.mark.parametrize("command", ["predict", "replay", "verify", "export", "publish", "apply"])
 def test_help_of_a_small_command(command: str) -> None:
     code, out, errors, loaded = answered(command, "--help")
     assert (code, errors, loaded) == (0, "", [])

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from zolit.cli_help import RUN_COMMANDS, answer
+from zolit.cli_help import answer, takes_run
 from zolit.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def main(
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
-        if given and given[0] in RUN_COMMANDS:
+        if takes_run(given):
             from zolit import cli_runs
 
             cli_runs.run(given)

@@ -8,12 +8,13 @@ RECIPE_COMMANDS = {
     "fit": "fine-tune a model and keep the run in a folder",
     "validate": "measure a model, or a checkpoint, on the validation rows",
     "test": "measure a model, or a checkpoint, on the test rows",
-    "predict": "print the answer to each test row as CSV",
+    "predict": "print the answer to each test row of the recipe as CSV",
     "estimate": "tell the memory that a recipe needs before anything is loaded",
 }
 """Commands that read a recipe."""
 
 RUN_COMMANDS = {
+    "predict": "answer every row of a file with the model of a run, as CSV",
     "replay": "rebuild the weights of any step from the journal of a run",
     "verify": "check every record of a run's journal and the weights that they make",
     "export": "write the model of a run as a folder that other tools load",
@@ -39,6 +40,7 @@ examples:
   zolit fit --config configs/quickstart.yaml --run.run_dir runs/first
   zolit fit --config configs/quickstart.yaml --model.optimizer.lr 0.01 --run.run_dir runs/second
   zolit test --config runs/first/config.yaml --ckpt_path runs/first/checkpoints/best.ckpt
+  zolit predict runs/first --rows new.csv --to answers.csv
   zolit export runs/first --to model
 
 zolit COMMAND --help lists the options of a command, zolit --version prints the version.
@@ -58,6 +60,18 @@ def help_text() -> str:
 def _listed(commands: dict[str, str]) -> str:
     width = max(map(len, COMMANDS))
     return "\n".join(f"  {name:<{width}}  {what}" for name, what in commands.items())
+
+
+def takes_run(args: Sequence[str]) -> bool:
+    """Whether a command is called on the folder of a run, not with a recipe.
+
+    Args:
+        args: the arguments of the process.
+    """
+    if args[:1] == ["predict"]:
+        recipe = ("-c", "--config", "--model", "--data", "--trainer")
+        return not any(one.startswith(recipe) for one in args[1:])
+    return bool(args) and args[0] in RUN_COMMANDS
 
 
 def answer(args: Sequence[str]) -> str | None:

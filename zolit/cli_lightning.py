@@ -21,8 +21,9 @@ from zolit.cli_callbacks import default_callbacks
 from zolit.cli_errors import explain, read_given, user_error_behind
 from zolit.cli_estimate import Trainer, print_estimate
 from zolit.cli_help import RECIPE_COMMANDS
+from zolit.cli_predict import show
 from zolit.cli_resume import Resumption, resume_command
-from zolit.cli_table import result_table, write_predictions
+from zolit.cli_table import predictions_csv, result_table
 from zolit.config_guard import check_parts, confine_parser
 from zolit.errors import UserError
 from zolit.journal.checkpoints import FileCheckpoints
@@ -228,10 +229,12 @@ class ZolitCLI(LightningCLI):
         self, model: L.LightningModule, datamodule: L.LightningDataModule, **kwargs: Any
     ) -> None:
         """Predictions for the test rows, as CSV on the standard output where they are answers."""
-        batches = self.trainer.predict(model, datamodule=datamodule, **kwargs) or []
+        batches: Any = self.trainer.predict(model, datamodule=datamodule, **kwargs) or []
         answers = getattr(datamodule, "answers", None)
         if answers is not None and self.trainer.is_global_zero:
-            write_predictions(batches, answers, sys.stdout)  # type: ignore[arg-type]
+            rows = getattr(datamodule, "predicted_rows", None)
+            labels = getattr(datamodule, "labels", answers)
+            show(predictions_csv(batches, rows, labels, answers))
 
     def estimate(
         self, model: Any, datamodule: L.LightningDataModule, json: bool = False, **kwargs: Any

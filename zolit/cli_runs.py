@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from zolit import cli_predict
 from zolit.cli_help import RUN_COMMANDS
 from zolit.errors import UserError
 from zolit.export.formats import FORMATS, GGUF_TYPES
@@ -151,6 +152,7 @@ _Options = Callable[[argparse.ArgumentParser], None]
 _Start = Callable[[argparse.Namespace], None]
 
 _COMMANDS: dict[str, tuple[_Options, _Start]] = {
+    "predict": (cli_predict.add_options, cli_predict.start),
     "replay": (_replay_options, _replay),
     "verify": (_verify_options, _verify),
     "export": (_export_options, _export),

@@ -1,8 +1,9 @@
 """What the commands print: tables of ``fit`` and ``estimate``, the rows of ``predict``."""
 
 import csv
+import io
 from collections.abc import Iterable, Sequence
-from typing import Any, TextIO
+from typing import Any
 
 from rich.table import Table
 
@@ -85,21 +86,31 @@ def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def write_predictions(
-    batches: Iterable[dict[str, Any]], answers: Sequence[str], file: TextIO
-) -> None:
-    """CSV: row number, predicted answer, probability of each answer.
+def predictions_csv(
+    batches: Iterable[dict[str, Any]],
+    rows: Sequence[int] | None,
+    labels: Sequence[str],
+    answers: Sequence[str],
+) -> str:
+    """CSV in the order of the rows: number, label and word predicted, probability of each label.
 
     Args:
         batches: ``prediction`` ``[B]`` and ``probabilities`` ``[B, C]`` of each batch, in order.
-        answers: the C answers.
-        file: to write to.
+        rows: number of each row, in the order of the batches; None for 0, 1, 2, ...
+        labels: of the C answers.
+        answers: the words of the C answers.
     """
-    writer = csv.writer(file)
-    writer.writerow(["row", "prediction", *answers])
-    row = 0
-    for batch in batches:
-        chances = batch["probabilities"].tolist()
-        for choice, chance in zip(batch["prediction"].tolist(), chances, strict=True):
-            writer.writerow([row, answers[choice], *(f"{one:.6f}" for one in chance)])
-            row += 1
+    predicted = [
+        (choice, chances)
+        for batch in batches
+        for choice, chances in zip(
+            batch["prediction"].tolist(), batch["probabilities"].tolist(), strict=True
+        )
+    ]
+    numbers = range(len(predicted)) if rows is None else rows
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", "label", "word", *(f"p_{label}" for label in labels)])
+    for row, (choice, chances) in sorted(zip(numbers, predicted, strict=True)):
+        writer.writerow([row, labels[choice], answers[choice], *(f"{one:.6f}" for one in chances)])
+    return text.getvalue()

@@ -1,4 +1,6 @@
-"""The one exception a user is meant to read."""
+"""What a user is meant to read: a refusal, or a line beside the results."""
+
+import sys
 
 
 class UserError(ValueError):
@@ -11,3 +13,8 @@ class UserError(ValueError):
 
 class NotFetchedError(UserError):
     """What is asked for lies on the network, or has not been downloaded yet."""
+
+
+def tell(sentence: str) -> None:
+    """A line for the user on stderr, beside the results: what is not as one might expect."""
+    print(f"zolit: {sentence}", file=sys.stderr, flush=True)

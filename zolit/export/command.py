@@ -74,17 +74,28 @@ def export(
     print(f"{to}: the model of {file} after step {step}, as {kind}")
 
 
-def checkpoint_file(folder: RunFolder, ckpt_path: Path | None) -> Path:
+def checkpoint_file(folder: RunFolder, ckpt_path: Path | None, command: str = "export") -> Path:
     """The checkpoint that stands for a run: the given one, its best, or its last.
+
+    Args:
+        folder: of the run.
+        ckpt_path: that is asked for.
+        command: that asks, for the message.
 
     Raises:
         UserError: if there is none, or no configuration beside it.
     """
+    if ckpt_path is not None and not ckpt_path.is_file():
+        there = sorted(str(one) for one in folder.checkpoints.glob("*.ckpt"))
+        raise UserError(
+            f"--ckpt_path: there is no file {str(ckpt_path.absolute())!r}; checkpoints of the run: "
+            f"{', '.join(there) or 'none'}"
+        )
     names = [folder.checkpoints / "best.ckpt", folder.checkpoints / "last.ckpt"]
     found = [path for path in ([ckpt_path] if ckpt_path else names) if path.is_file()]
     if not (found and folder.config.is_file()):
         raise UserError(
-            f"export: {str(folder.path)!r} holds no run with a checkpoint; make one with zolit "
+            f"{command}: {str(folder.path)!r} holds no run with a checkpoint; make one with zolit "
             "replay, or name a file with --ckpt_path"
         )
     return found[0]

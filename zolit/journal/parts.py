@@ -10,6 +10,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from zolit.cli_errors import user_error_behind
 from zolit.config_guard import load_yaml
+from zolit.datamodules import PromptDataModule
 from zolit.errors import UserError
 from zolit.module import ZeroOrderModule
 
@@ -24,7 +25,6 @@ def module_and_trainer(config: str) -> tuple[Any, L.Trainer]:
         UserError: if a part of it cannot be made.
     """
     from zolit.cli_lightning import ZolitCLI  # it imports this file's package
-    from zolit.datamodules import PromptDataModule
 
     class Parts(ZolitCLI):
         """Makes every part and runs nothing."""
@@ -67,6 +67,36 @@ def module_of(config: str) -> ZeroOrderModule:
             "versions that the run was made with"
         ) from error
     module.compiles_blocks = False
+    return module
+
+
+def data_of(config: str, changes: dict[str, Any]) -> PromptDataModule:
+    """The data module of a run, with some of its arguments changed; no rows are read.
+
+    Args:
+        config: YAML of the run.
+        changes: arguments of the data module with their new values.
+
+    Raises:
+        UserError: if the run has another kind of data module, or it cannot be made.
+    """
+    found = load_yaml(config, "config") if config else {}
+    data, model = found.get("data"), found.get("model")
+    if not isinstance(data, dict) or not isinstance(model, dict):
+        raise _no_recipe()
+    parser = LightningArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(PromptDataModule, "data", required=True)
+    given = {**(data.get("init_args") or {}), "source": model.get("source"), **changes}
+    try:
+        parsed = parser.parse_object({"data": {**data, "init_args": given}})
+        module: PromptDataModule = parser.instantiate_classes(parsed).data
+    except (ArgumentError, ValueError) as error:
+        if (said := user_error_behind(error)) is not None:
+            raise said from error
+        raise UserError(
+            f"config: data is a {data.get('class_path')}, whose rows cannot be replaced; use "
+            "zolit predict --config RUN/config.yaml --ckpt_path FILE with options of its own"
+        ) from error
     return module
 
 
