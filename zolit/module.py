@@ -26,13 +26,14 @@ from zolit.models.checkpoint import (
     weight_tensors,
 )
 from zolit.models.load import load_prepared
+from zolit.models.pairs import Trial, refuse_unread, try_pairs
 from zolit.models.prefix import share_prefix
 from zolit.models.prepare import Preparation, prepare
 from zolit.models.source import ModelSource
 from zolit.models.start import Started, check_files, check_started, start_from
 from zolit.noise import fold, signed
 from zolit.objectives.base import Objective
-from zolit.objectives.option_scoring import OptionScoring
+from zolit.objectives.option_scoring import OptionScoring, last_logits
 from zolit.optim import ZOSGD
 from zolit.strategies import (
     ConstantQueries,
@@ -170,8 +171,8 @@ class ZeroOrderModule(L.LightningModule):
             preparation = Preparation(*self.parts())
             dtype = DTYPES[self.dtype_name]
             with returning_memory():
-                model, self.pairable = load_prepared(self.source, dtype, preparation)
-            self._take(model)
+                model, pairable = load_prepared(self.source, dtype, preparation)
+            self._take(model, pairable)
 
     def parts(self) -> tuple[Quantizer, Perturber, Reading, list[str], Adapter | None]:
         """What a `Preparation` of the model is made of."""
@@ -180,17 +181,25 @@ class ZeroOrderModule(L.LightningModule):
     def adopt(self, model: nn.Module) -> None:
         """Take a loaded model and prepare its weights in place."""
         check_files(self.start_files)
-        self.pairable = prepare(model, *self.parts())
-        self._take(model)
+        pairable = prepare(model, *self.parts())
+        self._take(model, pairable)
 
-    def _take(self, model: nn.Module) -> None:
+    def _take(self, model: nn.Module, pairable: bool) -> None:
         self.started = start_from(model, self.start_files)
+        trial = self.try_out(model, pairable)
         if self.compiles_blocks and self.reading.compiled:
             compile_blocks(model)
+        refuse_unread(model, self.reading, trial.unread)
         share_prefix(model, self.reading)
         # Every step switches to eval mode itself; Lightning warns of a fit that starts in it.
         self.model = model.train()
         self._fingerprint = None
+
+    def try_out(self, model: nn.Module, pairable: bool) -> Trial:
+        """Set `pairable` of a prepared model, loaded or on the meta device, not compiled yet."""
+        trial = try_pairs(model, last_logits, pairable, tell=self.estimator.paired)
+        self.pairable = trial.pairable
+        return trial
 
     @property
     def network(self) -> nn.Module:

@@ -12,7 +12,8 @@ class TwoPoint(Estimator):
     Args:
         paired: read both signs in one pass over a doubled batch, so that each weight is decoded
             once and its noise made once. Models whose tuned weights cannot (norms, position
-            embeddings) take two passes; false always takes two, which halves the activations.
+            embeddings, layers that read something else than the batch's rows in their order) take
+            two passes; false always takes two, which halves the activations.
     """
 
     compares = True

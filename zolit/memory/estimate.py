@@ -154,7 +154,8 @@ def estimate_memory(
     quantized_paths = {one.path for one in plan.weights if one.quantized}
     kept = [p.nbytes for name, p in model.named_parameters() if name not in quantized_paths]
     preparation.apply(model, plan)
-    module.model, module.pairable = model, plan.pairable
+    module.model = model
+    module.try_out(model, plan.pairable)
     optimizer = module.optimizer_factory(module.weights)
     step, update = _passing(_step, module, batches.train), _passing(_update, module, optimizer)
     evaluation = 0

@@ -144,6 +144,12 @@ def answer_logits(
     return _at(logits, (positions - first).clamp(min=0))
 
 
+def last_logits(model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """`answer_logits` behind each row, ``[R, 1, V]``; to try how a model is called here."""
+    last = torch.full_like(input_ids[:, :1], input_ids.shape[1] - 1)
+    return answer_logits(model, input_ids, attention_mask, last)
+
+
 def _at(values: Tensor, positions: Tensor) -> Tensor:
     """``values [R, T, N]`` at ``positions [R, L]``: ``[R, L, N]``."""
     rows = torch.arange(len(positions), device=positions.device).unsqueeze(1)

@@ -1,0 +1,194 @@
+"""Run a model's operations without the numbers of its weights, and see what its weights read.
+
+How data flows through a model, row by row, is the same whatever its weights are. A model with
+stand-ins for them shows it within a fraction of a second, at any size and on the meta device too,
+and always the same.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from zolit.tensors.weight import PerturbedWeight
+
+RANK = 4
+"""Of the matrices that stand for linear layers: enough that a router sends rows apart."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a tuned weight was given once.
+
+    Attributes:
+        path: of the weight.
+        shape: of its input; of the indices for an embedding.
+        marked: ``[rows of the input]`` bool, those that hang on a marked token.
+    """
+
+    path: str
+    shape: torch.Size
+    marked: Tensor
+
+
+class StandIns(TorchFunctionMode):
+    """Inside, the model's weights are constants that take no memory, linear layers matrices of
+    low rank, and embeddings waves; all on the CPU in float32.
+
+    A marked token's embedding is NaN, which stays in whatever is computed from it. A model is run
+    inside of `weights` of it.
+
+    Args:
+        model: prepared, on any device; as it was when this is left.
+        marked: ``[n]`` int64, tokens of the input embedding whose rows become NaN.
+
+    Attributes:
+        reads: what tuned weights were given, in the order of the calls.
+        elsewhere: paths of tuned weights that another operation than a linear layer or an embedding
+            reads, with its name.
+    """
+
+    def __init__(self, model: nn.Module, marked: Tensor | None = None) -> None:
+        super().__init__()
+        self.reads: list[Read] = []
+        self.elsewhere: dict[str, str] = {}
+        self._marked = torch.empty(0, dtype=torch.int64) if marked is None else marked
+        self._maps: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        self._tuned: dict[int, str] = {}
+        self._tensors: dict[str, Tensor] = {}
+        words = word_embeddings(model)
+        self._words: Tensor | None = None
+        for name, parameter in model.named_parameters():
+            one = torch.full((), 0.5).expand(parameter.shape)
+            self._tensors[name] = one
+            if parameter is words:
+                self._words = one
+            if isinstance(parameter, PerturbedWeight) and parameter.site is not None:
+                self._tuned[id(one)] = parameter.path
+        for name, buffer in model.named_buffers():
+            there = torch.ones_like(buffer, device="cpu") if buffer.is_meta else buffer.cpu()
+            self._tensors[name] = there
+
+    def run(self, call: Callable[..., Any], model: nn.Module, *arguments: Any) -> Any:
+        """``call(model, *arguments)``, with stand-ins in the model."""
+        tensors = {f"model.{name}": one for name, one in self._tensors.items()}
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), self:
+            return torch.func.functional_call(_Call(model, call), tensors, arguments)
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        stand_in = _READS.get(func)
+        if stand_in is not None:
+            out = stand_in(self, *args, **kwargs)
+            if out is not NotImplemented:
+                return out
+        out = self._product(*args, **kwargs) if func in _PRODUCTS else NotImplemented
+        if out is NotImplemented:
+            out = func(*args, **kwargs)
+        if isinstance(out, Tensor | tuple | list) and not isinstance(out, torch.Size):
+            for one in _flat((*args, *kwargs.values())):
+                path = self._tuned.get(id(one))
+                if path is not None and out is not one:
+                    self.elsewhere.setdefault(path, getattr(func, "__name__", str(func)))
+        return out
+
+    def _read(self, weight: Any, shape: torch.Size, marked: Tensor) -> None:
+        path = self._tuned.get(id(weight))
+        if path is not None:
+            self.reads.append(Read(path, shape, marked.flatten()))
+
+    def _linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
+        return self._layer(x, weight, weight.mT, bias)
+
+    def _addmm(self, bias: Tensor, x: Tensor, weight: Tensor, **options: Any) -> Any:
+        return NotImplemented if options else self._layer(x, weight, weight, bias)
+
+    def _layer(self, x: Tensor, weight: Tensor, matrix: Tensor, bias: Tensor | None) -> Any:
+        out = self._product(x, matrix)
+        if out is not NotImplemented:
+            marked = x.isnan().any(dim=-1)
+            self._read(weight, x.shape, marked)
+            self._read(bias, x.shape, marked)
+        return out
+
+    def _product(
+        self, x: Tensor, matrix: Tensor, *others: Any, out: Tensor | None = None, **options: Any
+    ) -> Any:
+        """``x @ matrix`` for a stand-in, or views of it; not for what is made of activations."""
+        if any(matrix.stride()) or matrix.dim() < 2:
+            return NotImplemented
+        first, second = self._map(*matrix.shape[-2:])
+        found = (x.float() @ first @ second).to(x.dtype)
+        return found if out is None else out.copy_(found)
+
+    def _map(self, columns: int, rows: int) -> tuple[Tensor, Tensor]:
+        if (columns, rows) not in self._maps:
+            drawn = torch.Generator().manual_seed(columns * 65_537 + rows)
+            first = torch.randn(columns, RANK, generator=drawn) / columns**0.5
+            self._maps[columns, rows] = first, torch.randn(RANK, rows, generator=drawn) / RANK**0.5
+        return self._maps[columns, rows]
+
+    def _embedding(self, indices: Tensor, weight: Tensor, *others: Any, **options: Any) -> Any:
+        if any(weight.stride()):
+            return NotImplemented
+        marked = torch.isin(indices, self._marked.flatten())
+        if weight is not self._words:
+            marked = torch.zeros_like(marked)
+        self._read(weight, indices.shape, marked)
+        phases = indices.unsqueeze(-1) * torch.linspace(0.1, 1.7, weight.shape[1])
+        return phases.cos().masked_fill(marked.unsqueeze(-1), torch.nan)
+
+
+def word_embeddings(model: nn.Module) -> Tensor | None:
+    """``[words, columns]`` of a language model's tokens; None for another model."""
+    try:
+        inputs = getattr(model, "get_input_embeddings", lambda: None)()
+    except NotImplementedError:
+        return None
+    weight = getattr(inputs, "weight", None)
+    return weight if isinstance(weight, Tensor) and weight.dim() == 2 else None
+
+
+class _Call(nn.Module):
+    """A function of a model as a module, for `functional_call`."""
+
+    def __init__(self, model: nn.Module, call: Callable[..., Any]) -> None:
+        super().__init__()
+        self.model, self.call = model, call
+
+    def forward(self, *arguments: Any) -> Any:
+        return self.call(self.model, *arguments)
+
+
+def _flat(values: Any) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from value
+        else:
+            yield value
+
+
+_READS: dict[Any, Callable[..., Any]] = {
+    F.linear: StandIns._linear,
+    torch.addmm: StandIns._addmm,
+    F.embedding: StandIns._embedding,
+}
+"""What reads two versions of a weight in a pair, see `PerturbedWeight`."""
+
+_PRODUCTS = (
+    torch.mm,
+    torch.bmm,
+    torch.matmul,
+    Tensor.mm,
+    Tensor.bmm,
+    Tensor.matmul,
+    Tensor.__matmul__,
+    torch._grouped_mm,
+)
+"""Other products, which would make matrices of stand-ins."""
