@@ -50,7 +50,13 @@ from torchao.quantization.quantize_.workflows import (  # noqa: E402
 )
 from torchao.utils import TorchAOBaseTensor  # noqa: E402
 from transformers import GgufConfig  # noqa: E402
-from transformers.core_model_loading import ConversionOps  # noqa: E402
+from transformers.conversion_mapping import get_model_conversion_mapping  # noqa: E402
+from transformers.core_model_loading import (  # noqa: E402
+    ConversionOps,
+    WeightConverter,
+    WeightRenaming,
+    rename_source_key,
+)
 from transformers.integrations.gguf import is_gguf_arch_supported  # noqa: E402
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS  # noqa: E402
 from transformers.modeling_gguf_pytorch_utils import (  # noqa: E402
@@ -61,6 +67,7 @@ from transformers.modeling_gguf_pytorch_utils import (  # noqa: E402
 from transformers.pytorch_utils import Conv1D  # noqa: E402
 from transformers.quantizers import AutoHfQuantizer, HfQuantizer, register_quantizer  # noqa: E402
 from transformers.utils.hub import cached_file  # noqa: E402
+from transformers.utils.loading_report import LoadStateDictInfo  # noqa: E402
 from transformers.utils.quantization_config import QuantizationConfigMixin  # noqa: E402
 
 __all__ = [
@@ -82,6 +89,7 @@ __all__ = [
     "IntxUnpackedToInt8Tensor",
     "IntxWeightOnlyConfig",
     "KernelPreference",
+    "LoadStateDictInfo",
     "MappingType",
     "PerAxis",
     "PerGroup",
@@ -94,11 +102,15 @@ __all__ = [
     "QuantizeTensorToInt8Kwargs",
     "TensorProcessor",
     "TorchAOBaseTensor",
+    "WeightConverter",
+    "WeightRenaming",
     "cached_file",
     "choose_qparams_affine",
     "dequantize_affine",
     "get_gguf_hf_weights_map",
+    "get_model_conversion_mapping",
     "is_gguf_arch_supported",
     "quantize_affine",
     "register_quantizer",
+    "rename_source_key",
 ]

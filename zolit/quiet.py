@@ -26,6 +26,10 @@ _UNHELPFUL = {
         "Loaded model weights from the checkpoint",
     )
 }
+_TOLD_OTHERWISE = {
+    # Of tensors without a place, which zolit refuses or tells in a line of its own.
+    "transformers.modeling_utils": "LOAD REPORT",
+}
 _UNHELPFUL_WARNINGS = (
     # Prompts are tokenized once, before the first step; one process collates them.
     r".*does not have many workers",
@@ -50,5 +54,7 @@ def quiet_libraries() -> None:
     for name, starts in _UNHELPFUL.items():
         for start in starts:
             logging.getLogger(name).addFilter(DropMessages(start, ""))
+    for name, part in _TOLD_OTHERWISE.items():
+        logging.getLogger(name).addFilter(DropMessages("", part))
     for message in _UNHELPFUL_WARNINGS:
         warnings.filterwarnings("ignore", message=message)

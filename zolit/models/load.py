@@ -3,7 +3,6 @@
 import logging
 from contextlib import suppress
 from dataclasses import replace
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -11,10 +10,19 @@ from torch import nn
 from transformers import GenerationConfig
 
 from zolit.compat import GgufConfig
-from zolit.errors import UserError
-from zolit.models.opened import Opened, auto_class, open_checkpoint
+from zolit.models.opened import (
+    Opened,
+    auto_class,
+    brings_code,
+    has_adapter,
+    meta_model,
+    open_checkpoint,
+)
+from zolit.models.pickles import UNREADABLE, pickled, unreadable
+from zolit.models.places import check_places
 from zolit.models.prepare import Preparation
 from zolit.models.quantized import check_kept
+from zolit.models.shards import LazyTensor, safetensors
 from zolit.models.source import ModelSource
 from zolit.models.stream import check_report, stream
 from zolit.strategies.quantizer.stored import Stored
@@ -96,6 +104,9 @@ def load_model(source: ModelSource, dtype: torch.dtype) -> nn.Module:
     path = source.resolved_path()
     config = source.load_config()
     auto = auto_class(source, config)
+    tensors = _own_tensors(source, config)
+    if tensors is not None and not brings_code(source, config):
+        check_places(meta_model(source, config, dtype), tensors, path)
     options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": source.trust_remote_code}
     if source.gguf_file is not None:
         options["gguf_file"] = source.gguf_file
@@ -109,15 +120,22 @@ def load_model(source: ModelSource, dtype: torch.dtype) -> nn.Module:
         model, report = auto.from_pretrained(
             path, ignore_mismatched_sizes=True, output_loading_info=True, **options
         )
-    # Damaged pickles raise whatever their reader came to; of sound ones only tensors are accepted.
-    except (OSError, ValueError, RuntimeError, EOFError, UnpicklingError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"model.source.path: no weights could be read from {source.path!r} ({reason}); give a "
-            "folder saved by save_pretrained or a hub name, and check the network"
-        ) from error
-    check_report(report, path)
+    # Of sound pickles only tensors are accepted.
+    except UNREADABLE as error:
+        raise unreadable(source.path, error) from error
+    check_report(report, model, path)
+    if tensors is not None and brings_code(source, config):
+        check_places(model, tensors, path)
     # A GGUF file is expanded on load; its quantization_config no longer describes the weights.
     if source.gguf_file is not None and hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     return model.eval().requires_grad_(False)
+
+
+def _own_tensors(source: ModelSource, config: Any) -> dict[str, LazyTensor] | None:
+    """The tensors of a checkpoint of floats; None if another reader makes floats of them."""
+    if source.gguf_file is not None or getattr(config, "quantization_config", None) is not None:
+        return None
+    if has_adapter(source):
+        return None  # which gives its layers other names
+    return safetensors(source) or pickled(source)

@@ -11,6 +11,7 @@ from zolit.compat import cached_file
 from zolit.errors import UserError
 from zolit.models.gguf import check_layers, gguf_tensors, read_table
 from zolit.models.gguf_layers import blocks, blocks_refused
+from zolit.models.places import check_places
 from zolit.models.plan import Plan
 from zolit.models.prepare import Preparation
 from zolit.models.quantized import contents, pickles_refused, take_declared
@@ -58,7 +59,7 @@ def open_checkpoint(
     config = source.load_config()
     if table is not None:
         check_layers(table, config)
-    if preparation.adapter is not None and _has_adapter(source):
+    if preparation.adapter is not None and has_adapter(source):
         raise UserError(
             f"adapter: {source.path!r} holds an adapter already; give the model without it in "
             "model.source, and the adapter's folder in adapter.start_from"
@@ -93,9 +94,10 @@ def open_checkpoint(
         found = contents(form, skeleton, tensors, dtype)
     elif table is not None and keeps:
         found = blocks(table, skeleton, plan, tensors, dtype)
-    if found is None:
-        return Opened(skeleton, plan, preparation.quantizer, tensors)
-    return Opened(skeleton, plan, found.quantizer, found.tensors)
+    quantizer = preparation.quantizer if found is None else found.quantizer
+    tensors = tensors if found is None else found.tensors
+    placed = check_places(skeleton, tensors, source.resolved_path(), form and str(form))
+    return Opened(skeleton, plan, quantizer, placed)
 
 
 def meta_model(source: ModelSource, config: Any, dtype: torch.dtype) -> nn.Module:
@@ -133,16 +135,22 @@ def gguf_file(source: ModelSource) -> Path:
 
 def _whole(source: ModelSource, config: Any) -> str | None:
     """Why the weights cannot be read one by one, as far as the configuration tells."""
-    if source.trust_remote_code and getattr(config, "auto_map", None):
+    if brings_code(source, config):
         return "it brings code of its own"
     if getattr(config, "quantization_config", None) is not None and source.gguf_file is None:
         return "its weights are quantized already"
-    if _has_adapter(source):
+    if has_adapter(source):
         return "its folder holds an adapter"
     return None
 
 
-def _has_adapter(source: ModelSource) -> bool:
+def brings_code(source: ModelSource, config: Any) -> bool:
+    """Whether the model is made by Python code of its own."""
+    return source.trust_remote_code and bool(getattr(config, "auto_map", None))
+
+
+def has_adapter(source: ModelSource) -> bool:
+    """Whether an adapter's configuration lies beside the model."""
     path = source.resolved_path()
     if Path(path).is_dir():
         return Path(path, "adapter_config.json").is_file()

@@ -19,6 +19,23 @@ from zolit.models.source import ModelSource
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
+VALUES = ("float64", "float32", "float16", "bfloat16")
+"""Types of tensors whose numbers are values, not codes."""
+
+_DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "I8": "int8",
+    "U8": "uint8",
+    "I32": "int32",
+    "I64": "int64",
+}
+"""torch's words for those of safetensors."""
+
 
 @dataclass(frozen=True)
 class LazyTensor:
@@ -28,11 +45,15 @@ class LazyTensor:
         name: in the checkpoint.
         file: that holds it.
         read: returns it in a dtype of the file's.
+        dtype: of the file's, as torch calls it; None where it is not told without reading.
+        shape: likewise.
     """
 
     name: str
     file: Path
     read: Callable[[], Tensor]
+    dtype: str | None = None
+    shape: tuple[int, ...] | None = None
 
     def __getitem__(self, index: Any) -> Tensor:
         try:
@@ -50,15 +71,15 @@ def safetensors_files(source: ModelSource) -> list[Path] | None:
     Raises:
         UserError: if the index is damaged or names a shard that is not there.
     """
-    single = _find(source, SINGLE)
+    single = find_file(source, SINGLE)
     if single is not None:
         return [single]
-    index = _find(source, INDEX)
+    index = find_file(source, INDEX)
     if index is None:
         return None
     files = []
     for name in sorted(set(_weight_map(index).values())):
-        file = _find(source, name)
+        file = find_file(source, name)
         if file is None:
             raise UserError(
                 f"model.source: {str(index)!r} names the shard {name!r}, which is not there; copy "
@@ -104,10 +125,14 @@ def _tensors(file: Path) -> dict[str, LazyTensor]:
         # Not by slice, which copies once more.
         return lambda: handle.get_tensor(name)
 
-    return {
-        name: LazyTensor(name, file, reader(name))
-        for name in handle.keys()  # noqa: SIM118  (not a dictionary)
-    }
+    def lazy(name: str) -> LazyTensor:
+        facts = handle.get_slice(name)
+        word = facts.get_dtype()
+        return LazyTensor(
+            name, file, reader(name), _DTYPES.get(word, word), tuple(facts.get_shape())
+        )
+
+    return {name: lazy(name) for name in handle.keys()}  # noqa: SIM118  (not a dictionary)
 
 
 def _weight_map(index: Path) -> dict[str, str]:
@@ -133,7 +158,8 @@ def _weight_map(index: Path) -> dict[str, str]:
     return names
 
 
-def _find(source: ModelSource, name: str) -> Path | None:
+def find_file(source: ModelSource, name: str) -> Path | None:
+    """A file of a checkpoint, downloaded if need be; None if there is none of that name."""
     path = source.resolved_path()
     if Path(path).is_dir():
         file = Path(path, name)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from zolit.compat import ConversionOps, HfQuantizer, QuantizationConfigMixin, register_quantizer
 from zolit.errors import UserError
-from zolit.models.plan import Plan, Planned, find_parameters
+from zolit.models.places import is_ignorable, missing, not_converted, unplaced
+from zolit.models.plan import Plan, Planned
 from zolit.models.prepare import Preparation
 from zolit.models.shards import LazyTensor
 
@@ -179,7 +180,6 @@ def stream(
     Raises:
         UserError: if a tensor is missing, damaged or of a wrong shape, or a format cannot hold it.
     """
-    _check_names(skeleton, tensors, origin)
     config = Stream(preparation, plan, skeleton, tensors, dtype)
     try:
         model, report = type(skeleton).from_pretrained(  # type: ignore[attr-defined]
@@ -192,55 +192,30 @@ def stream(
             output_loading_info=True,
         )
     except RuntimeError as error:
-        if config.failure is not None:
-            raise config.failure from error
-        raise
-    check_report(report, origin)
+        raise config.failure or not_converted(origin, error) from error
+    check_report(report, model, origin)
     loaded: nn.Module = model.eval().requires_grad_(False)
     return loaded
 
 
-def _check_names(skeleton: nn.Module, tensors: Mapping[str, LazyTensor], origin: str) -> None:
-    """Refuse a checkpoint that lacks a tensor, if that can be told before it is read.
-
-    It can where every name of the checkpoint is one of the model's; otherwise the loader renames
-    or converts, and says afterwards what was missing.
-    """
-    prefix = getattr(skeleton, "base_model_prefix", "")
-    known = set(skeleton.state_dict())
-    found: set[str] = set()
-    for name in tensors:
-        direct = {name, f"{prefix}.{name}", name.removeprefix(f"{prefix}.")} & known
-        if not direct:
-            return
-        found |= direct
-    absent = [one.path for one in find_parameters(skeleton) if not found & set(one.names)]
-    if absent:
-        raise _missing(absent, origin)
-
-
-def check_report(report: Mapping[str, Any], origin: str) -> None:
-    """Refuse a model that the loader had to fill in with random weights.
+def check_report(report: Mapping[str, Any], model: nn.Module, origin: str) -> None:
+    """Refuse a model that the loader filled in with random weights, or left tensors out of.
 
     Args:
         report: transformers' loading info.
+        model: that was loaded.
         origin: name of the checkpoint, for messages.
 
     Raises:
-        UserError: if a tensor was missing or of a wrong shape.
+        UserError: if a tensor was missing, of a wrong shape, or had no place in the model.
     """
     for name, got, expected in sorted(report["mismatched_keys"]):
         raise _wrong_shape(name, got, expected, origin)
+    lost = [name for name in sorted(report["unexpected_keys"]) if not is_ignorable(model, name)]
+    if lost:
+        raise unplaced(model, lost, origin, None)
     if report["missing_keys"]:
-        raise _missing(sorted(report["missing_keys"]), origin)
-
-
-def _missing(names: list[str], origin: str) -> UserError:
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return UserError(
-        f"model.source: {origin!r} holds no tensor {names[0]!r}{more}, which its configuration "
-        "asks for; copy or download the whole checkpoint with the configuration that belongs to it"
-    )
+        raise missing(sorted(report["missing_keys"]), origin)
 
 
 def _wrong_shape(name: str, got: Any, expected: Any, origin: str) -> UserError:
