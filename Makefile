@@ -21,6 +21,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-war
 # Compiled kernels are kept between runs, inside the checkout.
 export TORCHINDUCTOR_CACHE_DIR := $(CURDIR)/.cache/inductor
 
+# Waiting threads sleep, as under the command line (zolit/threads.py).
+OMP_WAIT_POLICY ?= PASSIVE
+export OMP_WAIT_POLICY
+
 .PHONY: quickstart test lint bench clean
 
 quickstart: runs/quickstart/.done
@@ -31,7 +35,8 @@ runs/quickstart/.done: configs/quickstart.yaml $(VENV)/.core $(VENV)/.demo
 	@touch $@
 
 test: $(VENV)/.core $(VENV)/.dev $(VENV)/.demo
-	$(BIN)/python -m pytest
+	@# A process for each core; files whole, so that each compiles its kernels once.
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.core $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -15,6 +15,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+import waiting  # noqa: F401
 import torch
 from rich.console import Console
 from rich.table import Table

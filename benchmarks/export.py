@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import waiting  # noqa: F401
 import numpy as np
 import torch
 import transformers as hf

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 
+import waiting  # noqa: F401
 import torch
 from rich.console import Console
 from rich.table import Table

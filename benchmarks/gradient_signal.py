@@ -16,6 +16,7 @@ arXiv 2305.17333, Section 4), best at ``lr* = |g|^2 / (|g_b|^2 tr H)``.
 
 import argparse
 
+import waiting  # noqa: F401
 import torch
 from rich.console import Console
 from rich.table import Table

@@ -11,6 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
+import waiting  # noqa: F401
 import torch
 from scipy import stats
 from torch.nn import functional as F

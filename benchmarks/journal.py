@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import waiting  # noqa: F401
 import torch
 
 from zolit.digests import digests

@@ -8,6 +8,7 @@ One weight of SmolLM2-135M's MLP (1536 x 576), paired bfloat16 reads, medians of
 import argparse
 from collections.abc import Callable
 
+import waiting  # noqa: F401
 import torch
 from rich.console import Console
 from rich.table import Table

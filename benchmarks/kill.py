@@ -23,6 +23,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import waiting  # noqa: F401
 import torch
 import transformers as hf
 from tokenizers import Tokenizer, models, pre_tokenizers

@@ -9,6 +9,7 @@ Printed is the resident set over the lengths, and the slope of a line through it
 
 import argparse
 
+import waiting  # noqa: F401
 import torch
 from memory import PERTURBERS, trim
 from smollm2 import SOURCE

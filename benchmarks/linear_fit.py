@@ -22,6 +22,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import waiting  # noqa: F401
 import torch
 import torch.nn.functional as F
 from rich.console import Console

@@ -26,6 +26,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import waiting  # noqa: F401
 import torch
 from rich.console import Console
 from rich.table import Table

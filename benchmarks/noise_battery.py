@@ -14,6 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+import waiting  # noqa: F401
 import numpy as np
 import torch
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import waiting  # noqa: F401
 import torch
 from smollm2 import SOURCE
 from torch import Tensor

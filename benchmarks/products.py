@@ -11,6 +11,7 @@ no AMX). Medians of 40 calls.
 import argparse
 from collections.abc import Callable
 
+import waiting  # noqa: F401
 import torch
 from rich.console import Console
 from rich.table import Table

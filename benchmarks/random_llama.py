@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import waiting  # noqa: F401
 import torch
 from safetensors.torch import save_file
 from torch import Tensor

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import waiting  # noqa: F401
 import torch
 from rich.console import Console
 from rich.table import Table

@@ -1,5 +1,7 @@
 """The model and the reviews that pip brings, for the scripts beside this one."""
 
+import waiting  # noqa: F401
+
 from zolit.datamodules import FileRows
 from zolit.models.source import ModelSource
 

@@ -27,6 +27,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import waiting  # noqa: F401
 import torch
 from rich.console import Console
 from rich.table import Table

@@ -3,12 +3,13 @@
 import os
 from pathlib import Path
 
-# Before torch and tqdm read them: compiled kernels are kept inside the checkout, and bars are
-# shown as the command line shows them.
+# Before torch and tqdm read them: compiled kernels are kept inside the checkout, bars are shown and
+# threads wait as under the command line.
 os.environ.setdefault(
     "TORCHINDUCTOR_CACHE_DIR", str(Path(__file__).resolve().parents[1] / ".cache" / "inductor")
 )
 os.environ.setdefault("TQDM_DELAY", "5")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as zolit.threads does
 
 import pytest
 import torch
@@ -25,8 +26,10 @@ settings.register_profile("suite", derandomize=True, deadline=None)
 settings.register_profile("search", deadline=None)
 settings.load_profile("suite")
 
-# Tiny tensors: more threads than that only wait for one another.
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+# Tiny tensors: more threads than that only wait for one another. Of several processes of
+# pytest-xdist each has one.
+THREADS = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", THREADS)))
 
 FILMS = [f"film {n} is {'bright and short' if n % 2 else 'dull and long'}" for n in range(48)]
 

@@ -1,7 +1,5 @@
 """The console script ``zolit``. It answers what it can before any library is loaded."""
 
-# What must be set before torch is loaded is set here, by the first import of the process.
-
 import errno
 import os
 import sys
@@ -9,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from zolit.cli_help import answer, takes_run
 from zolit.errors import UserError
+from zolit.threads import sleep_while_waiting
 
 if TYPE_CHECKING:
     import lightning as L
@@ -34,6 +33,7 @@ def main(
         args: command-line arguments, by default those of the process.
         model_class: another module than ``ZeroOrderModule``.
     """
+    sleep_while_waiting()
     given = sys.argv[1:] if args is None else args
     if (said := answer(given)) is not None:
         print(said, end="")
