@@ -57,7 +57,10 @@ from transformers.core_model_loading import (  # noqa: E402
     WeightRenaming,
     rename_source_key,
 )
-from transformers.integrations.gguf import is_gguf_arch_supported  # noqa: E402
+from transformers.integrations.gguf import (  # noqa: E402
+    get_gguf_conversion_mapping,
+    is_gguf_arch_supported,
+)
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS  # noqa: E402
 from transformers.modeling_gguf_pytorch_utils import (  # noqa: E402
     TENSOR_PROCESSORS,
@@ -107,6 +110,7 @@ __all__ = [
     "cached_file",
     "choose_qparams_affine",
     "dequantize_affine",
+    "get_gguf_conversion_mapping",
     "get_gguf_hf_weights_map",
     "get_model_conversion_mapping",
     "is_gguf_arch_supported",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from zolit.errors import UserError
 from zolit.models.gguf import read_table
-from zolit.models.gguf_header import check_header
+from zolit.models.gguf_header import read_header
 
 
 def written(path: Path) -> bytes:
@@ -42,9 +42,16 @@ def sound(folder: Path) -> bytes:
 
 
 def test_a_sound_file_passes(folder: Path, sound: bytes) -> None:
-    check_header(folder / "sound.gguf")
+    header = read_header(folder / "sound.gguf")
     table = read_table(folder / "sound.gguf")
     assert [entry.name for entry in table.entries] == ["a", "b"]
+    for entry in table.entries:
+        assert header.tensors[entry.name].offset == entry.offset
+        assert header.tensors[entry.name].kind == entry.kind
+    assert header.tensors["b"].shape == (1, 32)
+    assert header.floats("a") == [0, 1, 2, 3]
+    fields = {name: header.fields[name] for name in ("tokens", "scores", "more", "flag")}
+    assert fields == {"tokens": 2, "scores": [0.5, 1.5], "more": 2.0, "flag": True}
 
 
 @pytest.mark.parametrize("place", [8, 16])

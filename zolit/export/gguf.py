@@ -17,10 +17,10 @@ from torch import Tensor
 
 from zolit.errors import UserError
 from zolit.export.gguf_blocks import BLOCK, Array, exact_blocks, nearest_blocks
-from zolit.export.gguf_metadata import copy_fields, rope_factors, write_fields
+from zolit.export.gguf_metadata import copy_fields, write_fields
 from zolit.export.gguf_names import Names
+from zolit.export.gguf_positions import rope_factors
 from zolit.export.gguf_tokenizer import write_tokenizer
-from zolit.models.opened import gguf_file
 from zolit.models.source import ModelSource
 from zolit.tensors.weight import PerturbedWeight
 
@@ -79,11 +79,11 @@ def save_gguf(
     )
     kept: dict[str, Written] = {}
     if source.gguf_file is not None:
-        reader = GGUFReader(gguf_file(source))
+        reader = GGUFReader(source.gguf_path())
         copy_fields(writer, reader)
         kept = {t.name: Written(t.tensor_type, t.data, True) for t in reader.tensors}
     else:
-        write_fields(writer, config)
+        write_fields(writer, config, names.family.architecture)
         write_tokenizer(writer, folder, tokenizer, config.vocab_size)
         factors = rope_factors(model, config)
         if factors is not None:

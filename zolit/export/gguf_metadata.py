@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from gguf import GGUFReader, GGUFValueType, GGUFWriter, Keys
-from torch import Tensor, nn
+from gguf import MODEL_ARCH, GGUFReader, GGUFValueType, GGUFWriter, Keys
 
 from zolit.errors import UserError
+from zolit.export.gguf_positions import write_positions
 
-_ROPE = ("default", "linear", "llama3")
 _WRITTEN = (
     Keys.General.ARCHITECTURE,
     Keys.General.FILE_TYPE,
@@ -28,18 +27,21 @@ def copy_fields(writer: GGUFWriter, reader: GGUFReader) -> None:
             writer.add_key_value(name, value, kind, inner)
 
 
-def write_fields(writer: GGUFWriter, config: Any) -> None:
+def write_fields(writer: GGUFWriter, config: Any, architecture: MODEL_ARCH) -> None:
     """Sizes of a model from its transformers configuration.
 
+    Args:
+        writer: of the file.
+        config: transformers configuration.
+        architecture: as which llama.cpp reads the model.
+
     Raises:
-        UserError: if its positions are encoded in a way that is not written.
+        UserError: if the model computes something that the file cannot say.
     """
-    kind = rope_type(config)
-    if kind not in _ROPE:
+    if config.hidden_act != "silu":
         raise UserError(
-            f"--format gguf: the model scales its positions by {kind!r}, expected one of "
-            f"{', '.join(_ROPE)}; use --format safetensors and convert the folder with llama.cpp's "
-            "own script"
+            f"--format gguf: the model's activation is {config.hidden_act!r}, llama.cpp computes "
+            f"'silu' for {config.model_type}; use --format safetensors"
         )
     heads = config.num_attention_heads
     head = getattr(config, "head_dim", None) or config.hidden_size // heads
@@ -53,22 +55,5 @@ def write_fields(writer: GGUFWriter, config: Any) -> None:
     writer.add_key_length(head)
     writer.add_value_length(head)
     writer.add_rope_dimension_count(head)
-    writer.add_rope_freq_base(float(config.rope_parameters["rope_theta"]))
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-
-
-def rope_type(config: Any) -> str:
-    """How a model's positions are scaled, in transformers' words."""
-    return str((getattr(config, "rope_parameters", None) or {}).get("rope_type", "default"))
-
-
-def rope_factors(model: nn.Module, config: Any) -> Tensor | None:
-    """What each frequency of the rotation is divided by, ``[head / 2]`` float32; None: by 1."""
-    if rope_type(config) == "default":
-        return None
-    rotary: Any = model.get_submodule("model.rotary_emb")
-    actual = rotary.inv_freq.float()
-    base = float(config.rope_parameters["rope_theta"])
-    half = actual.shape[0]
-    plain = base ** -(actual.new_tensor(range(half)) / half)
-    return plain / actual
+    write_positions(writer, config, architecture)

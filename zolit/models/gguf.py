@@ -18,11 +18,17 @@ from torch import Tensor, nn
 from zolit.compat import (
     TENSOR_PROCESSORS,
     TensorProcessor,
+    WeightConverter,
+    WeightRenaming,
+    get_gguf_conversion_mapping,
     get_gguf_hf_weights_map,
     is_gguf_arch_supported,
+    rename_source_key,
 )
 from zolit.errors import UserError
-from zolit.models.gguf_header import check_header
+from zolit.models.gguf_config import not_whole
+from zolit.models.gguf_header import read_header
+from zolit.models.gguf_positions import POSITION_TENSORS
 from zolit.models.plan import find_parameters
 from zolit.models.shards import LazyTensor
 
@@ -70,7 +76,7 @@ def read_table(file: Path) -> GgufTable:
         UserError: if the file is not GGUF, is cut short or its metadata is damaged.
     """
     try:
-        check_header(file)
+        read_header(file)  # the package believes every count
         reader = GGUFReader(file)
         architecture = str(reader.fields["general.architecture"].contents())
         entries = tuple(
@@ -78,26 +84,8 @@ def read_table(file: Path) -> GgufTable:
             for t in reader.tensors
         )
     except (OSError, ValueError, LookupError, TypeError, OverflowError, MemoryError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"model.source.gguf_file: {str(file)!r} is not a whole GGUF file ({reason}); copy or "
-            "download it again"
-        ) from error
+        raise not_whole(file, error) from error
     return GgufTable(file, architecture, entries)
-
-
-def check_layers(table: GgufTable, config: Any) -> None:
-    """Refuse metadata that promise more layers than the file can hold.
-
-    Raises:
-        UserError: before a model of that many layers is built.
-    """
-    layers = getattr(config, "num_hidden_layers", None) or 0
-    if layers > len(table.entries):
-        raise UserError(
-            f"model.source.gguf_file: {str(table.file)!r} names {layers} layers and holds "
-            f"{len(table.entries)} tensors; the file is damaged, copy or download it again"
-        )
 
 
 @dataclass(frozen=True)
@@ -122,18 +110,17 @@ def place(table: GgufTable, skeleton: nn.Module) -> dict[str, Placed] | str:
 
     Returns:
         The tensors, or why they cannot be read one by one.
+
+    Raises:
+        UserError: if the model has no place for one of them.
     """
     if is_gguf_arch_supported(table.architecture):
         return f"transformers has a loader of its own for GGUF files of {table.architecture}"
-    config: Any = skeleton.config
-    processor = TENSOR_PROCESSORS.get(table.architecture, TensorProcessor)(config=config.to_dict())
-    try:
-        names = get_gguf_hf_weights_map(skeleton, processor)
-    except NotImplementedError as error:
-        return str(error)
+    check_gguf_places(table, skeleton)
+    processor, names = _processor(table, skeleton)
     placed: dict[str, Placed] = {}
     for entry in table.entries:
-        name = names.get(entry.name)
+        name = _place_of(entry.name, names)
         if name in placed:
             return f"several of its tensors make up {name}"
         if name is not None:
@@ -142,6 +129,51 @@ def place(table: GgufTable, skeleton: nn.Module) -> dict[str, Placed] | str:
     if absent:
         return f"no single tensor of it is {absent[0]}"
     return placed
+
+
+def check_gguf_places(table: GgufTable, skeleton: nn.Module) -> None:
+    """Refuse a file with a tensor that the model has no place for.
+
+    Args:
+        table: of the file.
+        skeleton: the model that the file describes, on the meta device.
+
+    Raises:
+        UserError: naming the first such tensor.
+    """
+    config: Any = skeleton.config
+    there = skeleton.state_dict().keys()
+    if is_gguf_arch_supported(table.architecture):
+        steps = get_gguf_conversion_mapping(table.architecture, config)
+        renamings = [one for one in steps if isinstance(one, WeightRenaming)]
+        converters = [one for one in steps if isinstance(one, WeightConverter)]
+        places = {
+            one.name: rename_source_key(one.name, renamings, converters)[0] for one in table.entries
+        }
+    else:
+        _, names = _processor(table, skeleton)
+        places = {one.name: _place_of(one.name, names) for one in table.entries}
+    # Positions have become numbers of the configuration.
+    positions = POSITION_TENSORS if getattr(config, "rope_parameters", None) else ()
+    for name, place in places.items():
+        if place not in there and name not in positions:
+            raise UserError(
+                f"model.source.gguf_file: {str(table.file)!r} holds the tensor {name!r}, for which "
+                f"transformers' model of {table.architecture} has no place, so it would be another "
+                "model without it; give the model's folder of safetensors instead"
+            )
+
+
+def _processor(table: GgufTable, skeleton: nn.Module) -> tuple[Any, dict[str, str]]:
+    """What transformers does to tensors of the architecture, and its names for them."""
+    config: Any = skeleton.config
+    processor = TENSOR_PROCESSORS.get(table.architecture, TensorProcessor)(config=config.to_dict())
+    return processor, get_gguf_hf_weights_map(skeleton, processor)
+
+
+def _place_of(name: str, names: dict[str, str]) -> str | None:
+    """The parameter that a tensor is, or, as experts are named, a part of."""
+    return names.get(name) or names.get(name.removesuffix(".weight"))
 
 
 def gguf_tensors(table: GgufTable, skeleton: nn.Module) -> dict[str, LazyTensor] | str:

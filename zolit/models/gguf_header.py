@@ -1,23 +1,94 @@
-"""The table of a GGUF file, measured before it is read.
+"""What a GGUF file says of its model, and where its tensors lie, measured before it is read.
 
 The `gguf` package believes the counts in a file: one flipped bit, and it goes through 2^60 entries
 that are not there. Here each count is compared with the bytes that are left.
 """
 
 import struct
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import numpy as np
 
 _MAGIC = b"GGUF"
-# Bytes of a value by its type in the file; 8 is a string, 9 an array.
-_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-_STRING, _ARRAY = 8, 9
+_FORMATS = {
+    0: "<B",
+    1: "<b",
+    2: "<H",
+    3: "<h",
+    4: "<I",
+    5: "<i",
+    6: "<f",
+    7: "<?",
+    10: "<Q",
+    11: "<q",
+    12: "<d",
+}
+"""How a value is read by its type in the file; 8 is a string, 9 an array."""
+_FLOAT32, _STRING, _ARRAY = 6, 8, 9
 _MAX_DIMENSIONS = 8
 _MAX_DEPTH = 4
+_MAX_NUMBERS = 4096
+"""Longer arrays belong to the vocabulary, and are passed over."""
+_ALIGNMENT = 32
+_F32 = 0
 
 
-def check_header(path: Path) -> None:
-    """Walk over names, metadata and tensors of a file without keeping any.
+@dataclass(frozen=True)
+class Place:
+    """A tensor's entry in the table.
+
+    Attributes:
+        shape: of its values, the last dimension running fastest.
+        kind: number of its block format.
+        offset: bytes from the start of the file.
+    """
+
+    shape: tuple[int, ...]
+    kind: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """What stands before the weights of a file.
+
+    Attributes:
+        path: of the file.
+        fields: the metadata by name. Floats of 32 bits are given as the shortest decimal number
+            that is stored as such; arrays of strings, and long ones of numbers, as their length.
+        tensors: by name.
+    """
+
+    path: Path
+    fields: dict[str, Any]
+    tensors: dict[str, Place]
+
+    def floats(self, name: str) -> list[float]:
+        """The values of a small tensor of 32-bit floats.
+
+        Raises:
+            ValueError: if it is stored in another way, or the file ends before it does.
+        """
+        place = self.tensors[name]
+        if place.kind != _F32:
+            raise ValueError(f"its tensor {name!r} is not made of 32-bit floats")
+        count = prod(place.shape)
+        if place.offset + 4 * count > self.path.stat().st_size:
+            raise ValueError(f"it ends before tensor {name!r} does")
+        found = np.fromfile(self.path, dtype="<f4", count=count, offset=place.offset)
+        return [shortest(value) for value in found]
+
+
+def shortest(value: Any) -> float:
+    """The shortest decimal number that is this one as a 32-bit float."""
+    return float(str(np.float32(value)))
+
+
+def read_header(path: Path) -> Header:
+    """Walk over names, metadata and tensors of a file.
 
     Only little-endian files are walked; the `gguf` package swaps the bytes of others, and their
     version number shows which they are.
@@ -36,16 +107,26 @@ def check_header(path: Path) -> None:
         # The least that an entry takes: a name's length and a type; and a dimension, an offset.
         if fields * 13 + tensors * 24 > size:
             raise ValueError("its counts lead beyond its end")
+        found: dict[str, Any] = {}
         for _ in range(fields):
-            _pass_string(file, size)
+            name = _string(file, size)
             (kind,) = struct.unpack("<I", _take(file, 4, size))
-            _pass_value(file, size, kind, 0)
+            found[name] = _value(file, size, kind, 0)
+        entries: list[tuple[str, tuple[int, ...], int, int]] = []
         for _ in range(tensors):
-            _pass_string(file, size)
+            name = _string(file, size)
             (dimensions,) = struct.unpack("<I", _take(file, 4, size))
             if dimensions > _MAX_DIMENSIONS:
                 raise ValueError(f"a tensor of it has {dimensions} dimensions")
-            _take(file, 8 * dimensions + 12, size)
+            sizes = struct.unpack(f"<{dimensions}Q", _take(file, 8 * dimensions, size))
+            kind, offset = struct.unpack("<IQ", _take(file, 12, size))
+            entries.append((name, sizes[::-1], kind, offset))
+        alignment = found.get("general.alignment", _ALIGNMENT)
+        if not isinstance(alignment, int) or alignment < 1:
+            raise ValueError(f"its alignment is {alignment!r}")
+        start = -(-file.tell() // alignment) * alignment
+    places = {name: Place(shape, kind, start + offset) for name, shape, kind, offset in entries}
+    return Header(path, found, places)
 
 
 def _take(file: BinaryIO, count: int, size: int) -> bytes:
@@ -60,24 +141,37 @@ def _pass(file: BinaryIO, count: int, size: int) -> None:
     file.seek(count, 1)
 
 
+def _string(file: BinaryIO, size: int) -> str:
+    (length,) = struct.unpack("<Q", _take(file, 8, size))
+    return _take(file, length, size).decode("utf-8", errors="replace")
+
+
 def _pass_string(file: BinaryIO, size: int) -> None:
     (length,) = struct.unpack("<Q", _take(file, 8, size))
     _pass(file, length, size)
 
 
-def _pass_value(file: BinaryIO, size: int, kind: int, depth: int) -> None:
+def _value(file: BinaryIO, size: int, kind: int, depth: int) -> Any:
     if kind == _STRING:
-        _pass_string(file, size)
-    elif kind in _SIZES:
-        _pass(file, _SIZES[kind], size)
-    elif kind == _ARRAY and depth < _MAX_DEPTH:
-        inner, count = struct.unpack("<IQ", _take(file, 12, size))
-        if inner in _SIZES:
-            _pass(file, count * _SIZES[inner], size)
-            return
-        if count * 8 > size:  # each has a length at least
-            raise ValueError("a length in it leads beyond its end")
-        for _ in range(count):
-            _pass_value(file, size, inner, depth + 1)
-    else:
+        return _string(file, size)
+    if kind in _FORMATS:
+        (value,) = struct.unpack(_FORMATS[kind], _take(file, struct.calcsize(_FORMATS[kind]), size))
+        return shortest(value) if kind == _FLOAT32 else value
+    if kind != _ARRAY or depth >= _MAX_DEPTH:
         raise ValueError(f"it holds a value of the unknown type {kind}")
+    inner, count = struct.unpack("<IQ", _take(file, 12, size))
+    if inner in _FORMATS:
+        width = struct.calcsize(_FORMATS[inner])
+        if count > _MAX_NUMBERS:
+            _pass(file, count * width, size)
+            return count
+        whole = struct.unpack(f"<{count}{_FORMATS[inner][1]}", _take(file, count * width, size))
+        return [shortest(one) if inner == _FLOAT32 else one for one in whole]
+    if count * 8 > size:  # each has a length at least
+        raise ValueError("a length in it leads beyond its end")
+    for _ in range(count):
+        if inner == _STRING:
+            _pass_string(file, size)
+        else:
+            _value(file, size, inner, depth + 1)
+    return count

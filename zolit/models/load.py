@@ -10,6 +10,7 @@ from torch import nn
 from transformers import GenerationConfig
 
 from zolit.compat import GgufConfig
+from zolit.models.gguf import check_gguf_places, read_table
 from zolit.models.opened import (
     Opened,
     auto_class,
@@ -112,8 +113,8 @@ def load_model(source: ModelSource, dtype: torch.dtype) -> nn.Module:
         options["gguf_file"] = source.gguf_file
         # zolit quantizes by itself; packed GGUF layers have no weight that it could read.
         options["quantization_config"] = GgufConfig(dequantize=True)
-    else:
-        options["config"] = config
+        check_gguf_places(read_table(source.gguf_path()), meta_model(source, config, dtype))
+    options["config"] = config
     if source.revision is not None:
         options["revision"] = source.revision
     try:

@@ -9,7 +9,7 @@ from torch import nn
 
 from zolit.compat import cached_file
 from zolit.errors import UserError
-from zolit.models.gguf import check_layers, gguf_tensors, read_table
+from zolit.models.gguf import gguf_tensors, read_table
 from zolit.models.gguf_layers import blocks, blocks_refused
 from zolit.models.places import check_places
 from zolit.models.plan import Plan
@@ -55,10 +55,8 @@ def open_checkpoint(
         UserError: if it is damaged, or the quantizer or the adapter is not for it.
     """
     # First, as it says best what is wrong with a damaged file.
-    table = None if source.gguf_file is None else read_table(gguf_file(source))
+    table = None if source.gguf_file is None else read_table(source.gguf_path())
     config = source.load_config()
-    if table is not None:
-        check_layers(table, config)
     if preparation.adapter is not None and has_adapter(source):
         raise UserError(
             f"adapter: {source.path!r} holds an adapter already; give the model without it in "
@@ -119,18 +117,6 @@ def auto_class(source: ModelSource, config: Any) -> Any:
 
     causal = source.resolved_kind(config) == "causal"
     return AutoModelForCausalLM if causal else AutoModelForMaskedLM
-
-
-def gguf_file(source: ModelSource) -> Path:
-    """The GGUF file of a source, fetched if it lies on the hub.
-
-    Raises:
-        UserError: if there is none.
-    """
-    path = source.resolved_path()
-    if Path(path).is_dir():
-        return Path(path, str(source.gguf_file))
-    return Path(cached_file(path, str(source.gguf_file), revision=source.revision))
 
 
 def _whole(source: ModelSource, config: Any) -> str | None:

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,24 +71,50 @@ class ModelSource:
         """
         from transformers import AutoConfig
 
+        from zolit.models.gguf_config import gguf_config
+
         if self.gguf_file is None:
             return self._load(AutoConfig.from_pretrained, "configuration", weights)
-        # Seconds of work, as the vocabulary stands before what is asked for.
-        file = Path(self.resolved_path(), self.gguf_file)
+        # It takes its time, as the vocabulary stands before what is asked for.
+        file = self.gguf_path()
         key = (self, str(file), file.stat().st_mtime_ns)
         if key not in _gguf_configs:
-            _gguf_configs[key] = self._load(AutoConfig.from_pretrained, "configuration")
+            try:
+                _gguf_configs[key] = gguf_config(file)
+            except StrictDataclassError as error:
+                raise self._not_valid("configuration", error) from error
         return deepcopy(_gguf_configs[key])
+
+    def gguf_path(self) -> Path:
+        """The GGUF file, fetched if it lies on the hub.
+
+        Raises:
+            UserError: see ``resolved_path``; or the hub has no such file.
+        """
+        from zolit.compat import cached_file
+
+        path, name = self.resolved_path(), str(self.gguf_file)
+        if Path(path).is_dir():
+            return Path(path, name)
+        try:
+            return Path(cached_file(path, name, revision=self.revision))
+        except OSError as error:
+            raise self._not_fetched(f"file {name!r}", error) from error
 
     def load_tokenizer(self) -> Any:
         """The transformers tokenizer; one without a pad token pads with its end-of-text token.
+
+        A ``tokenizer.json`` beside a GGUF file goes before the file's own vocabulary: it is what
+        that was made from, and transformers mixes the two.
 
         Raises:
             UserError: see ``resolved_path``; or the tokenizer cannot be read.
         """
         from transformers import AutoTokenizer
 
-        tokenizer = self._load(AutoTokenizer.from_pretrained, "tokenizer")
+        beside = Path(self.resolved_path(), "tokenizer.json").is_file()
+        source = replace(self, gguf_file=None) if self.gguf_file and beside else self
+        tokenizer = source._load(AutoTokenizer.from_pretrained, "tokenizer", weights=source is self)
         if tokenizer.pad_token_id is None:
             if tokenizer.eos_token_id is None:
                 raise UserError(
@@ -118,17 +144,23 @@ class ModelSource:
         try:
             return from_pretrained(path, **options)
         except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise NotFetchedError(
-                f"model.source.path: no {what} could be read from {self.path!r} ({reason}); give a "
-                "folder saved by save_pretrained or a hub name, and check the network."
-            ) from error
+            raise self._not_fetched(what, error) from error
         except StrictDataclassError as error:
-            reason = " ".join(str(error).split())
-            raise UserError(
-                f"model.source.path: the {what} of {self.path!r} is not valid ({reason}); give the "
-                "one that belongs to the checkpoint."
-            ) from error
+            raise self._not_valid(what, error) from error
+
+    def _not_fetched(self, what: str, error: Exception) -> UserError:
+        reason = str(error).strip().splitlines()[0]
+        return NotFetchedError(
+            f"model.source.path: no {what} could be read from {self.path!r} ({reason}); give a "
+            "folder saved by save_pretrained or a hub name, and check the network."
+        )
+
+    def _not_valid(self, what: str, error: Exception) -> UserError:
+        reason = " ".join(str(error).split())
+        return UserError(
+            f"model.source.path: the {what} of {self.path!r} is not valid ({reason}); give the "
+            "one that belongs to the checkpoint."
+        )
 
 
 def kind_of(config: Any) -> Kind:
