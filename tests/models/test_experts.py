@@ -1,12 +1,17 @@
 """Mixture-of-experts models: experts are stored, read, paired and moved like linear layers."""
 
+import copy
+
 import pytest
 import torch
 from tiny_experts import IDS, MODELS, eager, expert_weights, logits, prepared, tiny
 from torch import Tensor, nn
 
 from zolit.errors import UserError
+from zolit.models.blocks import compile_blocks
+from zolit.models.pairs import Trial, try_pairs
 from zolit.models.prepare import stored_weights
+from zolit.objectives.option_scoring import last_logits
 from zolit.strategies import (
     CodePerturber,
     DensePerturber,
@@ -200,6 +205,38 @@ def test_compiled_kernels_read_what_the_reference_reads() -> None:
         with reading.perturbed(3, perturber.eps, 2):
             read.append(logits(model, tokens))
     torch.testing.assert_close(*read, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mixtral", *[pytest.param(n, marks=pytest.mark.slow) for n in MODELS if n != "mixtral"]],
+)
+def test_compiled_blocks_hold_experts(name: str) -> None:
+    quantizer, perturber = RECIPES["QuZO int8"]
+    tokens = torch.cat((IDS, IDS))
+    plain, reading = prepared(name, quantizer, perturber, kernels="compiled")
+    model, mine = prepared(name, quantizer, perturber, kernels="compiled")
+    paths = {path for path, _ in model.named_parameters()}
+    assert compile_blocks(model) == 2
+    assert {path for path, _ in model.named_parameters()} == paths
+    torch.testing.assert_close(logits(model), logits(plain), atol=2e-5, rtol=1e-4)
+    for key in (5, 6):
+        with reading.perturbed(key, 1.4, 2), mine.perturbed(key, 1.4, 2):
+            expected = logits(plain, tokens)
+            torch.testing.assert_close(logits(model, tokens), expected, atol=2e-5, rtol=1e-4)
+    experts = model.model.layers[0].mlp.experts
+    twin, given = copy.deepcopy(experts), (torch.ones(2, 32), IDS[:2, :2] % 4, torch.ones(2, 2))
+    before = experts(*given)
+    twin.down_proj.store.scale.zero_()
+    assert torch.equal(experts(*given), before)
+    assert not torch.equal(twin(*given), before)
+
+
+def test_pairs_of_experts_are_found_by_trial() -> None:
+    for name in MODELS:
+        model, _ = prepared(name, Int8(), CodePerturber())
+        trial = try_pairs(model, last_logits, planned=True, tell=True)
+        assert trial == Trial(pairable=True), name
 
 
 def test_an_odd_number_of_tokens_has_no_halves() -> None:

@@ -21,6 +21,7 @@ from torch._inductor.compile_fx import compile_fx
 from zolit.compat import Conv1D
 from zolit.errors import UserError
 from zolit.models.adapters.base import LayerAdapter, take_adapter
+from zolit.models.experts import StoredExperts, is_stored_experts
 from zolit.tensors.integer import IntegerWeight, quantize
 from zolit.tensors.product import (
     add_bias,
@@ -189,7 +190,8 @@ def compile_blocks(model: nn.Module) -> int:
     """Compile the blocks of a prepared model in place, on their first call.
 
     A block is an element of an outermost ``nn.ModuleList``. One with a perturbed weight outside of
-    its linear layers (a tuned norm) stays as it is, as does everything outside of blocks.
+    its linear layers and experts (a tuned norm) stays as it is, as does everything outside of
+    blocks.
 
     Args:
         model: a model after `zolit.models.prepare.prepare`.
@@ -223,6 +225,8 @@ def compile_blocks(model: nn.Module) -> int:
                         scaled,
                     )
                     setattr(parent, name, stored)
+                elif is_stored_experts(child):
+                    setattr(parent, name, StoredExperts(child))
         compiled = torch.compile(block._call_impl, backend=_inductor, dynamic=True)
         block._compiled_call_impl = _with_constant_floats(compiled)
     return len(found)
@@ -254,7 +258,7 @@ def _is_stored_linear(module: nn.Module) -> bool:
 
 
 def _only_linear(block: nn.Module) -> bool:
-    stored = [m for m in block.modules() if _is_stored_linear(m)]
+    stored = [m for m in block.modules() if _is_stored_linear(m) or is_stored_experts(m)]
     inside = {id(p) for m in stored for p in m.parameters(recurse=False)}
     every = [p for p in block.parameters() if isinstance(p, PerturbedWeight)]
     return bool(stored) and all(id(p) in inside for p in every)

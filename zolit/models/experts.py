@@ -5,7 +5,10 @@ and asks a registry how to multiply them (`ALL_EXPERTS_FUNCTIONS`). zolit regist
 chooses it in the configuration of a model whose experts it stores.
 """
 
+import itertools
+from copy import deepcopy
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +27,9 @@ WEIGHTS = ("gate_up_proj", "up_proj", "down_proj")
 BIASES = tuple(f"{name}_bias" for name in WEIGHTS)
 """Parameters of an experts module that are a bias for each expert."""
 
+_layers: "WeakValueDictionary[int, StoredExperts]" = WeakValueDictionary()
+_numbers = itertools.count()
+
 _MARKS = ("has_gate", "has_bias", "has_post_expert_norm", "is_transposed", "is_concatenated")
 
 
@@ -35,6 +41,11 @@ def is_experts(module: nn.Module) -> bool:
     return all(hasattr(module, name) for name in _MARKS)
 
 
+def is_stored_experts(module: nn.Module) -> bool:
+    """Whether zolit stores some of a module's experts."""
+    return is_experts(module) and any(isinstance(p, PerturbedWeight) for p in _own(module))
+
+
 def choose_stored_experts(model: nn.Module) -> None:
     """Let a model's experts be multiplied by `multiply_experts` where some of them are stored.
 
@@ -42,30 +53,33 @@ def choose_stored_experts(model: nn.Module) -> None:
         model: prepared; its configuration is changed in a field that no file of it holds.
     """
     for module in model.modules():
-        if is_experts(module) and any(isinstance(p, PerturbedWeight) for p in _own(module)):
+        if is_stored_experts(module):
             config: Any = module.config
             config._experts_implementation = IMPLEMENTATION
 
 
-def multiply_experts(module: Any, hidden: Tensor, experts: Tensor, factors: Tensor) -> Tensor:
+def multiply_experts(
+    module: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor
+) -> Tensor:
     """What the experts of a layer make of its tokens, from weights stored or plain.
 
     Sums over the experts of a token are taken as transformers' ``grouped_mm`` takes them. In a
-    pair the first half of the tokens meets the weights at +, the second at -.
+    pair the first half of the tokens meets the weights at +, the second at -. Arguments have the
+    names that transformers gives them.
 
     Args:
         module: an experts module of transformers.
-        hidden: ``[T, columns]`` float.
-        experts: ``[T, k]`` int64, the experts of each token.
-        factors: ``[T, k]`` float, the weight of each.
+        hidden_states: ``[T, columns]`` float.
+        top_k_index: ``[T, k]`` int64, the experts of each token.
+        top_k_weights: ``[T, k]`` float, the factor of each.
 
     Returns:
-        ``[T, columns]`` in the dtype of ``hidden``.
+        ``[T, columns]`` in the dtype of ``hidden_states``.
 
     Raises:
         UserError: if a pair's tokens cannot be halved.
     """
-    tokens, each = experts.shape
+    tokens, each = top_k_index.shape
     halves = max(
         (p.reading.copies(p.site) for p in _own(module) if isinstance(p, PerturbedWeight)),
         default=1,
@@ -75,8 +89,8 @@ def multiply_experts(module: Any, hidden: Tensor, experts: Tensor, factors: Tens
             f"a paired read needs an even number of tokens, but {type(module).__name__} got "
             f"{tokens}; set the estimator's `paired: false`"
         )
-    choices = sort_choices(experts.flatten(), module.num_experts, halves)
-    x = hidden[choices.order // each]
+    choices = sort_choices(top_k_index.flatten(), module.num_experts, halves)
+    x = hidden_states[choices.order // each]
     for name in ("gate_up_proj" if module.has_gate else "up_proj", "down_proj"):
         bias = getattr(module, f"{name}_bias") if module.has_bias else None
         x = expert_linear(x, getattr(module, name), bias, choices, module.is_transposed)
@@ -84,16 +98,62 @@ def multiply_experts(module: Any, hidden: Tensor, experts: Tensor, factors: Tens
             x = module._apply_gate(x) if module.has_gate else module.act_fn(x)
     if module.has_post_expert_norm:
         x = module.post_expert_norm(x)
-    x = x * factors.flatten()[choices.order].unsqueeze(1)
+    x = x * top_k_weights.flatten()[choices.order].unsqueeze(1)
     for span in choices.left:
         x[span] = 0
     out = torch.empty_like(x)
     out[choices.order] = x
-    return out.view(tokens, each, -1).sum(dim=1).to(hidden.dtype)
+    return out.view(tokens, each, -1).sum(dim=1).to(hidden_states.dtype)
+
+
+class StoredExperts(nn.Module):
+    """Experts around stored weights, opaque to torch.compile.
+
+    Takes the place of an experts module inside compiled blocks, and shares its parameters.
+
+    Args:
+        experts: the module.
+    """
+
+    def __init__(self, experts: nn.Module) -> None:
+        super().__init__()
+        # Not registered, or parameters would have its name in theirs.
+        self.__dict__["experts"] = experts
+        self._parameters, self._modules = experts._parameters, experts._modules
+        number = next(_numbers)
+        # A tensor, as an integer would be a constant of the compilation.
+        self.number = torch.tensor(number)
+        _layers[number] = self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "StoredExperts":
+        return StoredExperts(deepcopy(self.experts, memo))
+
+    def forward(self, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
+        """As `multiply_experts`."""
+        made: Tensor = torch.ops.zolit.stored_experts(
+            hidden_states, top_k_index, top_k_weights, self.number
+        )
+        return made
 
 
 def _own(module: nn.Module) -> list[nn.Parameter]:
     return list(module.parameters(recurse=False))
+
+
+_library = torch.library.Library("zolit", "FRAGMENT")
+_library.define(
+    "stored_experts(Tensor hidden, Tensor index, Tensor factors, Tensor number) -> Tensor"
+)
+
+
+@torch.library.impl(_library, "stored_experts", "CompositeExplicitAutograd")
+def _stored_experts(hidden: Tensor, index: Tensor, factors: Tensor, number: Tensor) -> Tensor:
+    return multiply_experts(_layers[int(number)].experts, hidden, index, factors)
+
+
+@torch.library.register_fake("zolit::stored_experts", lib=_library)
+def _(hidden: Tensor, index: Tensor, factors: Tensor, number: Tensor) -> Tensor:
+    return torch.empty_like(hidden)
 
 
 ALL_EXPERTS_FUNCTIONS.register(IMPLEMENTATION, multiply_experts)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from zolit.tensors.experts import Sorted, expert_linear
 from zolit.tensors.weight import PerturbedWeight
 
 RANK = 4
@@ -117,6 +118,18 @@ class StandIns(TorchFunctionMode):
             self._read(bias, x.shape, marked)
         return out
 
+    def _experts(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, choices: Sorted, transposed: bool
+    ) -> Any:
+        out = self._product(x, weight if transposed else weight.mT)
+        if out is not NotImplemented:
+            # In the order of the tokens: it is by their place that they belong to a half.
+            marked = torch.empty(len(x), dtype=torch.bool)
+            marked[choices.order] = x.isnan().any(dim=-1)
+            self._read(weight, x.shape, marked)
+            self._read(bias, x.shape, marked)
+        return out
+
     def _product(
         self, x: Tensor, matrix: Tensor, *others: Any, out: Tensor | None = None, **options: Any
     ) -> Any:
@@ -178,6 +191,7 @@ _READS: dict[Any, Callable[..., Any]] = {
     F.linear: StandIns._linear,
     torch.addmm: StandIns._addmm,
     F.embedding: StandIns._embedding,
+    expert_linear: StandIns._experts,
 }
 """What reads two versions of a weight in a pair, see `PerturbedWeight`."""
 

@@ -10,6 +10,7 @@ from itertools import accumulate
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from zolit.kernels.activations import scale_product
 from zolit.kernels.tile_product import fits_tiles, tile_product
@@ -104,6 +105,12 @@ def expert_linear(
     Returns:
         ``[S, rows]`` in the dtype of ``x``; rows that no expert was given are 0.
     """
+    if not isinstance(weight, PerturbedWeight) and has_torch_function((x, weight)):
+        # A mode sees one operation, as a linear layer is one (`zolit.models.stand_ins`).
+        made: Tensor = handle_torch_function(
+            expert_linear, (x, weight), x, weight, bias, choices, transposed
+        )
+        return made
     rows = weight.shape[2 if transposed else 1]
     out = x.new_empty(len(x), rows)
     for span in choices.left:
