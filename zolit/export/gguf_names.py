@@ -18,17 +18,21 @@ class Family:
         architecture: as which it reads them.
         interleaved: whether the rows of queries and keys are stored with the two halves of each
             head's rotation interleaved.
+        width: whether a head may be of another width than hidden size by heads.
+        attention_bias: whether the option ``attention_bias`` has a place.
     """
 
     architecture: MODEL_ARCH
     interleaved: bool
+    width: bool = True
+    attention_bias: bool = True
 
 
 FAMILIES = {
     "llama": Family(MODEL_ARCH.LLAMA, True),
     "mistral": Family(MODEL_ARCH.LLAMA, True),
-    "qwen2": Family(MODEL_ARCH.QWEN2, False),
-    "qwen3": Family(MODEL_ARCH.QWEN3, False),
+    "qwen2": Family(MODEL_ARCH.QWEN2, False, width=False),
+    "qwen3": Family(MODEL_ARCH.QWEN3, False, attention_bias=False),
 }
 """By transformers' model type."""
 
@@ -51,7 +55,19 @@ def family_of(config: Any) -> Family:
             f"--format gguf: the model attends to {window} of its {context} positions, which "
             "llama.cpp has no place for in this architecture; use --format safetensors"
         )
-    return FAMILIES[kind]
+    family, usual = FAMILIES[kind], config.hidden_size // config.num_attention_heads
+    if not family.width and (getattr(config, "head_dim", None) or usual) != usual:
+        raise _without_place(f"heads of {config.head_dim} dimensions, not of {usual}", kind)
+    if not family.attention_bias and getattr(config, "attention_bias", False):
+        raise _without_place("attention_bias: true", kind)
+    return family
+
+
+def _without_place(what: str, kind: str) -> UserError:
+    return UserError(
+        f"--format gguf: the model has {what}, which llama.cpp does not load for {kind}; use "
+        "--format safetensors"
+    )
 
 
 class Names:

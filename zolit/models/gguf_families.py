@@ -129,7 +129,7 @@ def phi3(stated: Stated) -> Options:
         | _rotated(stated, width, partly=True)
         | {
             "rms_norm_eps": _rms(stated),
-            "sliding_window": stated.value("attention.sliding_window", None) or None,
+            "sliding_window": int(stated.number("attention.sliding_window", 0)) or None,
             "original_max_position_embeddings": stated.count(
                 "rope.scaling.original_context_length", context
             ),
@@ -141,7 +141,7 @@ def _gemma(stated: Stated, layers_of_27b: int) -> tuple[Options, int]:
     heads, width = _heads(stated, own_width=True)
     # llama.cpp knows the largest model of each generation by its number of layers.
     largest = stated.count("block_count") == layers_of_27b
-    query = stated.count("embedding_length") / heads["num_attention_heads"] if largest else width
+    query = stated.count("embedding_length") // heads["num_attention_heads"] if largest else width
     _scaled_by(stated, query**-0.5)
     sizes = _sizes(stated) | heads | _attention_bias(stated)
     return sizes | {"rms_norm_eps": _rms(stated), "query_pre_attn_scalar": query}, width
@@ -154,8 +154,8 @@ def gemma2(stated: Stated) -> Options:
         | _rotated(stated, width)
         | {
             "sliding_window": stated.count("attention.sliding_window", 4096),
-            "attn_logit_softcapping": stated.number("attn_logit_softcapping", 50.0) or None,
-            "final_logit_softcapping": stated.number("final_logit_softcapping", 30.0) or None,
+            "attn_logit_softcapping": float(stated.number("attn_logit_softcapping", 50)) or None,
+            "final_logit_softcapping": float(stated.number("final_logit_softcapping", 30)) or None,
         }
     )
 
@@ -171,7 +171,7 @@ def gemma3(stated: Stated) -> Options:
             "sliding_attention": {"rope_type": "default", "rope_theta": near},
         },
         "sliding_window": stated.count("attention.sliding_window"),
-        "final_logit_softcapping": stated.number("final_logit_softcapping", 0) or None,
+        "final_logit_softcapping": float(stated.number("final_logit_softcapping", 0)) or None,
     }
 
 
@@ -259,8 +259,10 @@ def bloom(stated: Stated) -> Options:
 
 def mamba(stated: Stated) -> Options:
     width = stated.count("embedding_length")
-    for name in ("context_length", "feed_forward_length", "attention.head_count"):
-        stated.value(name, None)  # written as 0; the model has none
+    stated.value("context_length", None)  # there is no table of positions
+    for name in ("feed_forward_length", "attention.head_count", "attention.head_count_kv"):
+        stated.expect(name, lambda one: one == 0, "0, as the model has none")
+    stated.expect("ssm.inner_size", lambda one: one % width == 0, f"a multiple of {width}")
     stated.expect("ssm.dt_b_c_rms", lambda one: not one, "false")
     return {
         "hidden_size": width,
@@ -269,7 +271,7 @@ def mamba(stated: Stated) -> Options:
         "conv_kernel": stated.count("ssm.conv_kernel"),
         "state_size": stated.count("ssm.state_size"),
         "time_step_rank": stated.count("ssm.time_step_rank"),
-        "expand": stated.count("ssm.inner_size") / width,
+        "expand": stated.count("ssm.inner_size") // width,
         "use_conv_bias": stated.has("ssm_conv1d.bias"),
         "use_bias": stated.has("ssm_in.bias"),
     }
