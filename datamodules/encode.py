@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from zolit.datamodules.chat import ChatTemplate
 from zolit.datamodules.tasks import Task
 from zolit.errors import UserError
 from zolit.models.source import Kind
@@ -49,6 +50,29 @@ def context_length(config: Any) -> int | None:
     return int(length)
 
 
+def padding_id(tokenizer: Any, config: Any) -> int:
+    """The id that fills unused positions, which the attention mask hides: the tokenizer's, unless
+    the model has no embedding for it.
+
+    Args:
+        tokenizer: of transformers.
+        config: of the model.
+    """
+    known = vocabulary_of(config)
+    text_config = config.get_text_config()
+    choices = (tokenizer.pad_token_id, getattr(text_config, "pad_token_id", None))
+    for choice in (*choices, tokenizer.eos_token_id):
+        if isinstance(choice, int) and choice >= 0 and (known is None or choice < known):
+            return choice
+    return 0
+
+
+def vocabulary_of(config: Any) -> int | None:
+    """Rows of a model's embedding; None where its configuration does not say."""
+    size = getattr(config.get_text_config(), "vocab_size", None)
+    return size if isinstance(size, int) and size > 0 else None
+
+
 class Encoder:
     """Turns rows of a task into examples.
 
@@ -60,15 +84,23 @@ class Encoder:
         truncate: cut longer prompts instead of refusing them: tokens are dropped from the end
             that is farther from the answer's place (from the left for causal models), special
             tokens are kept.
+        vocabulary: rows of the model's embedding; None where they are not known.
     """
 
     def __init__(
-        self, task: Task, tokenizer: Any, kind: Kind, limit: int | None, truncate: bool = False
+        self,
+        task: Task,
+        tokenizer: Any,
+        kind: Kind,
+        limit: int | None,
+        truncate: bool = False,
+        vocabulary: int | None = None,
     ) -> None:
         self.task = task
         self.tokenizer = tokenizer
         self.limit = limit
         self.truncate = truncate
+        self.vocabulary = vocabulary
         self.mask_token: str | None = None
         if kind == "masked":
             if tokenizer.mask_token_id is None:
@@ -80,6 +112,9 @@ class Encoder:
         self.before, self.after = _special_tokens(tokenizer)
         if kind == "causal":
             self.after = []
+        start = getattr(tokenizer, "bos_token_id", None)
+        self.chat = ChatTemplate(tokenizer, starts=self.before == [start])
+        self._ends_blank: bool | None = None
 
     def examples(
         self,
@@ -101,21 +136,31 @@ class Encoder:
         """
         if not rows:
             return []
-        prompts = [self.task.prompt(row, self.mask_token) for row in rows]
+        prompts = [
+            self.task.prompt(row, self.mask_token, self.chat, number)
+            for row, number in zip(rows, numbers, strict=True)
+        ]
         encoded = self._tokenize(prompts)
+        self._check_ends(prompts, numbers)
         labels = [self.task.class_of(row[self.task.label]) if labelled else -1 for row in rows]
         return [
             self._example(ids, label, number, answer_length)
             for ids, label, number in zip(encoded, labels, numbers, strict=True)
         ]
 
-    def answers(self, rows: Sequence[dict[str, Any]]) -> list[list[int]]:
+    def answers(
+        self, rows: Sequence[dict[str, Any]], numbers: Sequence[int] | None = None
+    ) -> list[list[int]]:
         """Token ids of each answer as they follow the prompts of ``rows`` (the first few are
         tried), or, for a masked model, as they fill the mask.
 
+        Args:
+            rows: value of each column.
+            numbers: the rows' numbers in their file, for messages; None for 0, 1, 2, ...
+
         Raises:
-            UserError: two answers read alike, the tokens depend on the prompt, or a masked model
-                needs more than one token.
+            UserError: two answers read alike, the tokens depend on the prompt, a masked model
+                needs more than one token, or the model does not know a token.
         """
         if self.mask_token is not None:
             answers = self._tokenize([f" {word}" for word in self.task.answers])
@@ -126,7 +171,11 @@ class Encoder:
                         "with one token; choose a word of one token."
                     )
         else:
-            prompts = dict.fromkeys(self.task.prompt(row) for row in rows[:PROBES])
+            numbered = zip(numbers or range(len(rows)), rows[:PROBES], strict=False)
+            prompts = dict.fromkeys(
+                self.task.prompt(row, chat=self.chat, number=number) for number, row in numbered
+            )
+            self._ends_blank = next(iter(prompts))[-1:].isspace()
             found = [self._continuations(prompt) for prompt in prompts]
             answers = found[0]
             if any(one != answers for one in found):
@@ -135,6 +184,7 @@ class Encoder:
                     "template ends in a column; end it in fixed text, such as a line end."
                 )
         for index, ids in enumerate(answers):
+            self._check_known(ids, f"the word {self.task.answers[index]!r}", "task.words")
             if ids in answers[:index]:
                 same = self.task.answers[answers.index(ids)]
                 raise UserError(
@@ -180,9 +230,33 @@ class Encoder:
                 )
             ids = self._cut(ids, self.limit - extra)
         ids = self.before + ids + self.after
+        self._check_known(ids, f"row {number}", "rows")
         if self.mask_token is None:
             return Example(ids, label)
         return Example(ids, label, self._mask_place(ids, f"row {number}"))
+
+    def _check_ends(self, prompts: list[str], numbers: Sequence[int]) -> None:
+        """Whether the answers' tokens, which the first prompts gave, hold after each prompt."""
+        if self._ends_blank is None:
+            return
+        for prompt, number in zip(prompts, numbers, strict=True):
+            if prompt[-1:].isspace() != self._ends_blank:
+                raise UserError(
+                    f"task.template: the prompt of row {number} ends {prompt[-10:]!r}, in white "
+                    "space or not other than the first rows' prompts, so that its answers are "
+                    "other tokens; end the template in fixed text, such as a line end."
+                )
+
+    def _check_known(self, ids: list[int], where: str, argument: str) -> None:
+        if self.vocabulary is None or max(ids) < self.vocabulary:
+            return
+        number = max(ids)
+        token = self.tokenizer.convert_ids_to_tokens(number)
+        raise UserError(
+            f"{argument}: {where} holds the token {token!r} (id {number}), which the tokenizer has "
+            f"and the model has not, as its embedding has {self.vocabulary} rows; take the token "
+            "out of the text, or give a model whose embedding was resized for it."
+        )
 
     def _cut(self, ids: list[int], room: int) -> list[int]:
         if room < 1:

@@ -1,6 +1,6 @@
 """The data module of prompt tasks."""
 
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import pandas as pd
@@ -8,12 +8,18 @@ import torch
 from torch.utils.data import DataLoader
 
 from zolit.datamodules.collate import Collate
-from zolit.datamodules.encode import Encoder, Example, context_length
+from zolit.datamodules.encode import (
+    Encoder,
+    Example,
+    context_length,
+    padding_id,
+    vocabulary_of,
+)
 from zolit.datamodules.epochs import EpochSampler, ResumableLoader
-from zolit.datamodules.names import nearest
 from zolit.datamodules.prompts import task_named
 from zolit.datamodules.rows import RowSource
 from zolit.datamodules.splits import SPLITS, split_rows
+from zolit.datamodules.tables import checked_table, empty_notes, notes, template_notes
 from zolit.datamodules.tasks import Task
 from zolit.errors import UserError, tell
 from zolit.models.source import ModelSource
@@ -39,7 +45,8 @@ class PromptDataModule(L.LightningDataModule):
             labels and no training rows for it.
         train_size: number of training rows; null for all that are left.
         validation_size: number of validation rows; null for all of validation_rows; 0 for none.
-        test_size: number of test rows; null for all of test_rows; 0 for none.
+        test_size: number of test rows; null for all of test_rows; 0 for none; ``auto`` for all of
+            test_rows, or 1000 set aside from rows.
         batch_size: prompts in a training batch.
         eval_batch_size: prompts in a validation or test batch.
         length_pool: training batches whose prompts are sorted by length together, so that less
@@ -64,7 +71,7 @@ class PromptDataModule(L.LightningDataModule):
         test_rows: RowSource | None = None,
         train_size: int | None = 1000,
         validation_size: int | None = 500,
-        test_size: int | None = 1000,
+        test_size: int | Literal["auto"] | None = "auto",
         batch_size: int = 16,
         eval_batch_size: int = 32,
         length_pool: int = 16,
@@ -82,6 +89,8 @@ class PromptDataModule(L.LightningDataModule):
         if source is None:
             raise UserError("source: got none, a model is expected; set its path.")
         self.source = source
+        if test_size == "auto":
+            test_size = 1000 if test_rows is None else None
         self.sizes = {"train": train_size, "validation": validation_size, "test": test_size}
         self.batch_size = _at_least("batch_size", batch_size, 1)
         self.eval_batch_size = _at_least("eval_batch_size", eval_batch_size, 1)
@@ -96,6 +105,7 @@ class PromptDataModule(L.LightningDataModule):
         self.tokenizer: Any = None
         self.examples: dict[str, list[Example]] = {}
         self.collate: Collate | None = None
+        self._pad_id = 0
         self._test_numbers: list[int] = []
         self.predicted_rows: list[int] = []
         """Number in its file of each row that `predict_dataloader` gives, in its order."""
@@ -128,9 +138,12 @@ class PromptDataModule(L.LightningDataModule):
     def _prepare_splits(self) -> None:
         tables = {split: self._table(split) for split in self.row_sources}
         chosen = split_rows(tables, self.sizes, self.task.columns, self.seed)
+        for note in notes(self.task, tables, chosen, self.sizes):
+            tell(note)
         encoder = self._encoder()
         rows = {split: _records(table) for split, table in chosen.items()}
-        collate = Collate(encoder.answers(rows["train"]), self.tokenizer.pad_token_id)
+        answers = encoder.answers(rows["train"], _numbers(chosen["train"]))
+        collate = Collate(answers, self._pad_id)
         for split in SPLITS:
             numbers = _numbers(chosen[split])
             self.examples[split] = encoder.examples(rows[split], numbers, collate.answer_length)
@@ -144,9 +157,11 @@ class PromptDataModule(L.LightningDataModule):
                 f"test_rows: all {len(table)} rows are answered, test_size={size} is for zolit "
                 "test alone"
             )
+        for note in (*template_notes(self.task, table), *empty_notes(self.task, table, "rows")):
+            tell(note)
         encoder = self._encoder()
         rows, numbers = _records(table), _numbers(table)
-        self.collate = Collate(encoder.answers(rows), self.tokenizer.pad_token_id)
+        self.collate = Collate(encoder.answers(rows, numbers), self._pad_id)
         length = self.collate.answer_length
         self._order_prediction(encoder.examples(rows, numbers, length, labelled=False), numbers)
 
@@ -158,12 +173,14 @@ class PromptDataModule(L.LightningDataModule):
     def _encoder(self) -> Encoder:
         config = self.source.load_config()
         self.tokenizer = self.source.load_tokenizer()
+        self._pad_id = padding_id(self.tokenizer, config)
         return Encoder(
             self.task,
             self.tokenizer,
             self.source.resolved_kind(config),
             self._limit(context_length(config)),
             self.truncate,
+            vocabulary_of(config),
         )
 
     def train_dataloader(self) -> ResumableLoader:
@@ -210,29 +227,7 @@ class PromptDataModule(L.LightningDataModule):
 
     def _table(self, split: str, labelled: bool = True) -> pd.DataFrame:
         argument = "rows" if split == "train" else f"{split}_rows"
-        table = self.row_sources[split].read()
-        for column in (*self.task.columns, *([self.task.label] if labelled else [])):
-            if column not in table.columns:
-                raise UserError(
-                    f"{argument}: there is no column {column!r}, which the task reads; nearest "
-                    f"names: {nearest(column, table.columns)}; use rename, or change the task."
-                )
-            if table[column].isna().any():
-                number = int(table[column].isna().to_numpy().argmax())
-                raise UserError(
-                    f"{argument}: row {number} has no value in column {column!r}; fill it in or "
-                    "drop the row."
-                )
-        if not labelled:
-            return table
-        ignored = [self.task.is_ignored(label) for label in table[self.task.label]]
-        kept = table.loc[[not one for one in ignored]]
-        if kept.empty:
-            raise UserError(
-                f"{argument}: no rows are left of {len(table)} after dropping the labels "
-                f"{self.task.ignore}; check the file and task.ignore."
-            )
-        return kept
+        return checked_table(self.row_sources[split].read(), argument, self.task, labelled)
 
     def _limit(self, context: int | None) -> int | None:
         if self.max_length is None or context is None:

@@ -4,12 +4,8 @@ Every reader returns a table with one row per example. Nested objects become col
 own, named by their innermost key (by the dotted path where two share it).
 """
 
-import bz2
-import csv
-import gzip
+import io
 import json
-import lzma
-import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from pathlib import Path
@@ -17,7 +13,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from zolit.datamodules.delimited import read_delimited
 from zolit.datamodules.names import nearest
+from zolit.datamodules.text_file import OPENERS, text_of_file
 from zolit.errors import NotFetchedError, UserError
 from zolit.models.source import package_file
 
@@ -30,7 +28,6 @@ SUFFIXES: dict[str, Format] = {
     ".json": "json",
     ".parquet": "parquet",
 }
-OPENERS: dict[str, Any] = {".bz2": bz2.open, ".gz": gzip.open, ".xz": lzma.open}
 
 
 class RowSource(ABC):
@@ -72,7 +69,8 @@ class FileRows(RowSource):
             ``manner``. ``auto`` goes by the file ending.
         encoding: of text files, for example ``latin-1``.
         names: column names of a csv or tsv file without a header line.
-        quotes: whether double quotes group a field in csv and tsv files. Off for GLUE's tsv files.
+        quotes: whether double quotes group a field in csv and tsv files. By default as the file
+            shows; false for GLUE's tsv files.
         rename: new names of columns, for example ``{sentence: text}``.
     """
 
@@ -83,7 +81,7 @@ class FileRows(RowSource):
         format: Format = "auto",
         encoding: str = "utf-8",
         names: list[str] | None = None,
-        quotes: bool = True,
+        quotes: bool | None = None,
         rename: dict[str, str] | None = None,
     ) -> None:
         self.path = path
@@ -104,8 +102,10 @@ class FileRows(RowSource):
         format = _format_of(file) if self.format == "auto" else self.format
         try:
             table = self._parse(file, format)
-        # ValueError covers pandas' ParserError, JSON and Unicode errors.
-        except (ValueError, OSError, pd.errors.ParserWarning) as error:
+        except UserError:
+            raise
+        # ValueError covers pandas' ParserError and JSON errors.
+        except (ValueError, RecursionError, OSError, pd.errors.ParserWarning) as error:
             raise UserError(
                 f"rows.path: {str(file)!r} cannot be read as {format} in {self.encoding} "
                 f"({str(error).splitlines()[0]}); check rows.format and rows.encoding."
@@ -115,30 +115,15 @@ class FileRows(RowSource):
     def _parse(self, file: Path, format: Format) -> pd.DataFrame:
         if format == "parquet":
             return pd.read_parquet(file)
+        text = text_of_file(file, self.encoding)
         if format in ("csv", "tsv"):
-            with warnings.catch_warnings():
-                # Rows with more fields than the header names would lose the surplus, or, without
-                # index_col, shift every column: neither is what the file means.
-                warnings.simplefilter("error", pd.errors.ParserWarning)
-                return pd.read_csv(
-                    file,
-                    sep="," if format == "csv" else "\t",
-                    encoding=self.encoding,
-                    header="infer" if self.names is None else None,
-                    names=self.names,
-                    index_col=False,
-                    quoting=csv.QUOTE_MINIMAL if self.quotes else csv.QUOTE_NONE,
-                    # A review that says "None" or "NA" is text, not a missing value.
-                    keep_default_na=False,
-                )
-        opener = OPENERS.get(file.suffix, open)
-        with opener(file, "rt", encoding=self.encoding) as stream:
-            if format == "lines":
-                return _labelled_lines(stream)
-            if format == "jsonl":
-                return _flat_table([json.loads(line) for line in stream if line.strip()])
-            content = json.load(stream)
+            separator = "," if format == "csv" else "\t"
+            return read_delimited(text, separator, self.names, self.quotes, str(file))
+        if format == "json":
+            content = json.loads(text, parse_float=str)
             return _flat_table(list(content.values() if isinstance(content, dict) else content))
+        lines = io.StringIO(text, newline=None)
+        return _labelled_lines(lines) if format == "lines" else _json_lines(lines)
 
 
 class HubRows(RowSource):
@@ -201,13 +186,32 @@ def _format_of(file: Path) -> Format:
 
 
 def _no_file(file: Path) -> str:
-    there = [one.name for one in file.parent.iterdir()] if file.parent.is_dir() else []
-    if not there:
-        return f"rows.path: there is no folder {str(file.parent)!r}; give an existing file."
+    if file.is_dir():
+        return f"rows.path: {str(file)!r} is a folder; give a file in it."
+    folder = file.absolute().parent
+    if not folder.is_dir():
+        return (
+            f"rows.path: there is no folder {str(folder)!r} for {str(file)!r}; give an existing "
+            "file."
+        )
+    there = sorted(one.name for one in folder.iterdir())[:20]
     return (
-        f"rows.path: there is no file {str(file)!r}; nearest names in its folder: "
-        f"{nearest(file.name, sorted(there)[:20])}."
+        f"rows.path: there is no file {str(file)!r} in {str(folder)!r}; nearest names there: "
+        f"{nearest(file.name, there)}."
     )
+
+
+def _json_lines(stream: Any) -> pd.DataFrame:
+    records = []
+    for number, line in enumerate(stream, 1):
+        if not line.strip():
+            continue
+        try:
+            # 1.50 stays 1.50.
+            records.append(json.loads(line, parse_float=str))
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from error
+    return _flat_table(records)
 
 
 def _labelled_lines(stream: Any) -> pd.DataFrame:

@@ -45,7 +45,7 @@ def split_rows(
             chosen[split] = table.iloc[: sizes[split]]
             seen.update(_keys(tables[split], key_columns))
     pool = _without(tables["train"], key_columns, seen)
-    pool = pool.loc[~pool.duplicated(subset=list(key_columns))]
+    pool = pool.loc[~pd.Index(_keys(pool, key_columns), tupleize_cols=False).duplicated()]
     pool = _shuffled(pool, seed, "train")
     drawn = {split: sizes[split] for split in ("test", "validation") if split not in tables}
     for split, size in drawn.items():

@@ -1,23 +1,17 @@
 """Classification as completion: a prompt template and a word for each label."""
 
 import re
-import string
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
-from zolit.datamodules.names import nearest
+from zolit.datamodules.chat import ChatTemplate, is_chat
+from zolit.datamodules.template import FILTERS, JOIN, MASK, Place, parsed
+from zolit.datamodules.values import UnfitValueError, joined, plain, text_of
 from zolit.errors import UserError
 
-FILTERS: dict[str, Callable[[str], str]] = {
-    "lower": str.lower,
-    "capital": lambda text: text[:1].upper() + text[1:],
-    "uncapital": lambda text: text[:1].lower() + text[1:],
-    "question": lambda text: text if text.endswith("?") else text + "?",
-    "unpunctuated": lambda text: text[:-1] if text[-1:] in string.punctuation else text,
-}
-MASK = "mask"
-PLACE = re.compile(r"\{([\w.]+)((?:\|\w+)*)\}")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
 
 
 @dataclass(frozen=True)
@@ -28,8 +22,9 @@ class Task:
         template: the prompt, with columns in braces, for example ``"{text} It was"``. The answer
             is scored after it. ``{column|lower}`` passes a column through filters: ``lower``,
             ``capital`` and ``uncapital`` (first letter), ``question`` (ends in a question mark),
-            ``unpunctuated`` (without a final punctuation mark). ``{mask}`` is the answer's place
-            for masked models; without it they get ``" {mask}."`` at the end.
+            ``unpunctuated`` (without a final punctuation mark); ``join`` joins a list of words.
+            ``{mask}`` is the answer's place for masked models; without it they get
+            ``" {mask}."`` at the end. ``{{`` and ``}}`` are braces of the text.
         words: the answer word of each label, for example ``{0: terrible, 1: great}``. Labels with
             the same word are one class.
         label: name of the column of labels.
@@ -40,14 +35,20 @@ class Task:
     words: Mapping[str, str | int | bool]
     label: str = "label"
     ignore: Sequence[str | int | bool] = ()
+    _classes: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Booleans are kept as they are: `validate` tells what to do about them.
         words = {
-            label_key(label): word if isinstance(word, bool) else str(word)
+            label if isinstance(label, str) else label_key(label): (
+                word if isinstance(word, bool) else str(word)
+            )
             for label, word in self.words.items()
         }
         object.__setattr__(self, "words", words)
+        place = {word: index for index, word in enumerate(self.answers)}
+        classes = {label_key(label): place[str(word)] for label, word in words.items()}
+        object.__setattr__(self, "_classes", classes)
         object.__setattr__(self, "ignore", [label_key(label) for label in self.ignore])
 
     def validate(self) -> None:
@@ -57,8 +58,9 @@ class Task:
         message under those of the others.
 
         Raises:
-            UserError: no column or an unknown filter in the template, fewer than two different
-                words, or a word that YAML read as true or false.
+            UserError: no column, a stray brace or an unknown filter in the template, fewer than
+                two different words, one label with two words, a word with blanks at its ends, or
+                a word that YAML read as true or false.
         """
         for label, word in self.words.items():
             if isinstance(word, bool):
@@ -71,24 +73,35 @@ class Task:
                 f"task.template: {self.template!r} names no column; put at least one in braces, "
                 "for example '{text} It was'."
             )
-        for match in PLACE.finditer(self.template):
-            for name in match[2].split("|")[1:]:
-                if name not in FILTERS:
-                    raise UserError(
-                        f"task.template: there is no filter {name!r} (in {match[0]!r}); nearest: "
-                        f"{nearest(name, FILTERS)}."
-                    )
         if len(self.answers) < 2 or not all(word.strip() for word in self.answers):
             raise UserError(
                 f"task.words: got {self.words}, at least two different words are expected; give "
                 "each label the word that answers the prompt."
             )
+        for word in self.answers:
+            if word != word.strip():
+                raise UserError(
+                    f"task.words: {word!r} has white space at an end; write {word.strip()!r}, the "
+                    "blank between prompt and answer is added."
+                )
+        first: dict[str, str] = {}
+        for label in self.words:
+            one = first.setdefault(label_key(label), label)
+            if self.words[one] != self.words[label]:
+                raise UserError(
+                    f"task.words: {one!r} and {label!r} are one label and have two words, "
+                    f"{self.words[one]!r} and {self.words[label]!r}; give it one."
+                )
 
     @property
     def columns(self) -> list[str]:
         """Columns that the template reads, in order."""
-        names = [match[1] for match in PLACE.finditer(self.template)]
+        names = [part.column for part in self._parts if isinstance(part, Place)]
         return [name for name in dict.fromkeys(names) if name != MASK]
+
+    @property
+    def _parts(self) -> tuple[str | Place, ...]:
+        return parsed(self.template)
 
     @property
     def answers(self) -> list[str]:
@@ -106,34 +119,47 @@ class Task:
     @property
     def has_mask(self) -> bool:
         """Whether the template places the answer itself."""
-        return any(match[1] == MASK for match in PLACE.finditer(self.template))
+        return any(isinstance(part, Place) and part.column == MASK for part in self._parts)
 
-    def prompt(self, row: dict[str, Any], mask: str | None = None) -> str:
+    def prompt(
+        self,
+        row: dict[str, Any],
+        mask: str | None = None,
+        chat: ChatTemplate | None = None,
+        number: int | None = None,
+    ) -> str:
         """The filled template.
 
         Args:
             row: value of each column.
             mask: the mask token of a masked model; None for a causal model, whose prompt ends
                 where the answer begins, without blanks (line ends stay).
+            chat: what makes text of chat messages; those that end the template are followed by the
+                opening of the assistant's turn.
+            number: of the row in its file, for messages.
 
         Raises:
-            UserError: the template places a mask and the model has none.
+            UserError: the template places a mask and the model has none, or a value is no text.
         """
         if mask is None and self.has_mask:
             raise UserError(
                 "task.template: it has a {mask}, which only masked models fill; end the template "
                 "where the answer begins for a causal model."
             )
-
-        def fill(match: re.Match[str]) -> str:
-            if match[1] == MASK:
-                return str(mask)
-            text = str(row[match[1]])
-            for name in match[2].split("|")[1:]:
-                text = FILTERS[name](text)
-            return text
-
-        text = PLACE.sub(fill, self.template)
+        text = ""
+        for part in self._parts:
+            if isinstance(part, str):
+                text += part
+            elif part.column == MASK:
+                text += str(mask)
+            else:
+                try:
+                    text += _filled(part, row[part.column], chat, part is self._parts[-1])
+                except UnfitValueError as error:
+                    where = "a row" if number is None else f"row {number}"
+                    raise UserError(
+                        f"rows: column {part.column!r} of {where} is {error}."
+                    ) from error
         if mask is None:
             return text.rstrip(" ")
         return text if self.has_mask else f"{text.rstrip()} {mask}."
@@ -149,18 +175,33 @@ class Task:
             UserError: the label has no word.
         """
         key = label_key(label)
-        if key not in self.words:
+        index = self._classes.get(key)
+        if index is None:
             raise UserError(
                 f"task.words: label {key!r} of column {self.label!r} has no word; add one, or list "
                 f"the label in task.ignore (labels with words: {', '.join(self.words)})."
             )
-        return self.answers.index(str(self.words[key]))
+        return index
+
+
+def _filled(place: Place, value: Any, chat: ChatTemplate | None, last: bool) -> str:
+    value = plain(value)
+    filters = place.filters
+    if is_chat(value) and chat is not None:
+        if filters:
+            raise UnfitValueError(f"a list of chat messages; leave |{'|'.join(filters)} out")
+        return chat.text(value, answers=last)
+    text = joined(value) if filters[:1] == (JOIN,) else text_of(value)
+    for name in filters:
+        text = text if name == JOIN else FILTERS[name](text)
+    return text
 
 
 def label_key(label: Any) -> str:
-    """How a label is spelled as a key of ``words``: ``1``, ``1.0`` and ``"1"`` are one label, and
-    so are ``True``, ``"true"`` and ``"True"``."""
-    if isinstance(label, float) and label.is_integer():
-        label = int(label)
+    """How a label is spelled when it is compared: ``1``, ``1.0``, ``"1"`` and ``"01"`` are one
+    label, and so are ``True``, ``"true"`` and ``"TRUE"``."""
     key = str(label).strip()
-    return key.lower() if key in ("True", "False") else key
+    if _NUMBER.fullmatch(key):
+        number = Decimal(key)
+        return str(int(number)) if number == int(number) else f"{number.normalize():f}"
+    return key.lower() if key.lower() in ("true", "false") else key

@@ -5,7 +5,7 @@ import pytest
 import transformers as hf
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from zolit.datamodules.encode import Encoder, context_length
+from zolit.datamodules.encode import Encoder, context_length, padding_id, vocabulary_of
 from zolit.datamodules.tasks import Task
 from zolit.errors import UserError
 from zolit.models.source import ModelSource
@@ -126,3 +126,36 @@ def test_prompt_that_merges_with_the_answer_is_refused() -> None:
     encoder = Encoder(REVIEW, MergingTokenizer(), "causal", None)
     with pytest.raises(UserError, match="merges the end of the prompt"):
         encoder.answers([ROW])
+
+
+def test_ends_that_differ_from_the_first_rows(causal: Any) -> None:
+    encoder = Encoder(Task("{text}", {"0": "terrible", "1": "great"}), causal, "causal", None)
+    encoder.answers([{"text": "a film"}])
+    with pytest.raises(UserError, match=r"row 9 ends 'a film.n'.*end the template in fixed text"):
+        encoder.examples([{"text": "a film\n", "label": 0}], [9], 1)
+
+
+def test_tokens_beyond_the_embedding(causal_source: ModelSource) -> None:
+    tokenizer = causal_source.load_tokenizer()
+    config = causal_source.load_config()
+    known = vocabulary_of(config)
+    assert known == len(tokenizer)
+    tokenizer.add_tokens(["<new>"])
+    encoder = Encoder(REVIEW, tokenizer, "causal", None, vocabulary=known)
+    assert len(encoder.examples([ROW], [0], 1)) == 1
+    with pytest.raises(UserError, match=rf"row 3 holds the token '<new>' \(id {known}\)"):
+        encoder.examples([{"text": "a <new> film", "label": 0}], [3], 1)
+    task = dataclasses.replace(REVIEW, words={"0": "<new>", "1": "great"})
+    with pytest.raises(UserError, match=r"task\.words: the word '<new>' holds the token"):
+        Encoder(task, tokenizer, "causal", None, vocabulary=known).answers([ROW])
+
+
+def test_padding_that_the_model_knows(causal_source: ModelSource) -> None:
+    tokenizer = causal_source.load_tokenizer()
+    config = causal_source.load_config()
+    assert padding_id(tokenizer, config) == tokenizer.pad_token_id
+    tokenizer.add_special_tokens({"pad_token": "[NEWPAD]"})
+    assert tokenizer.pad_token_id >= config.vocab_size
+    assert padding_id(tokenizer, config) == tokenizer.eos_token_id
+    config.pad_token_id = 5
+    assert padding_id(tokenizer, config) == 5

@@ -58,6 +58,16 @@ def test_labels_with_one_word_are_one_class() -> None:
     assert task.is_ignored("plot")
 
 
+def test_numbers_as_labels() -> None:
+    task = Task("{text}", {"01": "a", "+1.50": "b", "TRUE": "c"})
+    assert [task.class_of(one) for one in ("1", 1, "1.0", "1.5", 1.5, True, "true")] == [
+        *(0, 0, 0, 1, 1, 2, 2)
+    ]
+    # As they were written down.
+    assert task.labels == ["01", "+1.50", "TRUE"]
+    assert TASKS["rotten_tomatoes"].labels == ["rotten", "fresh"]
+
+
 def test_label_keys() -> None:
     assert [label_key(label) for label in (1, 1.0, " 1 ", True, "True", "true", "x", -1)] == [
         *("1", "1", "1", "true", "true", "true", "x", "-1")
@@ -72,6 +82,9 @@ def test_label_keys() -> None:
         (lambda: Task("{text|lowr} was", {"0": "a", "1": "b"}).validate(), ["lowr", "lower"]),
         (lambda: Task("{text}", {"0": "a", "1": "a"}).validate(), ["task.words", "two different"]),
         (lambda: Task("{text}", {"0": "Yes", "1": False}).validate(), ["task.words", "quotes"]),
+        (lambda: Task("{text}", {"0": " bad", "1": "good"}).validate(), ["' bad'", "'bad'"]),
+        (lambda: Task("{text}", {"1": "a", "01": "b"}).validate(), ["'1' and '01'", "one label"]),
+        (lambda: Task("{text", {"0": "a", "1": "b"}).validate(), ["task.template", "{{"]),
         (lambda: TASKS["sst2"].class_of("x"), ["'x'", "task.ignore", "0, 1"]),
         (lambda: TASKS["rte_masked"].prompt(ROW), ["{mask}", "causal"]),
     ],

@@ -1,0 +1,62 @@
+"""Chat messages as the text that a model's own chat template makes of them."""
+
+from typing import Any
+
+from zolit.datamodules.values import UnfitValueError
+
+
+def is_chat(value: Any) -> bool:
+    """Whether a plain value is a list of objects, as chat messages are."""
+    return isinstance(value, list) and bool(value) and all(isinstance(o, dict) for o in value)
+
+
+class ChatTemplate:
+    """The chat template of a tokenizer.
+
+    Args:
+        tokenizer: of transformers.
+        starts: whether the tokenizer puts its start token before every text; the template's own is
+            then left out.
+    """
+
+    def __init__(self, tokenizer: Any, starts: bool) -> None:
+        self.tokenizer = tokenizer
+        self.starts = starts
+
+    def text(self, messages: list[dict[str, Any]], answers: bool) -> str:
+        """The conversation as text, special tokens written out.
+
+        Args:
+            messages: each with ``role`` and ``content``.
+            answers: whether the model's answer follows: the assistant's turn is opened.
+
+        Raises:
+            UnfitValueError: the messages are none, or the tokenizer has no template for them.
+        """
+        messages = [
+            {name: one for name, one in message.items() if one is not None} for message in messages
+        ]
+        for message in messages:
+            if not all(isinstance(message.get(name), str) for name in ("role", "content")):
+                raise UnfitValueError(
+                    "a list of objects, of which chat messages need role and content as text"
+                )
+        if not getattr(self.tokenizer, "chat_template", None):
+            raise UnfitValueError(
+                "a list of chat messages, and the model's tokenizer has no chat template; write "
+                "each conversation as text"
+            )
+        from jinja2 import TemplateError
+
+        try:
+            text: str = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=answers
+            )
+        except (TemplateError, ValueError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            raise UnfitValueError(
+                f"a list of chat messages that the tokenizer's chat template refuses ({reason})"
+            ) from error
+        if self.starts and self.tokenizer.bos_token:
+            return text.removeprefix(self.tokenizer.bos_token)
+        return text

@@ -1,0 +1,160 @@
+"""CSV and TSV: every value as the text that stands there, and no row lost to a stray quote."""
+
+import csv
+import io
+import re
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+
+import pandas as pd
+
+from zolit.errors import UserError, tell
+
+_BREAK = re.compile(r"\r\n|\r|\n")
+_MOST_HEADER = 65536
+_CHANCE = 50
+
+
+def read_delimited(
+    text: str, separator: str, names: list[str] | None, quotes: bool | None, file: str
+) -> pd.DataFrame:
+    """The table of a file, its values as text.
+
+    Args:
+        text: of the file.
+        separator: of fields.
+        names: of columns, where the file has no header line.
+        quotes: whether double quotes group a field; None: as the file shows.
+        file: its name, for messages.
+
+    Raises:
+        UserError: quotes that do not pair, or that can be read in two ways; a header line beside
+            ``names``.
+        ValueError: a row that does not fit the columns.
+    """
+    if '"' in text and quotes is not False:
+        quotes = _groups(text, separator, quotes, file)
+    _check_header(text, separator, names, bool(quotes), file)
+    with warnings.catch_warnings():
+        # Rows with more fields than the header names would lose the surplus, or, without
+        # index_col, shift every column: neither is what the file means.
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        return pd.read_csv(
+            io.StringIO(text),
+            sep=separator,
+            header="infer" if names is None else None,
+            names=names,
+            index_col=False,
+            quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
+            # 00042, 1.50 and TRUE are what the row says, not 42, 1.5 and True.
+            dtype=str,
+            # A review that says "None" or "NA" is text, not a missing value.
+            keep_default_na=False,
+        )
+
+
+@dataclass(frozen=True)
+class _Quoted:
+    """How a file reads where double quotes group a field.
+
+    Attributes:
+        stray: first line in which a field begins with a quote and does not end with one; None
+            where every quote pairs.
+        spanning: first and last line of each row of several lines.
+        doubtful: those of them whose lines could be rows themselves.
+    """
+
+    stray: int | None
+    spanning: list[tuple[int, int]]
+    doubtful: list[tuple[int, int]]
+
+
+def _groups(text: str, separator: str, quotes: bool | None, file: str) -> bool:
+    """Whether double quotes group fields in this file."""
+    read = _quoted(text, separator)
+    if read.stray is not None:
+        fault = (
+            f"line {read.stray} of {file!r} has a field that begins with a double quote and does "
+            "not end with one"
+        )
+        # Quotes are a habit of CSV, not of TSV.
+        if quotes is None and separator == "\t" and _even(text, separator):
+            tell(f"rows: {fault}; the file is read with quotes as text (quotes: false)")
+            return False
+        raise UserError(
+            f"rows.quotes: {fault}; double the quotes within a quoted field, or set quotes: false "
+            "if they are text like any other."
+        )
+    if not read.spanning:
+        return True
+    doubtful = read.doubtful or read.spanning
+    first, last = doubtful[0]
+    found = (
+        f"double quotes make {len(doubtful)} row(s) of {file!r} span several lines, the first one "
+        f"lines {first} to {last}"
+    )
+    if quotes is None and _even(text, separator):
+        raise UserError(
+            f"rows.quotes: {found}, but each line has all fields as well; set quotes: false if "
+            "quotes are text like any other, true if they group a field."
+        )
+    # Of many texts of several lines a few look like rows by chance.
+    if len(read.doubtful) * _CHANCE > len(read.spanning):
+        tell(f"rows: {found}, which look like rows themselves; if they are, set quotes: false")
+    return True
+
+
+def _quoted(text: str, separator: str) -> _Quoted:
+    record = _record(separator)
+    spanning: list[tuple[int, int]] = []
+    doubtful: list[tuple[int, int]] = []
+    # Between fields as the header has them.
+    separators = len(_lines(text[:_MOST_HEADER])[0].split(separator)) - 1
+    position, line = 0, 1
+    while position < len(text):
+        match = record.match(text, position)
+        if match is None:
+            return _Quoted(line, spanning, doubtful)
+        lines = _lines(match[1])
+        if len(lines) > 1:
+            spanning.append((line, line + len(lines) - 1))
+            # Rows that a stray quote swallows hold no quotes: they would end its field.
+            if all(one.count(separator) == separators > 0 for one in lines):
+                doubtful.append(spanning[-1])
+        line += len(lines)
+        position = match.end()
+    return _Quoted(None, spanning, doubtful)
+
+
+def _record(separator: str) -> re.Pattern[str]:
+    field = rf'(?:"(?:[^"]|"")*+"(?=[{separator}\r\n]|\Z)|(?!")[^{separator}\r\n]*+)'
+    return re.compile(rf"({field}(?:{separator}{field})*+)(?:\r\n|\r|\n|\Z)")
+
+
+def _lines(text: str) -> list[str]:
+    return _BREAK.split(text)
+
+
+def _even(text: str, separator: str) -> bool:
+    """Whether every line has equally many fields when quotes group nothing."""
+    counts = {line.count(separator) for line in _lines(text) if line}
+    return len(counts) == 1 and counts != {0}
+
+
+def _check_header(
+    text: str, separator: str, names: list[str] | None, quotes: bool, file: str
+) -> None:
+    quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+    match = _record(separator).match(text) if quotes else re.match(r"[^\r\n]*", text)
+    first = next(csv.reader([match[0] if match else ""], delimiter=separator, quoting=quoting), [])
+    if names is not None and first == names:
+        raise UserError(
+            f"rows.names: {file!r} has these names in a header line of its own; leave names out."
+        )
+    twice = [name for name, uses in Counter(first).items() if uses > 1 and name]
+    if names is None and twice:
+        tell(
+            f"rows: {file!r} has {len(twice)} column name(s) more than once; the second "
+            f"{twice[0]!r} is read as {f'{twice[0]}.1'!r}"
+        )

@@ -1,0 +1,137 @@
+"""What a task asks of a table of rows, and what the user should know of it."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from zolit.datamodules.names import nearest
+from zolit.datamodules.tasks import Task, label_key
+from zolit.datamodules.template import doubled
+from zolit.datamodules.values import UnfitValueError, plain_values
+from zolit.errors import UserError
+
+
+def checked_table(
+    table: pd.DataFrame, argument: str, task: Task, labelled: bool = True
+) -> pd.DataFrame:
+    """The rows that a task can use, values as Python's own; row numbers are kept as index.
+
+    Args:
+        table: as it was read.
+        argument: of the data module that it is from, for messages.
+        task: that will read it.
+        labelled: whether labels are needed; without them no row is dropped for its label.
+
+    Raises:
+        UserError: a missing column or value, or no row with a label that counts.
+    """
+    table = table.copy()
+    for column in (*task.columns, *([task.label] if labelled else [])):
+        if column not in table.columns:
+            raise UserError(
+                f"{argument}: there is no column {column!r}, which the task reads; nearest names: "
+                f"{nearest(column, map(_shown, table.columns))}; use rename, names for a file "
+                "without a header line, or change the task ({{ and }} are braces of its text)."
+            )
+        missing = table[column].isna().to_numpy()
+        values = plain_values(table[column])
+        for number, value in zip(table.index, values, strict=True):
+            if isinstance(value, UnfitValueError):
+                raise UserError(
+                    f"{argument}: column {column!r} of row {number} is {value}."
+                ) from value
+        if missing.any():
+            raise UserError(
+                f"{argument}: row {table.index[int(missing.argmax())]} has no value in column "
+                f"{column!r}; fill it in or drop the row."
+            )
+        table[column] = pd.Series(values, index=table.index, dtype=object)
+    if not labelled:
+        return table
+    ignored = [task.is_ignored(label) for label in table[task.label]]
+    kept = table.loc[[not one for one in ignored]]
+    if kept.empty:
+        raise UserError(
+            f"{argument}: no rows are left of {len(table)} after dropping the labels {task.ignore};"
+            " check the file and task.ignore."
+        )
+    return kept
+
+
+def notes(
+    task: Task,
+    tables: Mapping[str, pd.DataFrame],
+    chosen: Mapping[str, pd.DataFrame],
+    sizes: Mapping[str, int | None],
+) -> list[str]:
+    """Sentences on what trains or tests otherwise than one might think.
+
+    Args:
+        task: that reads the rows.
+        tables: each that was read, by split.
+        chosen: rows of each split.
+        sizes: that were asked for.
+    """
+    found = template_notes(task, tables["train"])
+    present = {label_key(label) for table in tables.values() for label in table[task.label]}
+    for answer in task.answers:
+        same = [label for label, word in task.words.items() if word == answer]
+        same = [label for label in same if label_key(label) in present]
+        if len(same) > 1:
+            found.append(
+                f"task.words: the labels {', '.join(same)} have one word, {answer!r}, and are one "
+                "class"
+            )
+    for split, table in chosen.items():
+        found += empty_notes(task, table, split)
+        size = sizes[split]
+        given = tables[split] if split in tables and split != "train" else None
+        if given is not None and size is not None and 0 < size < len(given):
+            found.append(
+                f"{split}_rows: {len(table)} of {len(given)} rows are drawn ({split}_size={size}); "
+                f"{split}_size=null takes all"
+            )
+    classes = {task.class_of(label) for label in chosen["train"][task.label]}
+    if len(classes) == 1:
+        [only] = classes
+        found.append(
+            f"rows: all {len(chosen['train'])} training rows have the answer "
+            f"{task.answers[only]!r}, so the model learns to give it whatever it reads"
+        )
+    elif len(classes) < len(task.answers):
+        lacking = [word for place, word in enumerate(task.answers) if place not in classes]
+        found.append(f"rows: no training row has the answer {', '.join(map(repr, lacking))}")
+    return found
+
+
+def template_notes(task: Task, table: pd.DataFrame) -> list[str]:
+    """Sentences on a template that does not say what one might think."""
+    found = [
+        f"task.template: {{{{{name}}}}} is the text {{{name}}}; write {{{name}}} for the column"
+        for name in doubled(task.template)
+        if name in table.columns
+    ]
+    if task.template.endswith(" "):
+        found.append(
+            "task.template: it ends in a blank, which is left out: the answer brings its own"
+        )
+    return found
+
+
+def empty_notes(task: Task, table: pd.DataFrame, split: str) -> list[str]:
+    """A sentence for each column with empty texts."""
+    found = []
+    for column in task.columns:
+        empty = [isinstance(value, str) and not value.strip() for value in table[column]]
+        if any(empty):
+            found.append(
+                f"{split}: {sum(empty)} of {len(table)} rows have an empty text in column "
+                f"{column!r}, the first is row {table.index[empty.index(True)]}"
+            )
+    return found
+
+
+def _shown(name: object) -> str:
+    """A column's name, in quotes where blanks at its ends would not be seen."""
+    text = str(name)
+    return text if text == text.strip() else repr(text)

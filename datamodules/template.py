@@ -1,0 +1,93 @@
+"""The template of a prompt: text with columns in braces."""
+
+import re
+import string
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from zolit.datamodules.names import nearest
+from zolit.errors import UserError
+
+FILTERS: dict[str, Callable[[str], str]] = {
+    "lower": str.lower,
+    "capital": lambda text: text[:1].upper() + text[1:],
+    "uncapital": lambda text: text[:1].lower() + text[1:],
+    "question": lambda text: text if text.endswith("?") else text + "?",
+    "unpunctuated": lambda text: text[:-1] if text[-1:] in string.punctuation else text,
+}
+JOIN = "join"
+"""The filter that reads a list of words as text; it comes first."""
+
+MASK = "mask"
+
+_TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a column's value goes.
+
+    Attributes:
+        column: its name, or ``mask``.
+        filters: names of filters, in order.
+    """
+
+    column: str
+    filters: tuple[str, ...] = ()
+
+
+@lru_cache
+def parsed(template: str) -> tuple[str | Place, ...]:
+    """The texts and places of a template, in order.
+
+    ``{name}`` and ``{name|filter}`` are places, ``{{`` and ``}}`` are braces of the text. Blanks
+    beside a name or a filter are left out; within a name they belong to it.
+
+    Raises:
+        UserError: a brace that is neither, a place without a name, or an unknown filter.
+    """
+    parts: list[str | Place] = []
+    text, end = "", 0
+    for match in _TOKEN.finditer(template):
+        text += template[end : match.start()]
+        end = match.end()
+        if match[0] in ("{{", "}}"):
+            text += match[0][0]
+            continue
+        if match[1] is None:
+            raise UserError(
+                f"task.template: the brace in {_around(template, match.start())!r} has no partner; "
+                "write {{ or }} for a brace that is text."
+            )
+        parts += [text, _place(match[0], match[1])]
+        text = ""
+    return tuple(part for part in [*parts, text + template[end:]] if part != "")
+
+
+def doubled(template: str) -> list[str]:
+    """What stands in double braces, such as ``text`` of ``{{ text }}``: text, though it looks like
+    a column."""
+    return re.findall(r"\{\{\s*([^{}|]*?)\s*\}\}", template)
+
+
+def _place(written: str, inside: str) -> Place:
+    name, *filters = (part.strip() for part in inside.split("|"))
+    if not name:
+        raise UserError(
+            f"task.template: {written!r} names no column; write the name of one, or {{{{ and }}}} "
+            "for braces that are text."
+        )
+    for position, one in enumerate(filters):
+        if one == JOIN and position:
+            raise UserError(f"task.template: {JOIN} comes first in {written!r}; put it there.")
+        if one != JOIN and one not in FILTERS:
+            raise UserError(
+                f"task.template: there is no filter {one!r} (in {written!r}); nearest: "
+                f"{nearest(one, [*FILTERS, JOIN])}."
+            )
+    return Place(name, tuple(filters))
+
+
+def _around(text: str, position: int) -> str:
+    return text[max(0, position - 10) : position + 10]

@@ -1,0 +1,87 @@
+"""Chat messages in a prompt, compared with what transformers makes of them."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from zolit.datamodules.chat import ChatTemplate
+from zolit.datamodules.encode import Encoder
+from zolit.datamodules.rows import FileRows
+from zolit.datamodules.tasks import Task
+from zolit.errors import UserError
+from zolit.models.source import ModelSource
+
+# As the templates of Llama 2 and 3 do, it writes the start token itself.
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}"
+    "{% if m.role == 'user' and loop.index0 % 2 %}{{ raise_exception('roles must alternate') }}"
+    "{% endif %}[{{ m.role }}]{{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]\n{% endif %}"
+)
+MESSAGES = [{"role": "user", "content": "is the film bright ?"}]
+WORDS = {"0": "negative", "1": "positive"}
+
+
+@pytest.fixture
+def tokenizer(causal_source: ModelSource) -> Any:
+    found = causal_source.load_tokenizer()
+    found.chat_template = TEMPLATE
+    return found
+
+
+def ids_of(template: str, value: Any, tokenizer: Any) -> list[int]:
+    encoder = Encoder(Task(template, WORDS), tokenizer, "causal", None)
+    row = {"messages": value, "label": 1}
+    encoder.answers([row], [4])
+    [example] = encoder.examples([row], [4], 1)
+    return example.ids
+
+
+def test_the_answer_is_the_assistants(tokenizer: Any) -> None:
+    expected = tokenizer.apply_chat_template(
+        MESSAGES, add_generation_prompt=True, return_dict=True
+    )["input_ids"]
+    # One start token, though both the tokenizer and its template write it.
+    assert ids_of("{messages}", MESSAGES, tokenizer) == expected
+    assert expected.count(tokenizer.bos_token_id) == 1
+
+
+def test_a_conversation_within_a_prompt(tokenizer: Any) -> None:
+    ids = ids_of("Read: {messages}Sentiment:", MESSAGES, tokenizer)
+    assert tokenizer.decode(ids) == "<s>Read: [user]is the film bright ?\nSentiment:"
+
+
+def test_parquet_gives_the_same(tokenizer: Any, tmp_path: Path) -> None:
+    # Parquet gives every message the fields of all.
+    messages = [[*MESSAGES, {"role": "assistant", "content": "no", "name": "x"}]] * 2
+    pd.DataFrame({"messages": messages, "label": [0, 1]}).to_parquet(tmp_path / "rows.parquet")
+    value = FileRows(str(tmp_path / "rows.parquet")).read()["messages"][0]
+    assert ids_of("{messages}", value, tokenizer) == ids_of("{messages}", messages[0], tokenizer)
+
+
+def test_no_start_token_from_the_tokenizer(tokenizer: Any) -> None:
+    assert ChatTemplate(tokenizer, starts=False).text(MESSAGES, False).startswith("<s>[user]")
+    assert ChatTemplate(tokenizer, starts=True).text(MESSAGES, False).startswith("[user]")
+
+
+@pytest.mark.parametrize(
+    ("template", "messages", "words"),
+    [
+        ("{messages}", [*MESSAGES, *MESSAGES], ["row 4", "refuses", "alternate"]),
+        ("{messages}", [{"from": "human", "value": "a"}], ["row 4", "role and content"]),
+        ("{messages}", [{"role": "user", "content": ["a"]}], ["role and content"]),
+        ("{messages|lower}", MESSAGES, ["row 4", "leave |lower out"]),
+    ],
+)
+def test_messages(tokenizer: Any, template: str, messages: Any, words: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        ids_of(template, messages, tokenizer)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_no_chat_template(causal_source: ModelSource) -> None:
+    with pytest.raises(UserError, match=r"'messages' of row 4 .* no chat template"):
+        ids_of("{messages}\nMood:", MESSAGES, causal_source.load_tokenizer())
