@@ -29,6 +29,7 @@ from zolit.models.load import load_prepared
 from zolit.models.pairs import Trial, refuse_unread, try_pairs
 from zolit.models.prefix import share_prefix
 from zolit.models.prepare import Preparation, prepare
+from zolit.models.probe import Forward
 from zolit.models.source import ModelSource
 from zolit.models.start import Started, check_files, check_started, start_from
 from zolit.noise import fold, signed
@@ -174,9 +175,12 @@ class ZeroOrderModule(L.LightningModule):
                 model, pairable = load_prepared(self.source, dtype, preparation)
             self._take(model, pairable)
 
-    def parts(self) -> tuple[Quantizer, Perturber, Reading, list[str], Adapter | None]:
+    def parts(
+        self,
+    ) -> tuple[Quantizer, Perturber, Reading, list[str], Adapter | None, Forward | None]:
         """What a `Preparation` of the model is made of."""
-        return self.quantizer, self.perturber, self.reading, self.tune, self.adapter
+        forward = self.objective.rehearsal()
+        return self.quantizer, self.perturber, self.reading, self.tune, self.adapter, forward
 
     def adopt(self, model: nn.Module) -> None:
         """Take a loaded model and prepare its weights in place."""

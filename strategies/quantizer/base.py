@@ -16,6 +16,7 @@ class Quantizer(ABC):
         integer_codes: whether codes lie on a uniform integer grid.
         integer_products: whether layers multiply integer codes with quantized activations, so
             that a perturbation must keep codes integer.
+        converts: whether it makes codes of floats, rather than keep those of a checkpoint.
         calibrated: whether `calibrate` must see the whole model before `store`.
         keep_error: keep what quantization leaves of each tuned weight (two bytes a code), for an
             optimizer with error feedback to start from: codes then follow the weight that was
@@ -23,6 +24,7 @@ class Quantizer(ABC):
     """
 
     quantized: ClassVar[bool] = True
+    converts: ClassVar[bool] = True
     calibrated: ClassVar[bool] = False
     integer_codes: ClassVar[bool] = True
     integer_products: bool = False

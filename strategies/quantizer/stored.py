@@ -33,6 +33,8 @@ class Stored(Quantizer):
         layers: of the checkpoint, by the name of the parameter in the model.
     """
 
+    converts = False
+
     def __init__(self) -> None:
         self.layers: Mapping[str, StoredLayer] = {}
 

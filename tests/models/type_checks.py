@@ -198,11 +198,21 @@ def rows(case: Case) -> str:
 
 
 def unread(case: Case) -> str:
-    """Weights that are tuned although the gradient of the logits knows nothing of them."""
-    read = _read_weights(case)
+    """Tuned weights that the logits do not change with.
+
+    They have a gradient, or replacing them by others changes logits (what chooses tokens).
+    """
     tuned = {weight.path for weight in perturbed_weights(case.module().network)}
-    wrong = sorted(tuned - read)
-    return f"{len(wrong)} of {len(tuned)}: {', '.join(wrong[:3])}" if wrong else "equal"
+    suspects = sorted(tuned - _read_weights(case))
+    before = _logits(case.plain(), 3)
+    idle = []
+    for path in suspects:
+        changed = case.plain()
+        weight = changed.get_parameter(path)
+        weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
+        if torch.equal(_logits(changed, 3), before):
+            idle.append(path)
+    return f"FAILED: {len(idle)} of {len(tuned)}: {', '.join(idle[:3])}" if idle else "equal"
 
 
 def shares(case: Case) -> dict[str, float]:
@@ -285,12 +295,12 @@ def _put(network: nn.Module, plain: nn.Module) -> None:
         parameters[weight.path].copy_(weight.dense())
 
 
-def _ids() -> Tensor:
-    return 5 + torch.arange(36).view(3, 12) * 11 % (VOCAB - 10)
+def _ids(times: int = 1) -> Tensor:
+    return (5 + torch.arange(36).view(3, 12) * 11 % (VOCAB - 10)).repeat(1, times)
 
 
-def _logits(model: Any) -> Tensor:
-    found: Tensor = model(input_ids=_ids()).logits
+def _logits(model: Any, times: int = 1) -> Tensor:
+    found: Tensor = model(input_ids=_ids(times)).logits
     return found
 
 

@@ -40,6 +40,7 @@ SIZES: list[tuple[str, int]] = [
     (r"max_source_positions|max_sequence_length|seq_length|original_max_position.*", LENGTH),
     (r".*num.*experts|n_routed_experts|moe_num_experts|num_latents|split_ngram_parts", 4),
     (r".*experts_per_tok|num_experts_per_token|moe_topk|moe_k|moe_top_k|top_k|topk", 2),
+    (r"index_topk", 4),
     (r"n_groups?|num_(expert_)?groups?|topk_group|.*shared_experts|zero_expert_num", 1),
     (r"sliding_window|sliding_window_size|window_size|local_attention_window_len", 8),
     (r"rotary_dim|num_mel_bins|image_size|patch_size", 4),

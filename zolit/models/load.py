@@ -62,6 +62,7 @@ def load_prepared(
             preparation.quantizer.calibrate(model, source.load_tokenizer())
     # Of what was loaded: a checkpoint may hold two weights where the model would tie them.
     plan = preparation.plan(preparation.adapt(model))
+    plan.tell()
     preparation.apply(model, plan)
     return model, plan.pairable
 

@@ -4,6 +4,8 @@ A plan needs no weights, so it is made on the meta device before a checkpoint is
 """
 
 import difflib
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -13,6 +15,8 @@ from zolit.compat import Conv1D
 from zolit.errors import UserError
 from zolit.models.adapters.base import Factor
 from zolit.models.experts import BIASES, WEIGHTS, is_experts
+
+log = logging.getLogger(__name__)
 
 KINDS = ("linear", "output", "embeddings", "norms", "biases", "adapter")
 """Words of `tune` besides parameter-name patterns."""
@@ -70,32 +74,55 @@ class Plan:
     Attributes:
         weights: the parameters that zolit stores, in the order of the model.
         pairable: whether every tuned weight can be read in two versions in one pass.
+        unread: paths of parameters that ``tune`` names and no forward reads.
     """
 
     weights: tuple[Planned, ...]
     pairable: bool
+    unread: tuple[str, ...] = ()
+
+    def tell(self) -> None:
+        """Log which weights are not tuned because nothing reads them, if there are any."""
+        if self.unread:
+            named = len(self.unread) + sum(one.index is not None for one in self.weights)
+            log.warning(
+                "%d of the %d weights that tune names are read by no forward (%s): they are not "
+                "tuned and stay as they are",
+                len(self.unread),
+                named,
+                ", ".join(branches(self.unread, (one.path for one in self.weights))),
+            )
 
 
-def make_plan(model: nn.Module, tune: list[str]) -> Plan:
+def make_plan(
+    model: nn.Module, tune: list[str], read: set[str] | None = None, converts: bool = True
+) -> Plan:
     """Decide what is quantized and what moves.
 
     Every linear layer but the output layer is quantized, tuned or not; of the other parameters
     only those are stored by zolit that are tuned. The experts of a layer are linear layers too.
+    What no forward reads (the vision tower of a model that is given text) stays as it is.
 
     Args:
         model: a transformers model, on any device, with its weights tied; not changed.
         tune: words of `KINDS` or parameter-name patterns (``*`` and ``?``).
+        read: names of the parameters that a forward reads; None: all.
+        converts: whether the quantizer makes codes of floats, rather than keep those of a
+            checkpoint, which it does for layers that are not read too.
 
     Raises:
-        UserError: if an entry of ``tune`` names nothing.
+        UserError: if an entry of ``tune`` names nothing, or nothing that is read.
     """
     found = find_parameters(model)
-    chosen = _selected(found, tune)
+    unread = {f.path for f in found if read is not None and read.isdisjoint(f.names)}
+    chosen = _selected(found, tune, unread)
     inputs = getattr(model, "get_input_embeddings", lambda: None)()
     weights: list[Planned] = []
     index, pairable = 0, True
     for one in found:
-        tuned, quantized = one.path in chosen, one.kind == "linear"
+        idle = one.path in unread
+        tuned = one.path in chosen and not idle
+        quantized = one.kind == "linear" and not (idle and converts)
         if not tuned and not quantized:
             continue
         transposed = quantized and is_transposed(one.modules[0])
@@ -103,7 +130,27 @@ def make_plan(model: nn.Module, tune: list[str]) -> Plan:
         if tuned:
             index += 1
             pairable = pairable and _pairable(one, inputs)
-    return Plan(tuple(weights), pairable)
+    return Plan(tuple(weights), pairable, tuple(f.path for f in found if f.path in chosen & unread))
+
+
+def branches(apart: Iterable[str], others: Iterable[str]) -> list[str]:
+    """The outermost modules that hold some parameters and none of others, in their order.
+
+    Numbers of blocks are left out, so that a part of all blocks is one.
+
+    Args:
+        apart: paths of parameters.
+        others: paths of other parameters.
+    """
+    taken = {start for path in others for start in _starts(path)}
+    found = (next((start for start in _starts(path) if start not in taken), path) for path in apart)
+    return list(dict.fromkeys(found))
+
+
+def _starts(path: str) -> list[str]:
+    """The modules around a parameter, the outermost first."""
+    parts = ["*" if part.isdigit() else part for part in path.split(".")]
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
 
 
 def find_parameters(model: nn.Module) -> list[Found]:
@@ -143,8 +190,8 @@ def is_transposed(module: nn.Module) -> bool:
     return isinstance(module, Conv1D) or (is_experts(module) and bool(module.is_transposed))
 
 
-def _selected(found: list[Found], tune: list[str]) -> set[str]:
-    """Paths of the parameters that ``tune`` names."""
+def _selected(found: list[Found], tune: list[str], unread: set[str]) -> set[str]:
+    """Paths of the parameters that ``tune`` names, read or not."""
     chosen: set[str] = set()
     for entry in tune:
         hits = [f.path for f in found if f.kind == entry or fnmatchcase(f.path, entry)]
@@ -157,6 +204,13 @@ def _selected(found: list[Found], tune: list[str]) -> set[str]:
                 f"tune: {entry!r} names no parameter of the model; expected one of "
                 f"{', '.join(KINDS)} or a parameter-name pattern"
                 + (f", such as {', '.join(near)}" if near else "")
+            )
+        if unread.issuperset(hits):
+            others = (f.path for f in found if f.path not in unread)
+            raise UserError(
+                f"tune: {entry!r} names nothing that the loss depends on: no forward on a prompt "
+                f"reads {', '.join(branches(hits, others))}; leave it out, or give an objective "
+                "that feeds it"
             )
         chosen.update(hits)
     return chosen

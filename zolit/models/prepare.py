@@ -11,6 +11,7 @@ from zolit.models.adapters.base import Adapter
 from zolit.models.blocks import block_lists
 from zolit.models.experts import choose_stored_experts
 from zolit.models.plan import Plan, Planned, make_plan
+from zolit.models.probe import Forward, read_parameters
 from zolit.strategies.perturber.base import Perturber
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.tensors.affine import AffineWeight
@@ -31,6 +32,7 @@ class Preparation:
         reading: state that the weights will share.
         tune: what moves, see `zolit.models.plan.make_plan`.
         adapter: what is added to the model, None for nothing.
+        forward: runs the model as the objective does, to see which weights it reads; None: all.
     """
 
     quantizer: Quantizer
@@ -38,6 +40,7 @@ class Preparation:
     reading: Reading
     tune: list[str]
     adapter: Adapter | None = None
+    forward: Forward | None = None
 
     def adapt(self, model: nn.Module) -> nn.Module:
         """The model, in place, with the adapter's factors; on the meta device or loaded.
@@ -64,9 +67,10 @@ class Preparation:
         """What each parameter becomes; the model may lie on the meta device.
 
         Raises:
-            UserError: if ``tune`` names nothing.
+            UserError: if ``tune`` names nothing, or nothing that is read.
         """
-        return make_plan(model, self.tune)
+        read = None if self.forward is None else read_parameters(model, self.forward)
+        return make_plan(model, self.tune, read, self.quantizer.converts)
 
     @torch.no_grad()
     def store(self, one: Planned, value: Tensor) -> StoredWeight:
@@ -136,6 +140,7 @@ def prepare(
     reading: Reading,
     tune: list[str],
     adapter: Adapter | None = None,
+    forward: Forward | None = None,
 ) -> bool:
     """Store the model's linear layers in the quantizer's format and give tuned weights a site.
 
@@ -149,6 +154,7 @@ def prepare(
         reading: state that the weights will share.
         tune: words of `zolit.models.plan.KINDS` or parameter-name patterns (``*`` and ``?``).
         adapter: added to the model first.
+        forward: see `Preparation`.
 
     Returns:
         Whether every tuned weight can be read in two versions in one pass.
@@ -157,8 +163,9 @@ def prepare(
         UserError: if ``tune`` names nothing, the quantizer cannot hold a weight or the adapter
             does not fit the model.
     """
-    preparation = Preparation(quantizer, perturber, reading, tune, adapter)
+    preparation = Preparation(quantizer, perturber, reading, tune, adapter, forward)
     plan = preparation.plan(preparation.adapt(model))
+    plan.tell()
     preparation.apply(model, plan)
     return plan.pairable
 

@@ -1,7 +1,7 @@
 """What is minimized."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -45,6 +45,15 @@ class Objective(ABC):
             ``[len(reads)]`` float32, as `losses` with as many copies would give.
         """
         return torch.cat(list(reads))
+
+    def rehearsal(self) -> Callable[[nn.Module], Any] | None:
+        """Runs a model once on a few tokens, as `losses` does; returns what the loss is made of.
+
+        Weights that this does not depend on are not tuned (`zolit.models.probe`). None, by
+        default: the loss may depend on any. A subclass that shows the model something else, such
+        as images, gives its own or None.
+        """
+        return None
 
     @abstractmethod
     def scores(self, model: nn.Module, batch: Any) -> Tensor:

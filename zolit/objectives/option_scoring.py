@@ -1,7 +1,7 @@
 """Classification by the likelihood of candidate answers."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,9 @@ from zolit.objectives.prompt_batch import PromptBatch
 
 # Heads that map hidden states to the vocabulary by themselves, in RoBERTa's and BERT's families.
 MASKED_HEADS = ("lm_head", "cls")
+
+REHEARSED = 64
+"""Tokens of the prompt that shows which weights are read; fewer where the model reads fewer."""
 
 
 class OptionScoring(Objective):
@@ -64,6 +67,10 @@ class OptionScoring(Objective):
             each = self._with_less_shared(each)
         labels = batch.labels.expand(len(each), -1)
         return F.cross_entropy(each.mT, labels, reduction="none").mean(dim=1)
+
+    def rehearsal(self) -> Callable[[nn.Module], Any]:
+        """One prompt of `REHEARSED` tokens."""
+        return _rehearse
 
     def scores(self, model: nn.Module, batch: PromptBatch) -> Tensor:
         return self._scores(model, batch, 1)
@@ -148,6 +155,30 @@ def last_logits(model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> 
     """`answer_logits` behind each row, ``[R, 1, V]``; to try how a model is called here."""
     last = torch.full_like(input_ids[:, :1], input_ids.shape[1] - 1)
     return answer_logits(model, input_ids, attention_mask, last)
+
+
+def _rehearse(model: nn.Module) -> Tensor:
+    """Logits of a prompt of one word, which is no placeholder of an image or a sound."""
+    config: Any = model.config
+    text = config.get_text_config()
+    context = getattr(text, "max_position_embeddings", None) or REHEARSED
+    # Half, as some types number their positions from the padding index on.
+    length = max(1, min(REHEARSED, int(context) // 2))
+    marks = _numbers_of_tokens(config.to_dict())
+    word = next(number for number in range(len(marks) + 1) if number not in marks)
+    ids = torch.full((1, length), word)
+    return answer_logits(model, ids, torch.ones_like(ids), torch.tensor([[length - 1]]))
+
+
+def _numbers_of_tokens(values: dict[str, Any]) -> set[int]:
+    """Token ids that a configuration, or one inside it, gives a meaning to."""
+    found: set[int] = set()
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found |= _numbers_of_tokens(value)
+        elif isinstance(value, int) and name.endswith(("token_id", "token_index")):
+            found.add(value)
+    return found
 
 
 def _at(values: Tensor, positions: Tensor) -> Tensor:
