@@ -232,7 +232,7 @@ def _file(folder: Path) -> Path:
             r"qzeros.*is \[4, 8\] int32, but .* group_size=64 makes it \[2, 8",
         ),
         (declare(group_size=16), "has groups of 16 columns, but zolit holds multiples of 32"),
-        (declare(quant_method="awq"), "config.json' has quant_method='awq', expected one of"),
+        (declare(quant_method="hqq"), "config.json' has quant_method='hqq', expected one of"),
         (
             declare(**quantization_config("2x8")),
             r"holds no tensor named \*.codebooks, though config.json says quant_method=aqlm",

@@ -9,6 +9,7 @@ from torch import nn
 
 from zolit.compat import cached_file
 from zolit.errors import UserError
+from zolit.models.config_file import FAULTS, not_valid
 from zolit.models.gguf import gguf_tensors, read_table
 from zolit.models.gguf_layers import blocks, blocks_refused
 from zolit.models.places import check_places
@@ -102,12 +103,16 @@ def meta_model(source: ModelSource, config: Any, dtype: torch.dtype) -> nn.Modul
     """The model of a configuration on the meta device: names, shapes and ties without memory.
 
     Raises:
-        UserError: if the configuration is of neither kind of model.
+        UserError: if the configuration is of neither kind of model, or of none.
     """
-    with torch.device("meta"):
-        model: nn.Module = auto_class(source, config).from_config(
-            config, dtype=dtype, trust_remote_code=source.trust_remote_code
-        )
+    auto = auto_class(source, config)
+    try:
+        with torch.device("meta"):
+            model: nn.Module = auto.from_config(
+                config, dtype=dtype, trust_remote_code=source.trust_remote_code
+            )
+    except FAULTS as error:
+        raise not_valid(source.path, error) from error
     return model.eval().requires_grad_(False)
 
 

@@ -1,5 +1,7 @@
 """Load a checkpoint that is quantized already, its linear layers kept as they are."""
 
+import logging
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,10 @@ import torch
 from torch import nn
 
 from zolit.errors import UserError
+from zolit.models.formats.compressed import CompressedFormat
 from zolit.models.formats.declared import Format, declared_format
+from zolit.models.formats.fp8 import Fp8Format
+from zolit.models.formats.gptq import GptqFormat, settle_zeros
 from zolit.models.formats.layer import LayerTensors
 from zolit.models.formats.weights import layer_weight
 from zolit.models.shards import LazyTensor
@@ -19,7 +24,21 @@ from zolit.strategies.quantizer.stored import Stored, StoredLayer
 from zolit.tensors.store import StoredWeight
 from zolit.tensors.weight import PerturbedWeight
 
+log = logging.getLogger(__name__)
+
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+
+_ROUNDING = {
+    "input_scale",
+    "input_zero_point",
+    "input_scale_ub",
+    "activation_scale",
+    "output_scale",
+    "q_scale",
+    "k_scale",
+    "v_scale",
+}
+"""Tensors of a quantized checkpoint that say how activations or the cache are rounded."""
 
 
 @dataclass(frozen=True)
@@ -105,37 +124,76 @@ def contents(
         dtype: of the model's floats.
 
     Raises:
-        UserError: if a quantized layer is not one of the model's linear layers, or none is there.
+        UserError: if a quantized layer is not one of the model's linear layers or has a tensor
+            that is none of its format's, or none is there.
     """
-    mark = form.mark
-    modules = {name.removesuffix(f".{mark}") for name in tensors if name.endswith(f".{mark}")}
-    if not modules:
+    by_module: dict[str, dict[str, LazyTensor]] = defaultdict(dict)
+    for name, tensor in tensors.items():
+        module, _, leaf = name.rpartition(".")
+        by_module[module][leaf] = tensor
+    quantized = {
+        module: parts
+        for module, parts in sorted(by_module.items())
+        if not parts.keys().isdisjoint(form.marks)
+    }
+    if not quantized:
         one = next(iter(tensors.values()))
         raise UserError(
-            f"model.source: {str(one.file)!r} holds no tensor named *.{mark}, though config.json "
-            f"says {form}; give the config.json that belongs to the checkpoint"
+            f"model.source: {str(one.file)!r} holds no tensor named *.{form.marks[0]}, though "
+            f"config.json says {form}; give the config.json that belongs to the checkpoint"
         )
+    rounding = _rounding(form, tensors)
     layers: dict[str, StoredLayer] = {}
-    rest: dict[str, LazyTensor] = {}
-    for name, tensor in tensors.items():
-        if name.rpartition(".")[0] not in modules:
-            rest[name] = tensor
-    for module in sorted(modules):
-        parts = {
-            name.rpartition(".")[2]: tensor
-            for name, tensor in tensors.items()
-            if name.rpartition(".")[0] == module
-        }
-        file = parts[mark].file
+    rest: dict[str, LazyTensor] = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if name.rpartition(".")[0] not in quantized and name not in rounding
+    }
+    for module, parts in quantized.items():
+        file = next(parts[mark].file for mark in form.marks if mark in parts)
         linear = _linear(skeleton, module, str(file))
-        layer = LayerTensors(module, str(file), parts, str(form))
+        own = {leaf: one for leaf, one in parts.items() if f"{module}.{leaf}" not in rounding}
+        layer = LayerTensors(module, str(file), own, str(form))
+        for leaf in sorted(own.keys() - form.parts):
+            raise layer.bad(leaf, f"lies beside the codes of the layer, but {form} has no such")
         bias = parts.get("bias")
         if bias is not None and _has_bias(linear, layer, bias):
             rest[f"{module}.bias"] = bias
         shape = (linear.out_features, linear.in_features)
+        if not layers and isinstance(form, GptqFormat):
+            form = _settled(form, layer, shape[0])
         layers[f"{module}.weight"] = StoredLayer(_reader(layer, form, *shape), str(form))
         rest[f"{module}.weight"] = stand_in(f"{module}.weight", file, shape, dtype)
+    if isinstance(form, Fp8Format | CompressedFormat):
+        _tell_rounding(form.activations, rounding)
     return Contents(Stored.of(layers), rest)
+
+
+def _rounding(form: Format, tensors: Mapping[str, LazyTensor]) -> set[str]:
+    """Names of tensors by which activations or the cache would be rounded, not weights."""
+    if not isinstance(form, Fp8Format | CompressedFormat):
+        return set()
+    return {name for name in tensors if name.rpartition(".")[2] in _ROUNDING}
+
+
+def _tell_rounding(declared: str | None, names: set[str]) -> None:
+    found = [] if declared is None else [f"config.json declares {declared}"]
+    if names:
+        found.append(f"the checkpoint holds {len(names)} tensors such as {min(names)}")
+    if found:
+        log.warning("activations stay floats, as only weights are read: %s", ", ".join(found))
+
+
+def _settled(form: GptqFormat, layer: LayerTensors, rows: int) -> GptqFormat:
+    """The format with its zero points as a symmetric checkpoint's data show them."""
+    found = settle_zeros(layer, form, rows)
+    if found != form:
+        log.warning(
+            "zero points are read as %s, which sym=true and the data ask for, against the "
+            "checkpoint_format of config.json",
+            "stored less one (gptq)" if found.zeros_less_one else "stored as they are (gptq_v2)",
+        )
+    return found
 
 
 def _reader(

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from huggingface_hub.errors import StrictDataclassError
 
 from zolit.errors import NotFetchedError, UserError
+from zolit.models.config_file import FAULTS, check_config_file, not_valid
 
 Kind = Literal["causal", "masked"]
 
@@ -74,6 +75,7 @@ class ModelSource:
         from zolit.models.gguf_config import gguf_config
 
         if self.gguf_file is None:
+            check_config_file(self.resolved_path(weights), self.path)
             return self._load(AutoConfig.from_pretrained, "configuration", weights)
         # It takes its time, as the vocabulary stands before what is asked for.
         file = self.gguf_path()
@@ -147,6 +149,10 @@ class ModelSource:
             raise self._not_fetched(what, error) from error
         except StrictDataclassError as error:
             raise self._not_valid(what, error) from error
+        except FAULTS as error:
+            if what == "configuration":
+                raise not_valid(self.path, error) from error
+            raise
 
     def _not_fetched(self, what: str, error: Exception) -> UserError:
         reason = str(error).strip().splitlines()[0]

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from checkpoint_layers import GptqLayer, gptq_layer, layer
+from checkpoint_layers import GptqLayer, gptq_layer, layer, stream_of_bits
 from torch import Tensor
 
 from zolit.errors import UserError
 from zolit.models.formats.declared import declared_format
-from zolit.models.formats.gptq import GptqFormat, GroupedCodes, read_gptq
+from zolit.models.formats.gptq import GptqFormat, read_gptq, settle_zeros
+from zolit.models.formats.layer import GroupedCodes
 
 
 def decoded(found: GroupedCodes) -> np.ndarray:
@@ -144,7 +145,13 @@ def test_declared_formats() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"quant_method": "awq"}, "quant_method='awq', expected one of gptq, aqlm"),
+        ({"quant_method": "quark"}, "quant_method='quark', expected one of gptq, aqlm"),
+        ({"quant_method": ["gptq"]}, r"quant_method=\['gptq'\], expected one of"),
+        ({"quant_method": "bitsandbytes"}, "expected one of .*with quantizer Int8 or Int4, or"),
+        ({"quant_method": None, "load_in_4bit": True}, "quant_method='bitsandbytes'"),
+        ({"quant_method": "hqq"}, "expected one of .*the float model with quantizer HQQ"),
+        ({"quant_method": "auto-round"}, "expected one of .*--format auto_gptq"),
+        ({"quant_method": "mxfp4"}, r"expected one of .*Mxfp4Config\(dequantize=True\)"),
         ({"quant_method": None}, "quant_method=None"),
         ({"bits": 5}, "bits=5, expected 2, 3, 4 or 8"),
         ({"bits": None}, "bits=None"),
@@ -158,3 +165,46 @@ def test_declared_formats() -> None:
 def test_other_formats_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         declared_format({**CONFIG, **change}, "folder/config.json")
+
+
+def symmetric(bits: int, stored: int, label: bool) -> tuple[GptqLayer, GptqFormat]:
+    """A symmetric layer whose stored zeros are all ``stored``; label: gptq_v2 is declared."""
+    one = gptq_layer(bits, v2=True)
+    zeros = np.full(one.tensors["scales"].shape, stored)
+    one.tensors["qzeros"] = torch.from_numpy(stream_of_bits(zeros.T, bits).T.copy())
+    return one, GptqFormat(bits, 32, zeros_less_one=not label, symmetric=True)
+
+
+@pytest.mark.parametrize("label", [True, False])
+@pytest.mark.parametrize("less_one", [True, False])
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_zeros_of_symmetric_layers_are_the_middle(bits: int, less_one: bool, label: bool) -> None:
+    middle = 2 ** (bits - 1)
+    one, form = symmetric(bits, middle - less_one, label)
+    settled = settle_zeros(layer(one.tensors), form, 64)
+    assert settled.zeros_less_one == less_one
+    found = read_gptq(layer(one.tensors), settled, 64, 96)
+    assert (found.zero == middle).all()
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_zeros_of_symmetric_layers_that_fit_no_convention(bits: int) -> None:
+    middle = 2 ** (bits - 1)
+    one, form = symmetric(bits, 2**bits - 1, True)
+    with pytest.raises(UserError, match=f"holds zero points {2**bits - 1}, but .*{middle}, st"):
+        settle_zeros(layer(one.tensors), form, 64)
+    drawn = gptq_layer(bits)
+    with pytest.raises(UserError, match=r"holds zero points \d+, \d+, "):
+        settle_zeros(layer(drawn.tensors), form, 64)
+
+
+def test_a_later_layer_in_the_other_convention_is_refused() -> None:
+    one, form = symmetric(4, 7, True)
+    with pytest.raises(UserError, match="holds zero points 7, but those of layers read before"):
+        read_gptq(layer(one.tensors), form, 64, 96)
+
+
+def test_only_true_is_symmetric() -> None:
+    assert declared_format({**CONFIG, "sym": True}, "f").symmetric
+    for value in (False, None, "true"):
+        assert not declared_format({**CONFIG, "sym": value}, "f").symmetric

@@ -28,10 +28,12 @@ class AqlmFormat:
         codebooks: vectors that are summed.
         bits: of an index, at most 16.
         group: columns of a vector: a divisor of 32.
-        mark: the tensor that tells a layer of this format.
+        marks: tensors that tell a layer of this format.
+        parts: all that such a layer has.
     """
 
-    mark: ClassVar[str] = "codebooks"
+    marks: ClassVar[tuple[str, ...]] = ("codebooks",)
+    parts: ClassVar[frozenset[str]] = frozenset({"codes", "codebooks", "scales", "bias"})
 
     codebooks: int
     bits: int

@@ -14,14 +14,14 @@ columns (inputs) in G groups has
 ``weight[n, k] = scales[g, n] * (code[n, k] - zero[g, n])`` where ``g = g_idx[k]``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from zolit.errors import UserError
-from zolit.models.formats.layer import FLOATS, LayerTensors
+from zolit.models.formats.layer import FLOATS, GroupedCodes, LayerTensors
 
 BITS = (2, 3, 4, 8)
 _CHUNK = 1 << 22
@@ -37,37 +37,21 @@ class GptqFormat:
         group_size: columns that share a scale, -1 for all of them.
         zeros_less_one: whether stored zero points are one too small (``checkpoint_format: gptq``,
             the first format; ``gptq_v2`` stores them as they are).
-        mark: the tensor that tells a layer of this format.
+        symmetric: whether config.json says that all zero points are the middle code.
+        marks: tensors that tell a layer of this format.
+        parts: all that such a layer has.
     """
 
-    mark: ClassVar[str] = "qweight"
+    marks: ClassVar[tuple[str, ...]] = ("qweight",)
+    parts: ClassVar[frozenset[str]] = frozenset({"qweight", "qzeros", "scales", "g_idx", "bias"})
 
     bits: int
     group_size: int
     zeros_less_one: bool
+    symmetric: bool = False
 
     def __str__(self) -> str:
         return f"quant_method=gptq with bits={self.bits} and group_size={self.group_size}"
-
-
-@dataclass(frozen=True)
-class GroupedCodes:
-    """``weight[:, permutation[j]] = scale * (codes[:, j] - zero)``, groups of equal length.
-
-    Attributes:
-        bits: of a code.
-        codes: ``[rows, columns]`` uint8, columns of a group beside one another.
-        scale: ``[rows, groups]`` float32, positive.
-        zero: ``[rows, groups]`` uint8, the code of weight 0.
-        permutation: ``[columns]`` int64, the model's column of each stored one; None if they are
-            the same.
-    """
-
-    bits: int
-    codes: Tensor
-    scale: Tensor
-    zero: Tensor
-    permutation: Tensor | None
 
 
 def gptq_format(config: dict[str, Any], file: str) -> GptqFormat:
@@ -101,7 +85,44 @@ def gptq_format(config: dict[str, Any], file: str) -> GptqFormat:
     version = config.get(key, "gptq")
     if version not in ("gptq", "gptq_v2"):
         raise refuse(key, "'gptq' or 'gptq_v2'")
-    return GptqFormat(bits, group_size, zeros_less_one=version == "gptq")
+    return GptqFormat(bits, group_size, version == "gptq", config.get("sym") is True)
+
+
+def settle_zeros(layer: LayerTensors, form: GptqFormat, rows: int) -> GptqFormat:
+    """The format with the convention of zero points that a layer's data show.
+
+    A symmetric layer has one zero point, the middle code, so that its stored zeros tell whether
+    they are one too small, whatever config.json says.
+
+    Args:
+        layer: any of the checkpoint.
+        form: what config.json says.
+        rows: outputs of the layer.
+
+    Raises:
+        UserError: if the layer is said to be symmetric, and is so in neither convention.
+    """
+    if not form.symmetric:
+        return form
+    stored = unpack_bits(layer.take_any("qzeros", (torch.int32,)).t(), form.bits, rows)
+    for less_one in (form.zeros_less_one, not form.zeros_less_one):
+        if (stored == middle_code(form.bits) - less_one).all():
+            return replace(form, zeros_less_one=less_one)
+    raise layer.bad(
+        "qzeros",
+        f"holds zero points {_listed(stored)}, but sym=true makes all of them "
+        f"{middle_code(form.bits)}, stored as such or less one",
+    )
+
+
+def middle_code(bits: int) -> int:
+    """The code of weight 0 in symmetric layers."""
+    return 1 << (bits - 1)
+
+
+def _listed(stored: Tensor) -> str:
+    values = stored.unique().tolist()
+    return ", ".join(map(str, values[:4])) + (", ..." if len(values) > 4 else "")
 
 
 def read_gptq(layer: LayerTensors, form: GptqFormat, rows: int, columns: int) -> GroupedCodes:
@@ -125,7 +146,13 @@ def read_gptq(layer: LayerTensors, form: GptqFormat, rows: int, columns: int) ->
     scale = layer.usable_scales("scales", layer.take("scales", (groups, rows), FLOATS)).t()
     codes = unpack_bits(packed, form.bits, columns).t()
     zero = _zero_points(zeros, form, rows).t()
-    permutation = _permutation(layer, size, groups, columns)
+    if form.symmetric and not (zero == middle_code(form.bits)).all():
+        raise layer.bad(
+            "qzeros",
+            f"holds zero points {_listed(zero)}, but those of layers read before, and sym=true, "
+            f"make all of them {middle_code(form.bits)}",
+        )
+    permutation = column_order(layer, "g_idx", size, groups, columns)
     if permutation is not None:
         codes = codes[:, permutation]
     codes, zero = _mirror(codes, zero, scale, form.bits)
@@ -158,7 +185,7 @@ def unpack_bits(words: Tensor, bits: int, count: int) -> Tensor:
 
 
 def _zero_points(packed: Tensor, form: GptqFormat, rows: int) -> Tensor:
-    """``[groups, rows]`` uint8."""
+    """``[groups, rows]`` uint8, the code of weight 0."""
     if form.zeros_less_one and form.bits != 3:
         # Whole words, as GPTQModel writes them: zero point 0 less one borrows from its neighbour.
         ones = sum(1 << bit for bit in range(0, 32, form.bits))
@@ -169,22 +196,33 @@ def _zero_points(packed: Tensor, form: GptqFormat, rows: int) -> Tensor:
     return zero
 
 
-def _permutation(layer: LayerTensors, size: int, groups: int, columns: int) -> Tensor | None:
-    """The model's columns in order of their groups; None where they are so already."""
-    if "g_idx" not in layer.tensors:
+def column_order(
+    layer: LayerTensors, name: str, size: int, groups: int, columns: int
+) -> Tensor | None:
+    """The model's columns in order of their groups; None where they are so already.
+
+    Args:
+        layer: its tensors.
+        name: of the tensor with the group of each column, which may be missing.
+        size: columns of a group.
+        groups: how many there are.
+        columns: in all.
+
+    Raises:
+        UserError: if columns are not spread evenly over the groups.
+    """
+    if name not in layer.tensors:
         return None
-    index = layer.take("g_idx", (columns,), (torch.int32, torch.int64)).long()
+    index = layer.take(name, (columns,), (torch.int32, torch.int64)).long()
     low, high = int(index.min()), int(index.max())
     if low < 0 or high >= groups:
-        raise layer.bad(
-            "g_idx", f"names group {low if low < 0 else high}, expected 0 to {groups - 1}"
-        )
+        raise layer.bad(name, f"names group {low if low < 0 else high}, expected 0 to {groups - 1}")
     members = torch.bincount(index, minlength=groups)
     wrong = (members != size).nonzero()
     if len(wrong):
         group = int(wrong[0])
         raise layer.bad(
-            "g_idx", f"puts {int(members[group])} columns into group {group}, expected {size}"
+            name, f"puts {int(members[group])} columns into group {group}, expected {size}"
         )
     order = torch.argsort(index, stable=True)
     return None if torch.equal(order, torch.arange(columns)) else order

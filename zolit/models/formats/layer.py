@@ -1,7 +1,8 @@
 """The tensors of one quantized layer of a checkpoint, checked as they are read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import EllipsisType
 from typing import Protocol
 
 import torch
@@ -15,7 +16,44 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 class Readable(Protocol):
     """A tensor, or something that reads one when it is indexed."""
 
-    def __getitem__(self, index: slice) -> Tensor: ...
+    def __getitem__(self, index: EllipsisType) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class PlainCodes:
+    """``weight = scale * code + zero``.
+
+    Attributes:
+        codes: ``[rows, columns]`` int8 or float8_e4m3fn.
+        narrow: whether int8 codes are from -8 to 7.
+        scale: ``[rows, groups]`` float32, not 0.
+        zero: ``[rows, groups]`` float32, the value of code 0; None where it is 0 everywhere.
+    """
+
+    codes: Tensor
+    narrow: bool
+    scale: Tensor
+    zero: Tensor | None
+
+
+@dataclass(frozen=True)
+class GroupedCodes:
+    """``weight[:, permutation[j]] = scale * (codes[:, j] - zero)``, groups of equal length.
+
+    Attributes:
+        bits: of a code.
+        codes: ``[rows, columns]`` uint8, columns of a group beside one another.
+        scale: ``[rows, groups]`` float32, positive.
+        zero: ``[rows, groups]`` uint8, the code of weight 0.
+        permutation: ``[columns]`` int64, the model's column of each stored one; None if they are
+            the same.
+    """
+
+    bits: int
+    codes: Tensor
+    scale: Tensor
+    zero: Tensor
+    permutation: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -40,12 +78,19 @@ class LayerTensors:
         Raises:
             UserError: naming file, tensor and what is wrong with it.
         """
+        return self.take_one_of(name, [shape], dtypes)
+
+    def take_one_of(
+        self, name: str, shapes: Sequence[tuple[int, ...]], dtypes: tuple[torch.dtype, ...]
+    ) -> Tensor:
+        """`take` a tensor of one of several shapes."""
         tensor = self._read(name)
-        if tuple(tensor.shape) != shape or tensor.dtype not in dtypes:
+        if tuple(tensor.shape) not in shapes or tensor.dtype not in dtypes:
+            expected = " or ".join(str(list(shape)) for shape in dict.fromkeys(shapes))
             raise self.bad(
                 name,
                 f"is {list(tensor.shape)} {_word(tensor.dtype)}, but {self.declared} makes it "
-                f"{list(shape)} {' or '.join(map(_word, dtypes))}",
+                f"{expected} {' or '.join(map(_word, dtypes))}",
             )
         return tensor
 
@@ -68,7 +113,7 @@ class LayerTensors:
                 f"it has {there}), which {self.declared} needs; give the config.json that belongs "
                 "to the checkpoint"
             )
-        return self.tensors[name][:]
+        return self.tensors[name][...]
 
     def name(self, tensor: str) -> str:
         """Full name of a tensor of the layer."""
@@ -88,11 +133,22 @@ class LayerTensors:
             UserError: if one is zero, NaN or infinite.
         """
         wide = scale.float()
-        wrong = ~torch.isfinite(wide) | (wide == 0)
-        if wrong.any():
-            value, count = wide[wrong][0].item(), int(wrong.sum())
-            raise self.bad(tensor, f"has {count} scales that are zero, NaN or infinite ({value})")
+        self._refuse(tensor, wide, ~torch.isfinite(wide) | (wide == 0), "zero, NaN or infinite")
         return wide
+
+    def finite_scales(self, tensor: str, scale: Tensor) -> Tensor:
+        """``scale`` itself.
+
+        Raises:
+            UserError: if one is NaN or infinite.
+        """
+        self._refuse(tensor, scale, ~torch.isfinite(scale), "NaN or infinite")
+        return scale
+
+    def _refuse(self, tensor: str, scale: Tensor, wrong: Tensor, what: str) -> None:
+        if wrong.any():
+            value, count = scale[wrong][0].item(), int(wrong.sum())
+            raise self.bad(tensor, f"has {count} scales that are {what} ({value})")
 
 
 def _word(dtype: torch.dtype) -> str:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from zolit.errors import UserError
-from zolit.models.formats.layer import FLOATS, LayerTensors
+from zolit.models.formats.layer import FLOATS, LayerTensors, PlainCodes
 
 CONFIGS: dict[str, Literal["int8", "float8", "int4"]] = {
     "Int8WeightOnlyConfig": "int8",
@@ -35,33 +35,20 @@ class TorchaoFormat:
     Attributes:
         name: torchao's class.
         codes: how a code is stored.
-        mark: the tensor that tells a layer of this format.
+        marks: tensors that tell a layer of this format.
+        parts: all that such a layer has.
     """
 
-    mark: ClassVar[str] = "_weight_qdata"
+    marks: ClassVar[tuple[str, ...]] = ("_weight_qdata",)
+    parts: ClassVar[frozenset[str]] = frozenset(
+        {"_weight_qdata", "_weight_scale", "_weight_zero_point", "bias"}
+    )
 
     name: str
     codes: Literal["int8", "float8", "int4"]
 
     def __str__(self) -> str:
         return f"quant_method=torchao with {self.name}"
-
-
-@dataclass(frozen=True)
-class PlainCodes:
-    """``weight = scale * code + zero``.
-
-    Attributes:
-        codes: ``[rows, columns]`` int8 or float8_e4m3fn.
-        narrow: whether int8 codes are from -8 to 7.
-        scale: ``[rows, groups]`` float32, not 0.
-        zero: ``[rows, groups]`` float32, the value of code 0; None where it is 0 everywhere.
-    """
-
-    codes: Tensor
-    narrow: bool
-    scale: Tensor
-    zero: Tensor | None
 
 
 def torchao_format(config: dict[str, Any], file: str) -> TorchaoFormat:

@@ -7,10 +7,14 @@ import torch
 from torch import Tensor
 
 from zolit.models.formats.aqlm import AqlmFormat, read_aqlm
+from zolit.models.formats.awq import AwqFormat, read_awq
+from zolit.models.formats.compressed import CompressedFormat, is_packed, read_packed
 from zolit.models.formats.declared import Format
+from zolit.models.formats.fp8 import Fp8Format
 from zolit.models.formats.gguf_blocks import BlockCodes
-from zolit.models.formats.gptq import GptqFormat, GroupedCodes, read_gptq
-from zolit.models.formats.layer import LayerTensors
+from zolit.models.formats.gptq import read_gptq
+from zolit.models.formats.layer import GroupedCodes, LayerTensors, PlainCodes
+from zolit.models.formats.scaled import read_scaled
 from zolit.models.formats.torchao import TorchaoFormat, read_torchao
 from zolit.noise import WORD
 from zolit.tensors.codebook import CodebookWeight
@@ -42,34 +46,37 @@ def layer_weight(layer: LayerTensors, form: Format, rows: int, columns: int) -> 
         found = read_aqlm(layer, form, rows, columns)
         return CodebookWeight(found.codes, found.codebooks, found.scale.unsqueeze(1))
     if isinstance(form, TorchaoFormat):
-        return _torchao_weight(layer, form, rows, columns)
-    return _gptq_weight(layer, form, rows, columns)
+        return _plain(layer, "_weight_scale", read_torchao(layer, form, rows, columns))
+    if isinstance(form, CompressedFormat) and is_packed(layer):
+        return _grouped(layer, "weight_packed", read_packed(layer, form, rows, columns))
+    if isinstance(form, Fp8Format | CompressedFormat):
+        plain = read_scaled(layer, form.codes, form.blocks, rows, columns)
+        return _plain(layer, "weight_scale", plain)
+    # Told first: a size that zolit cannot hold may not be that of the file either.
+    _check_width(layer, "qweight", columns if form.group_size == -1 else form.group_size)
+    if isinstance(form, AwqFormat):
+        return _grouped(layer, "qweight", read_awq(layer, form, rows, columns))
+    return _grouped(layer, "qweight", read_gptq(layer, form, rows, columns))
 
 
-def _gptq_weight(layer: LayerTensors, form: GptqFormat, rows: int, columns: int) -> StoredWeight:
-    size = columns if form.group_size == -1 else form.group_size
+def _check_width(layer: LayerTensors, name: str, size: int) -> None:
     if size % WORD:
-        raise layer.bad(
-            "qweight", f"has groups of {size} columns, but zolit holds multiples of {WORD}"
-        )
-    found = read_gptq(layer, form, rows, columns)
-    weight = _BY_BITS[form.bits](found)
+        raise layer.bad(name, f"has groups of {size} columns, but zolit holds multiples of {WORD}")
+
+
+def _grouped(layer: LayerTensors, name: str, found: GroupedCodes) -> StoredWeight:
+    _check_width(layer, name, found.codes.shape[1] // found.scale.shape[1])
+    weight = _BY_BITS[found.bits](found)
     return weight if found.permutation is None else PermutedWeight(weight, found.permutation)
 
 
-def _torchao_weight(
-    layer: LayerTensors, form: TorchaoFormat, rows: int, columns: int
-) -> StoredWeight:
-    found = read_torchao(layer, form, rows, columns)
+def _plain(layer: LayerTensors, name: str, found: PlainCodes) -> StoredWeight:
     codes, scale, zero = found.codes, found.scale, found.zero
-    size = columns // scale.shape[1]
-    if size % WORD and (found.narrow or size != columns):
-        raise layer.bad(
-            "_weight_scale", f"has groups of {size} columns, but zolit holds multiples of {WORD}"
-        )
+    if found.narrow or scale.shape[1] > 1:
+        _check_width(layer, name, codes.shape[1] // scale.shape[1])
     if found.narrow:
         return Int4Weight(pack_codes(codes), scale, zero)
-    if form.codes == "float8":
+    if codes.dtype == torch.float8_e4m3fn:
         return Float8Weight(codes, scale)
     return Int8Weight(codes, scale) if zero is None else Int8ZeroWeight(codes, scale, zero)
 
