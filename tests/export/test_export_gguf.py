@@ -10,9 +10,20 @@ import torch
 import transformers as hf
 from gguf import GGMLQuantizationType, GGUFReader, dequantize
 from tokenizers import Regex, pre_tokenizers
-from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from gguf_exports import (
+    LLAMA3,
+    MODELS,
+    SIZES,
+    YARN,
+    kinds,
+    loaded,
+    logits,
+    made_tokenizer,
+    tiny,
+    written,
+)
 from tiny_tokenizer import byte_bpe
 
 from zolit.errors import UserError
@@ -23,7 +34,6 @@ from zolit.models.prepare import prepare
 from zolit.models.source import ModelSource
 from zolit.strategies import (
     CodePerturber,
-    DensePerturber,
     Float8,
     Int4,
     Int8,
@@ -34,73 +44,12 @@ from zolit.tensors.grouped import GroupedWeight
 from zolit.tensors.int8 import Int8Weight
 from zolit.tensors.reading import Reading
 
-SIZES: dict[str, Any] = {
-    "vocab_size": 290,
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-}
-LLAMA3 = {
-    "rope_type": "llama3",
-    "rope_theta": 10000.0,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 32,
-}
-MODELS = {
-    "llama": (hf.LlamaForCausalLM, hf.LlamaConfig(**SIZES)),
-    "llama, tied": (hf.LlamaForCausalLM, hf.LlamaConfig(**SIZES, tie_word_embeddings=True)),
-    "mistral": (hf.MistralForCausalLM, hf.MistralConfig(**SIZES, sliding_window=None)),
-    "qwen2": (hf.Qwen2ForCausalLM, hf.Qwen2Config(**SIZES)),
-    "qwen3": (hf.Qwen3ForCausalLM, hf.Qwen3Config(**SIZES, head_dim=128)),
-}
 Kind = GGMLQuantizationType
-
-
-def tiny(name: str = "llama") -> nn.Module:
-    build, config = MODELS[name]
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = build(config).eval().requires_grad_(False)
-        for weight in model.parameters():
-            weight.add_(0.05 * torch.randn_like(weight))
-    return model
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    made = byte_bpe(["a bright film", "a dull film"] * 9, ["<s>", "</s>"], 280)
-    names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"}
-    return hf.PreTrainedTokenizerFast(tokenizer_object=made, **names)
-
-
-def written(
-    model: nn.Module, quantizer: Quantizer, tokenizer: Any, to: Path, kind: str | None = None
-) -> tuple[Tensor, list[str]]:
-    """Logits of the prepared model, and the notes of its export."""
-    perturber = CodePerturber() if quantizer.quantized else DensePerturber()
-    prepare(model, quantizer, perturber, Reading(perturber.direction(), "reference"), ["linear"])
-    tokenizer.save_pretrained(to)
-    notes = save_gguf(model, ModelSource(str(to)), tokenizer, kind, to)
-    return logits(model), notes
-
-
-def logits(model: nn.Module) -> Tensor:
-    with torch.no_grad():
-        return model(input_ids=torch.arange(24).view(2, 12) * 7 % 260).logits
-
-
-def loaded(folder: Path) -> Tensor:
-    options: Any = {"gguf_file": "model.gguf", "dtype": torch.float32}
-    return logits(hf.AutoModelForCausalLM.from_pretrained(folder, **options))
-
-
-def kinds(folder: Path) -> dict[str, Kind]:
-    return {t.name: t.tensor_type for t in GGUFReader(folder / "model.gguf").tensors}
+    return made_tokenizer()
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -332,8 +281,28 @@ def test_ways_to_split(splitter: Any, name: str | None, tokenizer: Any, tmp_path
             "scales its positions by 'dynamic'",
         ),
         (hf.LlamaConfig(**{**SIZES, "vocab_size": 40}), "has number"),
+        (hf.LlamaConfig(**SIZES, hidden_act="gelu"), "activation is 'gelu', llama.cpp computes"),
+        (hf.Qwen2Config(**SIZES, head_dim=32), "has heads of 32 dimensions, not of 16"),
+        (hf.Qwen3Config(**SIZES, attention_bias=True), "has attention_bias: true, which llama.cpp"),
+        (hf.Qwen2Config(**SIZES, rope_parameters=LLAMA3), "reads for Llama and not for qwen2"),
+        (
+            hf.LlamaConfig(**SIZES, rope_parameters={**YARN, "truncate": False}),
+            "between bounds that are not whole numbers",
+        ),
+        (hf.LlamaConfig(**SIZES, rope_parameters={**YARN, "beta_fast": 16.0}), "beta_fast 16"),
     ],
-    ids=["architecture", "window", "positions", "vocabulary"],
+    ids=[
+        "architecture",
+        "window",
+        "positions",
+        "vocabulary",
+        "activation",
+        "width",
+        "bias",
+        "llama3 of another family",
+        "yarn without bounds",
+        "yarn with other bounds",
+    ],
 )
 def test_models_that_have_no_place(
     config: Any, sentence: str, tokenizer: Any, tmp_path: Path

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -115,8 +115,7 @@ class ModelSource:
         from transformers import AutoTokenizer
 
         beside = Path(self.resolved_path(), "tokenizer.json").is_file()
-        source = replace(self, gguf_file=None) if self.gguf_file and beside else self
-        tokenizer = source._load(AutoTokenizer.from_pretrained, "tokenizer", weights=source is self)
+        tokenizer = self._load(AutoTokenizer.from_pretrained, "tokenizer", of_folder=beside)
         if tokenizer.pad_token_id is None:
             if tokenizer.eos_token_id is None:
                 raise UserError(
@@ -136,10 +135,12 @@ class ModelSource:
             return self.kind
         return kind_of(self.load_config() if config is None else config)
 
-    def _load(self, from_pretrained: Any, what: str, weights: bool = True) -> Any:
+    def _load(
+        self, from_pretrained: Any, what: str, weights: bool = True, of_folder: bool = False
+    ) -> Any:
         path = self.resolved_path(weights)
         options: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
-        if self.gguf_file is not None:
+        if self.gguf_file is not None and not of_folder:
             options["gguf_file"] = self.gguf_file
         if self.revision is not None:
             options["revision"] = self.revision
