@@ -4,11 +4,12 @@ from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from zolit.callbacks import Journal, Progress, RunReport, StopBetweenSteps
-from zolit.run_folder import RunFolder
+from zolit.callbacks.best import BestCheckpoint
+from zolit.run_folder import BestBy, RunFolder
 
 
 def default_callbacks(
-    trainer: Namespace, folder: RunFolder | None, journaled: bool, best_by: str
+    trainer: Namespace, folder: RunFolder | None, journaled: bool, best_by: BestBy
 ) -> list[Callback]:
     """Progress, and what keeps a run.
 
@@ -26,14 +27,13 @@ def default_callbacks(
     if journaled:
         callbacks.append(Journal(str(folder.path)))
     callbacks.append(StopBetweenSteps())
-    callbacks.append(RunReport(str(folder.path)))
+    callbacks.append(RunReport(str(folder.path), best_by))
     if trainer.enable_checkpointing is False or trainer.barebones:
         return callbacks
-    best = ModelCheckpoint(
+    best = BestCheckpoint(
+        best_by,
         dirpath=folder.checkpoints,
         filename="best",
-        monitor=best_by,
-        mode="min" if best_by.endswith("loss") else "max",
         # A run that is resumed may meet the file of a validation it makes again.
         enable_version_counter=False,
     )

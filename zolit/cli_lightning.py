@@ -31,6 +31,7 @@ from zolit.metrics_file import write_rows
 from zolit.module import ZeroOrderModule
 from zolit.quiet import quiet_libraries
 from zolit.run_folder import RunFolder, RunOptions, write_atomically
+from zolit.settled import settled_options
 
 TRAINER_DEFAULTS = {
     "accelerator": "auto",
@@ -278,6 +279,9 @@ class ZolitCLI(LightningCLI):
     def _config_text(self) -> str:
         config = self.config.fit.clone()
         config.resume = None
+        for key, value in settled_options(self.model).items():
+            if config.get(key, value) is None:
+                config[key] = value  # a number, so that the run can be made again
         return str(self._parser("fit").dump(config, skip_none=False))
 
     def _one(self, kind: type[_Kind]) -> _Kind | None:

@@ -19,7 +19,15 @@ def result_table(summary: dict[str, Any], folder: str) -> Table:
         summary: of ``RunReport``.
         folder: of the run, named in the title.
     """
-    table = Table(title=f"{folder}: {summary['steps']} steps", title_justify="left")
+    steps, best = summary["steps"], summary["best"]
+    which = f"step {steps}, the last: no validation chose another"
+    if best is not None:
+        chosen = _figure(best[best["by"]])
+        which = f"step {best['step']}, the best by {best['by'].replace('_', ' ')} ({chosen})"
+    elif summary["best_checkpoint"] is not None:
+        which = f"the best checkpoint, {summary['best_checkpoint']}"
+    title = f"{folder}: {steps} steps; fine-tuned: {which}"
+    table = Table(title=title, title_justify="left", caption_justify="left")
     before, after = summary["zero_shot"] or {}, summary["final"] or {}
     table.add_column("")
     table.add_column("zero-shot", justify="right")
@@ -27,12 +35,26 @@ def result_table(summary: dict[str, Any], folder: str) -> Table:
     for name in sorted({*before, *after}):
         label = name.replace("_", " ")
         table.add_row(label, _figure(before.get(name)), _figure(after.get(name)))
+    if text := summary["text_loss"]:
+        pair = (_figure(text.get(name)) for name in ("zero_shot", "fine_tuned"))
+        table.add_row("loss of the prompts' own text", *pair)
+    if last := summary["validation"]:
+        table.add_section()
+        for name in sorted(last):
+            label = f"{name.replace('_', ' ')} at step "
+            if best is not None and best["step"] != steps and best.get(name) is not None:
+                table.add_row(f"{label}{best['step']} (best)", "", _figure(best[name]))
+            table.add_row(f"{label}{summary['validation_step']} (last)", "", _figure(last[name]))
+    table.add_section()
+    if (length := summary["relative_step"]) is not None:
+        table.add_row("length of a step, of the weights'", "", f"{length:.2g}")
     costs = [("ms per step (median)", summary["step_ms_median"], "{:.0f}")]
     costs.append((f"peak memory, {summary['memory']} (MB)", summary["peak_memory_mb"], "{:.0f}"))
     costs.append(("fitting (s)", summary["fit_seconds"], "{:.0f}"))
-    table.add_section()
     for label, value, form in costs:
         table.add_row(label, "", "-" if value is None else form.format(value))
+    if summary["findings"]:
+        table.caption = "\n".join(f"zolit: {one}" for one in summary["findings"].values())
     return table
 
 

@@ -9,11 +9,10 @@ import lightning as L
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy
 
 from zolit.allocator import returning_memory
 from zolit.errors import UserError
+from zolit.evaluation import Evaluation
 from zolit.gradient import ProjectedGradient, TakenStep
 from zolit.journal.position import mended_loop_state
 from zolit.kernels.dispatch import Preference
@@ -68,7 +67,8 @@ class ZeroOrderModule(L.LightningModule):
         mask: which subset of the coordinates moves.
         query_scheduler: how many directions a step averages over.
         objective: what is minimized.
-        optimizer: steps on the projected gradients; its ``lr`` is per coordinate unit.
+        optimizer: steps on the projected gradients; its ``lr`` is per coordinate unit. Without an
+            lr, `ZOSGD` takes the estimator's or perturber's own, see `default_lr`.
         lr_scheduler: stepped after every optimizer step.
         tune: what moves: ``linear`` (every linear layer but the output layer), ``output``,
             ``embeddings``, ``norms``, ``biases``, ``adapter``, or parameter-name patterns. By
@@ -99,7 +99,7 @@ class ZeroOrderModule(L.LightningModule):
         mask: Mask | None = None,
         query_scheduler: QueryScheduler | None = None,
         objective: Objective | None = None,
-        optimizer: OptimizerCallable = lambda params: ZOSGD(params, lr=1e-6),
+        optimizer: OptimizerCallable = lambda params: ZOSGD(params),
         lr_scheduler: LRSchedulerCallable | None = None,
         tune: list[str] | None = None,
         adapter: Adapter | None = None,
@@ -161,7 +161,11 @@ class ZeroOrderModule(L.LightningModule):
         self._skipped_in_row = 0
         self._pending: _Pending | None = None
         self._stages: frozenset[str] = frozenset()
-        self._metrics: dict[str, tuple[MeanMetric, MulticlassAccuracy]] = {}
+        self.evaluated: dict[str, Evaluation] = {}
+        """The last validation, ``val``, and the last test, ``test``."""
+        self.default_lr: float | None = None
+        """The learning rate that an optimizer without one got; None if it had its own."""
+        self._evaluations: dict[str, Evaluation] = {}
 
     # Construction
 
@@ -198,6 +202,7 @@ class ZeroOrderModule(L.LightningModule):
         # Every step switches to eval mode itself; Lightning warns of a fit that starts in it.
         self.model = model.train()
         self._fingerprint = None
+        self.default_lr = None
 
     def try_out(self, model: nn.Module, pairable: bool) -> Trial:
         """Set `pairable` of a prepared model, loaded or on the meta device, not compiled yet."""
@@ -235,6 +240,12 @@ class ZeroOrderModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer_factory(self.weights)
+        if isinstance(optimizer, ZOSGD):
+            # Once: weights that have moved would give another one.
+            queries = self.query_scheduler.queries(0, 0)
+            lr = self.default_lr or self.estimator.default_lr
+            lr = lr or self.perturber.default_lr(self.weights, queries)
+            self.default_lr = lr if optimizer.settle(lr) else None
         if self.scheduler_factory is None:
             return optimizer
         return [optimizer], [self.scheduler_factory(optimizer)]
@@ -337,12 +348,10 @@ class ZeroOrderModule(L.LightningModule):
         with self._first("evaluation"):
             scores = self.objective.scores(self.network, batch)
         targets = self.objective.targets(batch)
-        if stage not in self._metrics:
-            accuracy = MulticlassAccuracy(scores.shape[1], average="micro")
-            self._metrics[stage] = (MeanMetric().to(scores.device), accuracy.to(scores.device))
-        loss, accuracy = self._metrics[stage]
-        loss.update(nn.functional.cross_entropy(scores, targets, reduction="none"))
-        accuracy.update(scores, targets)
+        if stage not in self._evaluations:
+            found = Evaluation(scores.shape[1], scores.device, reads_text=stage == "test")
+            self._evaluations[stage] = found
+        self._evaluations[stage].update(self.network, batch, scores, targets)
 
     def on_validation_epoch_end(self) -> None:
         self._log_metrics("val")
@@ -351,11 +360,11 @@ class ZeroOrderModule(L.LightningModule):
         self._log_metrics("test")
 
     def _log_metrics(self, stage: str) -> None:
-        if stage not in self._metrics:
+        if stage not in self._evaluations:
             return
-        loss, accuracy = self._metrics.pop(stage)
-        self.log(f"{stage}_loss", loss.compute())
-        self.log(f"{stage}_accuracy", accuracy.compute(), prog_bar=True)
+        self.evaluated[stage] = found = self._evaluations.pop(stage)
+        for name, value in found.figures().items():
+            self.log(f"{stage}_{name}", value, prog_bar=name == "accuracy")
 
     # Checkpoints: plain tensors of the tuned weights, loadable with weights_only=True
 

@@ -24,7 +24,8 @@ class ZOSGD(Optimizer):
 
     Args:
         params: perturbed weights.
-        lr: learning rate, in squared coordinate units per unit of loss.
+        lr: learning rate, in squared coordinate units per unit of loss. None leaves it to
+            `ZeroOrderModule`, which takes the perturber's own (`Perturber.default_lr`) and says so.
         error_feedback: round to nearest and carry what that left undone to the next step, as
             QES (arXiv 2602.03120) does. Costs two bytes for each code. Without it rounding is
             stochastic, whose noise grows with every step. Starts from what quantization left if
@@ -39,12 +40,14 @@ class ZOSGD(Optimizer):
     def __init__(
         self,
         params: Iterable[Tensor],
-        lr: float,
+        lr: float | None = None,
         error_feedback: bool = False,
         feedback_decay: float = 1.0,
     ) -> None:
-        if not (math.isfinite(lr) and lr > 0):
-            raise UserError(f"lr must be a positive number, got {lr}; try 1e-6")
+        if lr is not None and not (math.isfinite(lr) and lr > 0):
+            raise UserError(
+                f"lr must be a positive number, got {lr}; leave it out for the perturber's own"
+            )
         if not 0 < feedback_decay <= 1:
             raise UserError(f"feedback_decay must be in (0, 1], got {feedback_decay}; try 1.0")
         defaults = {"lr": lr, "error_feedback": error_feedback, "feedback_decay": feedback_decay}
@@ -53,6 +56,17 @@ class ZOSGD(Optimizer):
     def weights(self, values: Tensor) -> Tensor:
         """What multiplies each direction, before the learning rate: ``[Q]`` for ``[Q]`` values."""
         return values / values.numel()
+
+    def settle(self, lr: float) -> bool:
+        """Take a learning rate where none was given.
+
+        Returns:
+            Whether one was missing.
+        """
+        open_groups = [group for group in self.param_groups if group["lr"] is None]
+        for group in open_groups:
+            group["lr"] = lr
+        return bool(open_groups)
 
     @torch.no_grad()
     def step(
@@ -72,6 +86,8 @@ class ZOSGD(Optimizer):
         keys = [key & ((1 << 64) - 1) for key in gradient.keys.tolist()]
         factors = self.weights(gradient.values)
         for group in self.param_groups:
+            if group["lr"] is None:
+                raise RuntimeError("lr was left open; settle(lr) gives one")
             coefficients = (-float(group["lr"]) * factors).tolist()
             weights = group["params"]
             feedbacks = [self._feedback(weight, group) for weight in weights]
@@ -108,8 +124,16 @@ class ZOSignSGD(ZOSGD):
     """`ZOSGD` on the sign of each projected gradient (ZO-SGD-Sign of ZO-Bench, arXiv 2402.11592).
 
     Every step has the same length whatever the loss, which makes ``lr`` easy to choose and
-    outliers harmless.
+    outliers harmless. It has no default: ``lr`` counts coordinate units here, not squared ones.
     """
+
+    def settle(self, lr: float) -> bool:
+        if any(group["lr"] is None for group in self.param_groups):
+            raise UserError(
+                "optimizer: ZOSignSGD needs an lr, got none; it is the length of every step, in "
+                f"units of the coordinate: try {lr:g}, or ZOSGD, which can do without"
+            )
+        return False
 
     def weights(self, values: Tensor) -> Tensor:
         return torch.sign(values) / values.numel()

@@ -10,6 +10,8 @@ from typing import Literal
 from zolit.errors import UserError
 from zolit.journal.writer import is_written
 
+BestBy = Literal["val_accuracy", "val_loss"]
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -23,8 +25,9 @@ class RunOptions:
         salvage: resume from the intact part of a damaged journal instead of refusing it.
         zero_shot: measure the untuned model on the test rows before fitting.
         test_after_fit: measure the best checkpoint on the test rows after fitting.
-        best_by: figure of validation that the best checkpoint is chosen by. On a few hundred rows
-            the loss tells two checkpoints apart that the accuracy does not.
+        best_by: figure of validation that the best checkpoint is chosen by; the other one decides
+            ties. On a few hundred rows the loss tells two checkpoints apart that the accuracy does
+            not.
     """
 
     run_dir: str | None = None
@@ -33,7 +36,7 @@ class RunOptions:
     salvage: bool = False
     zero_shot: bool = True
     test_after_fit: bool = True
-    best_by: Literal["val_accuracy", "val_loss"] = "val_accuracy"
+    best_by: BestBy = "val_loss"
 
 
 class RunFolder:

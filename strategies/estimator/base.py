@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -69,8 +69,10 @@ class Estimator(ABC):
         paired: whether both signs of a direction are read in one pass, if the model can.
         compares: whether the objective sees both reads of a direction together, by one call of the
             losses with two copies or by their `compare`; see `Objective.compares`.
+        default_lr: learning rate to start with, whatever moves; None leaves it to the perturber.
     """
 
+    default_lr: ClassVar[float | None] = None
     paired: bool = False
     compares: bool = False
 

@@ -69,6 +69,8 @@ class GaussNewton(Estimator):
         UserError: if ``damping`` is out of range.
     """
 
+    default_lr = 1.0  # the whole step
+
     def __init__(self, damping: float = 0.01) -> None:
         if not (math.isfinite(damping) and damping > 0):
             raise UserError(f"damping must be a positive number, got {damping}; try 0.01")

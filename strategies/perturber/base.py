@@ -2,32 +2,98 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import ClassVar
 
 from zolit.errors import UserError
 from zolit.noise import Direction
 from zolit.strategies.quantizer.base import Quantizer
+from zolit.tensors.extent import extent
 from zolit.tensors.reading import Site
 from zolit.tensors.store import StoredWeight
+from zolit.tensors.weight import PerturbedWeight
+
+_FEWEST = {"elements": 1_500_000, "scales": 40_000}
+"""Coordinates below which `Perturber.default_lr` no longer grows."""
 
 
 class Perturber(ABC):
     """Names the coordinates of a model that move, their unit and the distribution of directions.
 
     Args:
-        eps: step along a direction of a perturbed read, in units of the coordinate.
+        eps: step along a direction of a perturbed read, in units of the coordinate; None: settled
+            by `default_eps` when the weights are known.
         float_unit: unit of tuned weights that stay floating point (norms, biases, embeddings,
             by `tune`): they move by ``eps * float_unit * z`` where others move by ``eps * z``.
+
+    Attributes:
+        eps_given: whether ``eps`` was not left open.
+        reach: learning rate times squared length of a direction that `default_lr` proposes, for
+            elements (counted in weights) and for scales (in fractions of each).
 
     Raises:
         UserError: if ``eps`` or ``float_unit`` is not a positive finite number.
     """
 
-    def __init__(self, eps: float, float_unit: float = 1.0) -> None:
+    reach: ClassVar[dict[str, float]] = {"elements": 3000.0, "scales": 800.0}
+
+    def __init__(self, eps: float | None, float_unit: float = 1.0) -> None:
         for name, value in (("eps", eps), ("float_unit", float_unit)):
-            if not (math.isfinite(value) and value > 0):
+            if value is not None and not (math.isfinite(value) and value > 0):
                 raise UserError(f"{name} must be a positive number, got {value}; try 1e-3")
-        self.eps = eps
+        self._eps = eps
+        self.eps_given = eps is not None
         self.float_unit = float_unit
+
+    @property
+    def eps(self) -> float:
+        """Step along a direction of a perturbed read, in units of the coordinate.
+
+        Raises:
+            RuntimeError: if it was left open and `settle` has not been called.
+        """
+        if self._eps is None:
+            raise RuntimeError("eps was left open; settle(weights) chooses it")
+        return self._eps
+
+    def settle(self, weights: Sequence[PerturbedWeight]) -> None:
+        """Choose ``eps`` if it was left open.
+
+        Args:
+            weights: those that move.
+        """
+        if self._eps is None:
+            self._eps = self.default_eps(weights)
+
+    def default_eps(self, weights: Sequence[PerturbedWeight]) -> float:
+        """The eps of a perturber that was given none; 1e-3 here."""
+        return 1e-3
+
+    def default_lr(self, weights: Sequence[PerturbedWeight], queries: int) -> float:
+        """A learning rate to start with, in squared units of the coordinate for a unit of loss.
+
+        The longer a direction, the more curvature a step along it meets, and the shorter the step
+        has to be: the rate is ``queries * reach / length**2``, with the squared length of a
+        direction over all weights. Few coordinates meet more curvature each, so that fewer than
+        `_FEWEST` count as so many. Where the numbers are from: docs/methods/learning_rates.md.
+
+        Args:
+            weights: those that move.
+            queries: directions that a step averages.
+        """
+        coordinates: dict[str, int] = defaultdict(int)
+        squared: dict[str, float] = defaultdict(float)
+        for weight in weights:
+            found = extent(weight)
+            kind = "scales" if found.scales else "elements"
+            coordinates[kind] += found.coordinates
+            squared[kind] += found.length**2
+        burden = sum(
+            length / self.reach[kind] * max(1.0, _FEWEST[kind] / coordinates[kind])
+            for kind, length in squared.items()
+        )
+        return _two_digits(queries / (burden * weights[0].reading.rarity))
 
     @abstractmethod
     def direction(self) -> Direction:
@@ -50,3 +116,9 @@ class Perturber(ABC):
     @abstractmethod
     def quantized_site(self, index: int, store: StoredWeight) -> Site:
         """Place and coordinates of a weight stored as codes."""
+
+
+def _two_digits(value: float) -> float:
+    """Rounded down to two digits: a rate of thumb has no more."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return float(f"{math.floor(value / unit * (1 + 1e-9)) * unit:.1e}")

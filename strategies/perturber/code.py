@@ -1,13 +1,16 @@
 """QuZO: the codes of quantized weights move."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from zolit.errors import UserError
 from zolit.noise import Direction
 from zolit.strategies.perturber.base import Perturber
 from zolit.strategies.quantizer.base import Quantizer
+from zolit.tensors.integer import IntegerWeight
 from zolit.tensors.reading import Site
 from zolit.tensors.store import StoredWeight
+from zolit.tensors.weight import PerturbedWeight
 
 
 class CodePerturber(Perturber):
@@ -19,7 +22,10 @@ class CodePerturber(Perturber):
     released code takes one draw for both.
 
     Args:
-        eps: step of a perturbed read, in ``unit``.
+        eps: step of a perturbed read, in ``unit``. By default a move of about the same share of a
+            weight in every format: in codes 1 for int8, a tenth for int4, 2 for float8 (the
+            smallest where a model has several), and for products of integers the next whole code;
+            in weights 1e-3.
         unit: ``code``: one step of the integer grid (of the scale, for float8), so that eps means
             the same in every layer; ``weight``: as in the paper, weight units.
         distribution: ``gaussian`` as in the paper, or ``rademacher``, whose directions lie on
@@ -33,7 +39,7 @@ class CodePerturber(Perturber):
 
     def __init__(
         self,
-        eps: float = 1.0,
+        eps: float | None = None,
         unit: Literal["code", "weight"] = "code",
         distribution: Literal["gaussian", "rademacher"] = "gaussian",
         perturb_bits: int | None = 4,
@@ -68,12 +74,24 @@ class CodePerturber(Perturber):
                 f"activations=int8, got unit={self.unit} and perturb_bits={self.perturb_bits}; "
                 "use unit: code with perturb_bits 2 to 8 or distribution: rademacher"
             )
-        jump = self.eps * step
+        if self._eps is None:
+            return  # `default_eps` keeps codes whole
+        jump = self._eps * step
         if jump < 0.5 or abs(jump - round(jump)) > 1e-3 * jump:
             raise UserError(
                 f"eps must be a whole multiple of {1 / step:.6g} for {name} with activations=int8 "
-                f"(codes stay integer), got {self.eps}; try {max(1, round(jump)) / step:.6g}"
+                f"(codes stay integer), got {self._eps}; try {max(1, round(jump)) / step:.6g}"
             )
+
+    def default_eps(self, weights: Sequence[PerturbedWeight]) -> float:
+        stores = [weight.store for weight in weights if weight.store.quantized]
+        if self.unit == "weight" or not stores:
+            return super().default_eps(weights)
+        eps = min(_eps_in_codes(store.levels) for store in stores)
+        step = self.direction().grid_step
+        if step is None or not any(isinstance(store, IntegerWeight) for store in stores):
+            return eps
+        return max(1, round(eps * step)) / step
 
     def quantized_site(self, index: int, store: StoredWeight) -> Site:
         if not store.codes_move:
@@ -83,3 +101,9 @@ class CodePerturber(Perturber):
                 "ScalePerturber with it"
             )
         return Site(index, "elements", (1.0, 0.0) if self.unit == "code" else (0.0, 1.0))
+
+
+def _eps_in_codes(levels: float) -> float:
+    """A tenth of a code for the 16 levels of int4, and so on in proportion, up to 1 for int8; a
+    scale of float8 is shorter than a code, 896 of them from end to end."""
+    return min(0.1 * levels / 16, 1.0 if levels <= 256 else 2.0)

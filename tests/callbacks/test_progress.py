@@ -11,7 +11,7 @@ def test_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) ->
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step")]
     assert [line.split()[1] for line in lines] == ["2/6", "4/6", "6/6"]
     assert "loss 0.167" in lines[-1]
-    assert "val accuracy 0.250" in lines[-1]
+    assert "val accuracy 0.250 (step 3)" in lines[-1], "a figure says which step it is of"
     assert "60 ms/step" in lines[-1]
     assert "GB" in lines[-1]
     assert "val accuracy" not in lines[0]

@@ -4,6 +4,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 
@@ -42,13 +43,14 @@ def loader() -> DataLoader[Any]:
 
 
 def trainer(*callbacks: L.Callback, **options: Any) -> L.Trainer:
+    saves = any(isinstance(one, ModelCheckpoint) for one in callbacks)
     options = {"max_steps": 6, "val_check_interval": 3, **options}
     return L.Trainer(
         accelerator="cpu",
         devices=1,
         callbacks=list(callbacks),
         logger=False,
-        enable_checkpointing=False,
+        enable_checkpointing=saves,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         enable_progress_bar=any("Progress" in type(one).__name__ for one in callbacks),

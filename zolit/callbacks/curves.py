@@ -1,5 +1,6 @@
 """The picture of a run."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,38 +15,79 @@ Curve = Sequence[tuple[int, float]]
 _WINDOW = 20
 
 
-def draw_curves(path: Path, curves: Mapping[str, Curve], zero_shot: Mapping[str, float]) -> None:
-    """Write a PNG of loss (left) and accuracy (right) over steps.
+def draw_curves(
+    path: Path,
+    curves: Mapping[str, Curve],
+    zero_shot: Mapping[str, float],
+    final: Mapping[str, float],
+    step: int,
+) -> None:
+    """Write a PNG of loss (left) and accuracy (right) over steps; what has no figure is left out.
 
     Args:
         path: of the picture; replaced at once when it is complete.
         curves: ``train_loss``, ``val_loss`` and ``val_accuracy``; absent ones are left out.
         zero_shot: ``test_accuracy`` and ``test_loss`` of the untuned model, drawn as dotted lines.
+        final: those of the fine-tuned model, drawn as a star at ``step``.
+        step: that the fine-tuned figures are of; its validation is ringed.
     """
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    loss, accuracy = figure.subplots(1, 2)
-    train = curves.get("train_loss", ())
-    _line(loss, train, "train, each step", color="0.8", linewidth=0.8)
-    _line(loss, _smoothed(train), f"train, mean of {_WINDOW} steps", color="tab:blue")
-    _line(loss, curves.get("val_loss", ()), "validation", color="tab:orange", marker="o")
-    _line(accuracy, curves.get("val_accuracy", ()), "validation", color="tab:orange", marker="o")
-    for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
-        if (start := zero_shot.get(f"test_{name}")) is not None:
-            axes.axhline(start, color="0.3", linestyle=":", label="test, zero-shot")
-        axes.set_xlabel("step")
-        axes.set_ylabel(name)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize="small")
+    canvas = FigureCanvasAgg(curves_figure(curves, zero_shot, final, step))
     scratch = path.with_name(f".{path.name}")
     canvas.print_png(scratch)
     scratch.replace(path)
 
 
+def curves_figure(
+    curves: Mapping[str, Curve],
+    zero_shot: Mapping[str, float],
+    final: Mapping[str, float],
+    step: int,
+) -> Figure:
+    """The picture of `draw_curves`."""
+    shown = [name for name in ("loss", "accuracy") if _known(name, curves, zero_shot, final)]
+    figure = Figure(figsize=(4.5 * max(1, len(shown)), 3.6), layout="constrained")
+    for place, name in enumerate(shown, start=1):
+        axes = figure.add_subplot(1, len(shown), place)
+        train = _finite(curves.get(f"train_{name}", ()))
+        _line(axes, train, "train, each step", color="0.8", linewidth=0.8)
+        _line(axes, _smoothed(train), f"train, mean of {_WINDOW} steps", color="tab:blue")
+        validation = _finite(curves.get(f"val_{name}", ()))
+        _line(axes, validation, "validation", color="tab:orange", marker="o")
+        best = [one for one in validation if one[0] == step]
+        ring = {"marker": "o", "markersize": 9, "linestyle": "", "color": "tab:red"}
+        _line(axes, best, f"step {step}", markerfacecolor="none", **ring)
+        if (start := _figure(zero_shot, name)) is not None:
+            axes.axhline(start, color="0.3", linestyle=":", label="test, zero-shot")
+        if (end := _figure(final, name)) is not None:
+            star = {"marker": "*", "markersize": 10, "linestyle": "", "color": "tab:green"}
+            _line(axes, [(step, end)], f"test, fine-tuned (step {step})", **star)
+        axes.set_xlabel("step")
+        axes.set_ylabel(name)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize="small")
+    return figure
+
+
 def _line(axes: Axes, curve: Curve, label: str, **style: Any) -> None:
     if curve:
         steps, values = zip(*curve, strict=True)
-        axes.plot(steps, values, label=label, markersize=3, **style)
+        axes.plot(steps, values, label=label, **{"markersize": 3, **style})
+
+
+def _known(name: str, curves: Mapping[str, Curve], *figures: Mapping[str, float]) -> bool:
+    """Whether a panel would show anything."""
+    lines = (_finite(curves.get(f"{part}_{name}", ())) for part in ("train", "val"))
+    return any(lines) or any(_figure(one, name) is not None for one in figures)
+
+
+def _figure(figures: Mapping[str, float], name: str) -> float | None:
+    value = figures.get(f"test_{name}")
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _finite(curve: Curve) -> Curve:
+    """Without NaN and infinity, for which a plot has no place."""
+    return [(step, value) for step, value in curve if math.isfinite(value)]
 
 
 def _smoothed(curve: Curve) -> list[tuple[int, float]]:

@@ -13,9 +13,10 @@ _LOG_LINES = 20
 
 
 class Progress(ProgressBar):
-    """Steps, loss, accuracy at the last validation, ms per step, peak memory.
+    """Steps, loss, accuracy at the last validation with its step, ms per step, peak memory.
 
-    A bar in a terminal; elsewhere (a log file, CI) a line every ``every_n_steps``.
+    A bar in a terminal; elsewhere (a log file, CI) a line every ``every_n_steps``. Says before the
+    first pass that kernels are compiled.
 
     Args:
         every_n_steps: steps between lines where there is no terminal; by default such that a run
@@ -26,7 +27,8 @@ class Progress(ProgressBar):
         super().__init__()
         self.every_n_steps = every_n_steps
         self._enabled = True
-        self._accuracy: float | None = None
+        self._accuracy: tuple[int, float] | None = None
+        self._told_compiling = False
         self._bar: bars.Progress | None = None
         self._total: int | None = None
         self._printed = 0
@@ -38,12 +40,16 @@ class Progress(ProgressBar):
         self._enabled = True
 
     def print(self, *args: Any, **kwargs: Any) -> None:
-        if self._enabled:
-            Console().print(*args, **kwargs)
+        if self._enabled and self._bar is not None:
+            options = {"soft_wrap": True, "markup": False, "highlight": False}
+            self._bar.console.print(*args, **{**options, **kwargs})
+        elif self._enabled:
+            print(*args, **{"flush": True, **kwargs})
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._total = _total_steps(trainer)
         self._printed = trainer.global_step
+        self._tell_compiling(pl_module)
         self._start_bar("fit", self._total, trainer.global_step)
 
     def on_train_batch_end(
@@ -61,12 +67,13 @@ class Progress(ProgressBar):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         accuracy = trainer.callback_metrics.get("val_accuracy")
         if accuracy is not None and not trainer.sanity_checking:
-            self._accuracy = float(accuracy)
+            self._accuracy = (trainer.global_step, float(accuracy))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._stop_bar()
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._tell_compiling(pl_module)
         total = sum(trainer.num_test_batches)
         self._start_bar("test", int(total) if total < float("inf") else None, 0)
 
@@ -90,6 +97,16 @@ class Progress(ProgressBar):
     ) -> None:
         self._stop_bar()
 
+    def _tell_compiling(self, module: L.LightningModule) -> None:
+        if not self._told_compiling and getattr(
+            getattr(module, "reading", None), "compiled", False
+        ):
+            self._told_compiling = True
+            self.print(
+                "compiling: the first passes take longer, about a minute the first time on a "
+                "machine, less from then on"
+            )
+
     def _interval(self) -> int:
         return self.every_n_steps or max((self._total or 0) // _LOG_LINES, 1)
 
@@ -99,7 +116,8 @@ class Progress(ProgressBar):
         if (loss := metrics.get("train_loss")) is not None:
             parts.append(f"loss {float(loss):.3f}")
         if self._accuracy is not None:
-            parts.append(f"val accuracy {self._accuracy:.3f}")
+            step, accuracy = self._accuracy
+            parts.append(f"val accuracy {accuracy:.3f} (step {step})")
         if (step_ms := metrics.get("step_ms")) is not None:
             parts.append(f"{float(step_ms):.0f} ms/step")
         parts.append(f"{peak_memory() / 2**30:.2f} GB")
@@ -126,6 +144,17 @@ class Progress(ProgressBar):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def say(trainer: L.Trainer, line: str) -> None:
+    """Print a line beside the progress, on the first process only."""
+    if not trainer.is_global_zero:
+        return
+    bar = trainer.progress_bar_callback
+    if isinstance(bar, Progress):
+        bar.print(line)
+    else:
+        print(line, flush=True)
 
 
 def _total_steps(trainer: L.Trainer) -> int | None:

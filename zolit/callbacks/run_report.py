@@ -1,4 +1,4 @@
-"""summary.json and curves.png of a run."""
+"""summary.json and curves.png of a run, and what there is to say while it is made."""
 
 import json
 import math
@@ -7,23 +7,28 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
+from zolit.callbacks.best import BestCheckpoint, Validation, best_validation
 from zolit.callbacks.curves import draw_curves
 from zolit.callbacks.peak_memory import memory_kind, peak_memory, reset_peak_memory
+from zolit.callbacks.progress import say
+from zolit.callbacks.watch import Watch
 from zolit.journal.environment import library_versions
 from zolit.metrics_file import Row
-from zolit.run_folder import RunFolder, write_atomically
+from zolit.run_folder import BestBy, RunFolder, write_atomically
 
 _CURVES = ("train_loss", "val_loss", "val_accuracy")
 
 
 class RunReport(Callback):
-    """Gathers what a run was and what came of it.
+    """Gathers what a run was and what came of it; a line for each validation.
 
     A test that runs before fitting is the zero-shot figure, one after it the final one. The
     files are written at the end of fitting, also of an interrupted one, and after a test that
@@ -31,15 +36,22 @@ class RunReport(Callback):
 
     Args:
         run_dir: folder for summary.json and curves.png.
+        best_by: figure of validation by which the lines name the best so far.
 
     Attributes:
         zero_shot: metrics of a test before fitting.
         final: metrics of the last test after fitting.
+        text_loss: of the prompts' own text, ``zero_shot`` and ``fine_tuned`` (`TextLoss`).
+        watch: what was found of the run.
         curves: pairs of step and value of ``train_loss``, ``val_loss`` and ``val_accuracy``.
     """
 
-    def __init__(self, run_dir: str) -> None:
+    def __init__(self, run_dir: str, best_by: BestBy = "val_loss") -> None:
         self.folder = RunFolder(run_dir)
+        self.best_by = best_by
+        self.validations: list[Validation] = []
+        self.text_loss: dict[str, float] = {}
+        self.watch = Watch(print)
         self.zero_shot: dict[str, float] = {}
         self.final: dict[str, float] = {}
         self.curves: dict[str, list[tuple[int, float]]] = {name: [] for name in _CURVES}
@@ -61,16 +73,26 @@ class RunReport(Callback):
             steps: optimizer steps made after so many batches.
         """
         self.zero_shot = zero_shot
+        if zero_shot:
+            self.text_loss = earlier_text_loss(self.folder)
         for row in rows:
             step = steps(int(row["step"]) + 1)
             self._append(step, row, *_CURVES)
+            if "val_loss" in row or "val_accuracy" in row:
+                self._validated(step, row)
             if "step_ms" in row:
                 self._step_ms.append(row["step_ms"])
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self.watch.say = partial(say, trainer)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._status = "running"
         self._started = time.perf_counter()
         reset_peak_memory()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.watch.started(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
@@ -83,12 +105,17 @@ class RunReport(Callback):
         self._append(trainer.global_step, metrics, "train_loss")
         if "step_ms" in metrics:
             self._step_ms.append(metrics["step_ms"])
+        self.watch.stepped(trainer, pl_module)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._status == "running" and not trainer.sanity_checking:
             metrics = _numbers(trainer.callback_metrics)
             self._last.update(metrics)
             self._append(trainer.global_step, metrics, "val_loss", "val_accuracy")
+            if (one := self._validated(trainer.global_step, metrics)) is not None:
+                best = best_validation(self.validations, self.best_by) is one
+                say(trainer, f"validation after {_told(one)}{' (best so far)' if best else ''}")
+            self.watch.validated(pl_module, metrics, self.zero_shot.get("test_loss"))
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         metrics = {
@@ -96,10 +123,18 @@ class RunReport(Callback):
             for name, value in _numbers(trainer.callback_metrics).items()
             if name.startswith("test_")
         }
+        found = getattr(pl_module, "evaluated", {}).get("test")
+        text = None if found is None or found.text is None else found.text.value
         if self._status is None:
             self.zero_shot = metrics
+            self.text_loss = {} if text is None else {"zero_shot": text}
+            self.watch.untuned = None if found is None else found.pattern()
         else:
             self.final = metrics
+            if text is not None:
+                self.text_loss["fine_tuned"] = text
+            self.watch.tested(pl_module, metrics, self.zero_shot.get("test_loss"))
+            self.watch.texts(*(self.text_loss.get(name) for name in ("zero_shot", "fine_tuned")))
             self.write(trainer, pl_module)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -117,14 +152,20 @@ class RunReport(Callback):
     def summary(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """Everything in summary.json; metrics by name, memory in MB, times in the named unit."""
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")
+        length = self.watch.length
         step_ms = statistics.median(self._step_ms) if self._step_ms else None
         return {
             "status": self._status,
             "zero_shot": self.zero_shot or None,
             "final": self.final or None,
+            "text_loss": self.text_loss or None,
+            "findings": self.watch.found,
+            "best": self._best(trainer),
             "validation": {n: v for n, v in self._last.items() if n.startswith("val_")},
+            "validation_step": self.validations[-1].step if self.validations else None,
             "best_checkpoint": f"{Path(best).parent.name}/{Path(best).name}" if best else None,
             "steps": trainer.global_step,
+            "relative_step": length.relative if length is not None and length.steps else None,
             "skipped_queries": int(self._last.get("skipped_queries", 0)),
             "step_ms_median": round(step_ms, 3) if step_ms is not None else None,
             "fit_seconds": round(self._seconds, 1),
@@ -142,7 +183,9 @@ class RunReport(Callback):
         self.folder.path.mkdir(parents=True, exist_ok=True)
         text = json.dumps(_finite(self.summary(trainer, pl_module)), indent=2)
         write_atomically(self.folder.summary, text + "\n")
-        draw_curves(self.folder.curves, self.curves, self.zero_shot)
+        best = self._best(trainer)
+        step = trainer.global_step if best is None else best["step"]
+        draw_curves(self.folder.curves, self.curves, self.zero_shot, self.final, step)
 
     def _finish(self, status: str, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._status = status
@@ -150,10 +193,42 @@ class RunReport(Callback):
         self._peak = peak_memory()
         self.write(trainer, pl_module)
 
+    def _best(self, trainer: L.Trainer) -> dict[str, Any] | None:
+        """The validation that the best checkpoint is of, and what chose it; None without one."""
+        chosen: Any = trainer.checkpoint_callback
+        if not isinstance(chosen, BestCheckpoint) or chosen.best is None:
+            return None
+        return {"by": chosen.monitor, **asdict(chosen.best)}
+
+    def _validated(self, step: int, metrics: dict[str, float]) -> Validation | None:
+        if "val_loss" not in metrics and "val_accuracy" not in metrics:
+            return None
+        found = Validation(step, metrics.get("val_loss"), metrics.get("val_accuracy"))
+        self.validations.append(found)
+        return found
+
     def _append(self, step: int, metrics: dict[str, float], *names: str) -> None:
         for name in names:
             if name in metrics:
                 self.curves[name].append((step, metrics[name]))
+
+
+def earlier_text_loss(folder: RunFolder) -> dict[str, float]:
+    """Loss of the prompts' own text before fitting, of a run's summary; empty if there is none."""
+    try:
+        found = json.loads(folder.summary.read_text(encoding="utf-8"))["text_loss"]["zero_shot"]
+        return {"zero_shot": float(found)}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _told(one: Validation) -> str:
+    parts = [f"step {one.step}:"]
+    if one.val_loss is not None:
+        parts.append(f"loss {one.val_loss:.4f}")
+    if one.val_accuracy is not None:
+        parts.append(f"accuracy {one.val_accuracy:.3f}")
+    return f"{parts[0]} {', '.join(parts[1:])}"
 
 
 def _numbers(metrics: Any) -> dict[str, float]:

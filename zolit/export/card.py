@@ -5,6 +5,11 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
+_TEXT = (
+    "The loss of the prompts' own text, in nats a token, says whether the model still writes: the "
+    "task was all that was tuned for, and other uses of the model may have suffered."
+)
+
 
 def model_card(
     config: dict[str, Any],
@@ -58,9 +63,21 @@ def model_card(
     if before or after:
         lines += ["", "| | zero-shot | fine-tuned |", "|---|---|---|"]
         for name in sorted({*before, *after}):
-            figures = (f"{one[name]:.4f}" if name in one else "-" for one in (before, after))
+            figures = (_figure(one.get(name)) for one in (before, after))
             lines.append(f"| {name.replace('_', ' ')} | {' | '.join(figures)} |")
+        if text := summary.get("text_loss"):
+            figures = (_figure(text.get(name)) for name in ("zero_shot", "fine_tuned"))
+            lines.append(f"| loss of the prompts' own text | {' | '.join(figures)} |")
+            lines += ["", _TEXT]
+    if found := summary.get("findings"):
+        lines += ["", "What the run said of itself:", ""]
+        lines += [f"- {sentence}" for sentence in found.values()]
     return "\n".join(lines) + "\n"
+
+
+def _figure(value: float | None) -> str:
+    """NaN and infinity come as None."""
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _part(value: Any) -> str | None:

@@ -18,6 +18,7 @@ from zolit.models.opened import meta_model, open_checkpoint
 from zolit.models.plan import Planned
 from zolit.models.prepare import Preparation, stored_weights
 from zolit.module import DTYPES, ZeroOrderModule
+from zolit.optim import ZOSGD
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.strategies.quantizer.stored import Stored
 from zolit.tensors.store import StoredWeight
@@ -157,6 +158,8 @@ def estimate_memory(
     module.model = model
     module.try_out(model, plan.pairable)
     optimizer = module.optimizer_factory(module.weights)
+    if isinstance(optimizer, ZOSGD):
+        optimizer.settle(1.0)  # there are no numbers to choose by, nor to move
     step, update = _passing(_step, module, batches.train), _passing(_update, module, optimizer)
     evaluation = 0
     if batches.evaluation is not None:

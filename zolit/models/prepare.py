@@ -19,7 +19,7 @@ from zolit.tensors.dense import DenseWeight
 from zolit.tensors.reading import Reading, Site
 from zolit.tensors.store import StoredWeight
 from zolit.tensors.update import quantization_error
-from zolit.tensors.weight import PerturbedWeight
+from zolit.tensors.weight import PerturbedWeight, perturbed_weights
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,7 @@ class Preparation:
                 continue
             self._replace(model, one, self.wrap(one, store, site, parameter))
         choose_stored_experts(model)
+        self.perturber.settle(perturbed_weights(model))
 
     def wrap(
         self, one: Planned, store: StoredWeight, site: Site | None, like: Tensor

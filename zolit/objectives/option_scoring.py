@@ -131,7 +131,7 @@ def answer_logits(
     inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
     used = positions[positions >= 0]
     positions = positions.clamp(min=0)
-    if _is_masked_model(type(network)):
+    if is_masked_model(type(network)):
         head = next((name for name in MASKED_HEADS if hasattr(model, name)), None)
         if head is None:
             return _at(network(**inputs).logits, positions)
@@ -191,7 +191,8 @@ def _parameters(model_class: type[nn.Module]) -> frozenset[str]:
     return frozenset(inspect.signature(model_class.forward).parameters)
 
 
-def _is_masked_model(model_class: type[nn.Module]) -> bool:
+def is_masked_model(model_class: type[nn.Module]) -> bool:
+    """Whether a class of transformers fills in masks and does not write on."""
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL,
     )

@@ -12,6 +12,8 @@ from zolit.tensors.affine import ByteWeight, quantize_rows
 class Float8Weight(ByteWeight):
     """e4m3 codes with a scale per row. A "code unit" is one scale."""
 
+    levels = 896
+
     read_kernel = read_float8
     apply_kernel = apply_float8
 

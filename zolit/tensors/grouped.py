@@ -30,6 +30,7 @@ class GroupedWeight(ZeroedWeight):
     def __init__(self, planes: list[Tensor], scale: Tensor, zero: Tensor | None) -> None:
         self.planes, self.scale, self.zero = planes, scale, zero
         self.rows, self.columns = planes[0].shape[0], 32 * planes[0].shape[1]
+        self.levels = 1 << len(planes)
 
     @classmethod
     def of_codes(

@@ -29,6 +29,8 @@ class Int4Weight(ZeroedWeight):
         zero: ``[rows, groups]`` float32, the value of code 0; None where it is 0 everywhere.
     """
 
+    levels = 16
+
     read_kernel = read_int4
     apply_kernel = apply_int4
 

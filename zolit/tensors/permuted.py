@@ -25,6 +25,7 @@ class PermutedWeight(StoredWeight):
     def __init__(self, inner: StoredWeight, permutation: Tensor) -> None:
         self.inner, self.permutation = inner, permutation
         self.rows, self.columns = inner.rows, inner.columns
+        self.levels = inner.levels
 
     @property
     def device(self) -> torch.device:

@@ -68,6 +68,7 @@ class StoredWeight(ABC):
         rows: output channels (first dimension of the matrix).
         columns: input channels.
         quantized: whether the stored numbers are codes with scales.
+        levels: code units from one end of the format to the other.
         codes_move: whether a coordinate of the elements can move; indices of a codebook cannot.
         error: what quantization left of the weight, ``[rows, padded_columns]`` float16 in code
             units; None unless the quantizer keeps it. Error feedback starts here.
@@ -77,6 +78,7 @@ class StoredWeight(ABC):
     columns: int
     error: Tensor | None = None
     quantized: ClassVar[bool] = True
+    levels: int = 256
     codes_move: ClassVar[bool] = True
 
     @property

@@ -1,0 +1,136 @@
+"""Sentences on a run that does nothing, or dies."""
+
+import math
+
+from zolit.answers import AnswerPattern
+
+LEAST_MOVE = 1e-4
+"""Of the weights' size: less than this in a whole run changes no answer. bfloat16 tells numbers
+apart that differ by 4e-3 of themselves."""
+
+MOST_FORGOTTEN = 1.0
+"""Nats that the loss of the prompts' own text may rise by before it is told."""
+
+
+def of_step_length(relative: float, steps: int, total: int | None, lr: str) -> str | None:
+    """Whether steps are too short to do anything.
+
+    Args:
+        relative: length of a step beside the weights that it moves, root mean square so far.
+        steps: made so far.
+        total: of the run, None if it is not known.
+        lr: the learning rate, with where it is from.
+    """
+    reach = relative * math.sqrt(total or steps)
+    if not relative or reach >= LEAST_MOVE:
+        return None
+    return (
+        f"a step moves the weights by {relative:.1g} of their size, all {total or steps} steps by "
+        f"about {reach:.1g}: too little to change an answer; raise lr ({lr})"
+    )
+
+
+def of_equal_losses(steps: int) -> str:
+    """After so many steps in a row whose losses on both sides of a direction were equal."""
+    return (
+        f"the last {steps} steps moved nothing: the loss is the same at both ends of their "
+        "directions; if it was so from the start raise eps, else the model has died: lower lr"
+    )
+
+
+def of_answers(found: AnswerPattern, before: AnswerPattern | None) -> tuple[str, str] | None:
+    """Kind and sentence, if answers do not hang on the rows.
+
+    Args:
+        found: of a validation or test.
+        before: of the untuned model, None if it is not known.
+    """
+    if found.constant:
+        advice = (
+            "it never did: look at the template and the words"
+            if before is not None and before.constant
+            else "lower lr"
+        )
+        return "constant", (
+            f"every one of {found.rows} rows gets the same scores (loss of a guess: "
+            f"{math.log(found.classes):.4f}): the model no longer reads its input; {advice}"
+        )
+    if found.one_answer and not (before is not None and before.one_answer):
+        return "one answer", (
+            f"all {found.rows} rows get one answer, though {found.right} are right; if the next "
+            "validation says so again, lower lr"
+        )
+    return None
+
+
+def of_loss(name: str, loss: float, classes: int | None, zero_shot: float | None) -> str | None:
+    """Whether a loss is that of a model which the steps have ruined.
+
+    Args:
+        name: of the figure.
+        loss: in nats.
+        classes: candidate answers, None if they are not known.
+        zero_shot: loss of the untuned model on the test rows, None if it is not known.
+    """
+    if not math.isfinite(loss):
+        return f"{name} is {loss}: the steps are too long for this model; lower lr, or eps"
+    guess = math.log(classes) if classes else 0.0
+    if zero_shot is None:
+        if not classes or loss <= 2 * guess:
+            return None
+        return (
+            f"{name} {loss:.4f} is twice that of a guess ({guess:.4f}); if the untuned model was "
+            "better, lower lr"
+        )
+    if loss <= max(guess, 2 * zero_shot):
+        return None
+    return (
+        f"{name} {loss:.4f} is more than twice that of the untuned model ({zero_shot:.4f}): the "
+        "steps are too long; lower lr"
+    )
+
+
+def of_result(before: float | None, after: float | None) -> str | None:
+    """Whether tuning made the test loss worse.
+
+    Args:
+        before: test loss, zero-shot; None if it is not known.
+        after: fine-tuned; None if it is not known.
+    """
+    if before is None or after is None or after <= before:
+        return None
+    return (
+        f"worse than zero-shot: test loss {before:.4f} -> {after:.4f}; take another lr (lower if "
+        "the validations got worse, higher if they hardly moved), more steps or more rows"
+    )
+
+
+def of_text(before: float | None, after: float | None) -> str | None:
+    """Whether the model has forgotten how to write.
+
+    Args:
+        before: loss of the prompts' own text in nats a token, zero-shot; None if not measured.
+        after: fine-tuned; None if not measured.
+    """
+    if before is None or after is None or after <= before + MOST_FORGOTTEN:
+        return None
+    return (
+        f"the loss of the prompts' own text went from {before:.2f} to {after:.2f} nats a token: "
+        "the model answers the task but no longer writes its language; lower lr if it is to do both"
+    )
+
+
+def of_missing_validation(batches: int, interval: float, epoch: float) -> str:
+    """Before a run that ends before its first validation.
+
+    Args:
+        batches: of the run.
+        interval: after how many the first validation would come.
+        epoch: batches of an epoch.
+    """
+    return (
+        f"no validation will happen: the run takes {batches} batches, the first comes after "
+        f"{interval:.0f} (an epoch has {epoch:.0f}), so that the figures will be those of the last "
+        f"step; set trainer.val_check_interval to {max(1, batches // 4)} or so, with "
+        "trainer.check_val_every_n_epoch: null"
+    )

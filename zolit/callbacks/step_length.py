@@ -1,0 +1,57 @@
+"""How far the steps of a run move its weights."""
+
+import math
+from typing import Any
+
+from zolit.module import ZeroOrderModule
+from zolit.optim import ZOSGD
+from zolit.tensors.extent import relative_direction
+
+
+class StepLength:
+    """Lengths of steps beside the weights that they move, from what each step recorded.
+
+    A step along directions ``z_q`` by ``c_q`` has the expected squared length ``sum c_q**2`` in
+    directions, whose own length is known: no pass over the weights. Rounding onto a grid is not
+    counted, and neither is what error feedback still holds back.
+
+    Args:
+        module: prepared, before its first step.
+    """
+
+    def __init__(self, module: ZeroOrderModule) -> None:
+        weights = module.weights
+        rarity = module.reading.rarity
+        self._direction = relative_direction(weights) * math.sqrt(rarity)
+        self._squares: list[float] = []
+        self._without = 0
+
+    def take(self, module: ZeroOrderModule, optimizer: Any) -> None:
+        """Count the step that the module has just made; once each."""
+        taken = module.taken
+        if taken is None or not isinstance(optimizer, ZOSGD) or not len(taken.gradient):
+            return
+        factors = optimizer.weights(taken.gradient.values).double()
+        length = max(taken.rates) * float(factors.square().sum().sqrt()) * self._direction
+        self._squares.append(length**2)
+        self._without = self._without + 1 if length == 0 else 0
+
+    @property
+    def steps(self) -> int:
+        """Counted so far."""
+        return len(self._squares)
+
+    @property
+    def without_move(self) -> int:
+        """The last steps that did not move."""
+        return self._without
+
+    @property
+    def relative(self) -> float:
+        """Root mean square of the lengths, as a fraction of the weights."""
+        return math.sqrt(sum(self._squares) / len(self._squares)) if self._squares else 0.0
+
+    @property
+    def reach(self) -> float:
+        """Expected length of all steps together, as a fraction of the weights."""
+        return math.sqrt(sum(self._squares))

@@ -1,0 +1,150 @@
+"""Looks on while a run is made, and says when it does nothing or dies."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import lightning as L
+
+from zolit.answers import AnswerPattern
+from zolit.callbacks import findings
+from zolit.callbacks.step_length import StepLength
+from zolit.evaluation import Evaluation
+from zolit.module import ZeroOrderModule
+
+_FIRST_STEPS = 3
+"""Steps whose length is taken for that of the others."""
+
+_ALIKE = 3
+"""Steps in a row without a move that are no chance."""
+
+
+class Watch:
+    """What was found of a run, each kind told once.
+
+    Modules other than `ZeroOrderModule` have their losses watched only.
+
+    Args:
+        say: prints a line.
+
+    Attributes:
+        say: as given.
+        found: sentences by kind, those that hold at the end of the run.
+        untuned: how the answers of the zero-shot test differed, None if it is not known.
+        length: of the steps of this session; None before the first, and for other modules.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+        self.found: dict[str, str] = {}
+        self.untuned: AnswerPattern | None = None
+        self.length: StepLength | None = None
+
+    def started(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Before the first step."""
+        self._missing_validation(trainer, getattr(module, "micro_batches", 1))
+        if not isinstance(module, ZeroOrderModule):
+            return
+        self.length = StepLength(module)
+        chooser = module.estimator if module.estimator.default_lr else module.perturber
+        if module.default_lr is not None:
+            self.say(f"lr {module.default_lr:g}, the default of {type(chooser).__name__}")
+        if not module.perturber.eps_given:
+            name = type(module.perturber).__name__
+            self.say(f"eps {module.perturber.eps:g}, the default of {name}")
+
+    def stepped(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """After an optimizer step."""
+        length = self.length
+        if length is None or not isinstance(module, ZeroOrderModule):
+            return
+        known = length.steps
+        length.take(module, trainer.optimizers[0])
+        if length.steps == known:
+            return
+        if length.without_move == _ALIKE:
+            self._tell("no move", findings.of_equal_losses(_ALIKE))
+        elif length.without_move == 0:
+            self.found.pop("no move", None)
+        if length.steps == _FIRST_STEPS or trainer.global_step == trainer.max_steps:
+            self._short(module, length, _total_steps(trainer))
+
+    def validated(
+        self, module: L.LightningModule, metrics: Mapping[str, float], zero_shot: float | None
+    ) -> None:
+        """After a validation.
+
+        Args:
+            module: that was validated.
+            metrics: ``val_loss``, if it is logged.
+            zero_shot: test loss of the untuned model, None if it is not known.
+        """
+        self._judge(_evaluated(module, "val"), metrics.get("val_loss"), "val loss", zero_shot)
+
+    def tested(
+        self, module: L.LightningModule, metrics: Mapping[str, float], zero_shot: float | None
+    ) -> None:
+        """After the test that follows fitting; arguments as of `validated`."""
+        loss = metrics.get("test_loss")
+        self._judge(_evaluated(module, "test"), loss, "test loss", zero_shot)
+        self._set("worse", findings.of_result(zero_shot, loss))
+
+    def texts(self, before: float | None, after: float | None) -> None:
+        """Loss of the prompts' own text of the untuned and the tuned model, where measured."""
+        self._set("text", findings.of_text(before, after))
+
+    def _short(self, module: ZeroOrderModule, length: StepLength, total: int | None) -> None:
+        rate = module.taken.rates[0] if module.taken else math.nan
+        given = module.default_lr is None
+        queries = module.query_scheduler.queries(0, 0)
+        own = module.estimator.default_lr
+        own = own or module.perturber.default_lr(module.weights, queries)
+        lr = f"it is {rate:g}; {type(module.perturber).__name__}'s default is {own:g}"
+        if not given:
+            lr = f"it is {rate:g}"
+        self._set("short", findings.of_step_length(length.relative, length.steps, total, lr))
+
+    def _judge(
+        self, found: Evaluation | None, loss: float | None, name: str, zero_shot: float | None
+    ) -> None:
+        pattern = None if found is None else found.pattern()
+        said = None if pattern is None else findings.of_answers(pattern, self.untuned)
+        for kind in ("constant", "one answer"):
+            self._set(kind, said[1] if said is not None and said[0] == kind else None)
+        if loss is not None:
+            classes = None if pattern is None else pattern.classes
+            self._set("loss", findings.of_loss(name, loss, classes, zero_shot))
+
+    def _set(self, kind: str, sentence: str | None) -> None:
+        """What holds of a kind now; None: nothing any more."""
+        if sentence is None:
+            self.found.pop(kind, None)
+        else:
+            self._tell(kind, sentence)
+
+    def _tell(self, kind: str, sentence: str) -> None:
+        new = kind not in self.found
+        self.found[kind] = sentence
+        if new:
+            self.say(f"zolit: {sentence}")
+
+    def _missing_validation(self, trainer: L.Trainer, micro_batches: int) -> None:
+        total, epoch = _total_steps(trainer), float(trainer.num_training_batches)
+        if not trainer.enable_validation or total is None or not math.isfinite(epoch):
+            return
+        interval = float(trainer.val_check_batch)
+        every = trainer.check_val_every_n_epoch
+        first = interval if every is None else (every - 1) * epoch + interval
+        whole, rest = divmod(total, math.ceil(epoch / micro_batches))
+        batches = int(whole * epoch + min(rest * micro_batches, epoch))
+        if batches < first:
+            self.say(f"zolit: {findings.of_missing_validation(batches, first, epoch)}")
+
+
+def _evaluated(module: L.LightningModule, stage: str) -> Evaluation | None:
+    return module.evaluated.get(stage) if isinstance(module, ZeroOrderModule) else None
+
+
+def _total_steps(trainer: L.Trainer) -> int | None:
+    steps: Any = trainer.estimated_stepping_batches
+    return int(steps) if 0 < steps < math.inf else None
