@@ -30,6 +30,7 @@ from zolit.journal.checkpoints import FileCheckpoints
 from zolit.metrics_file import write_rows
 from zolit.module import ZeroOrderModule
 from zolit.quiet import quiet_libraries
+from zolit.recorded_paths import recorded
 from zolit.run_folder import RunFolder, RunOptions, write_atomically
 from zolit.settled import settled_options
 
@@ -282,7 +283,7 @@ class ZolitCLI(LightningCLI):
         for key, value in settled_options(self.model).items():
             if config.get(key, value) is None:
                 config[key] = value  # a number, so that the run can be made again
-        return str(self._parser("fit").dump(config, skip_none=False))
+        return recorded(str(self._parser("fit").dump(config, skip_none=False)))
 
     def _one(self, kind: type[_Kind]) -> _Kind | None:
         """The trainer's callback of a kind, None without one."""

@@ -22,6 +22,7 @@ from zolit.journal.reader import Contents
 from zolit.journal.resume import read_run, resumed_checkpoint
 from zolit.metrics_file import Row, read_rows
 from zolit.module import ZeroOrderModule
+from zolit.recorded_paths import with_absolute_paths
 from zolit.run_folder import RunFolder
 
 # Options that the journal's steps were made with: replayed with others they give other weights.
@@ -143,8 +144,8 @@ def changes(before: str, now: str) -> tuple[Changes, Changes]:
     Returns:
         Those that the steps made so far depend on, and those that only later steps depend on.
     """
-    old = _flat(load_yaml(before, "journal: the run's configuration"))
-    new = _flat(load_yaml(now, "--config"))
+    old = _flat(with_absolute_paths(load_yaml(before, "journal: the run's configuration")))
+    new = _flat(with_absolute_paths(load_yaml(now, "--config")))
     past: Changes = {}
     future: Changes = {}
     for key in sorted(old.keys() | new.keys()):

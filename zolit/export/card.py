@@ -50,7 +50,9 @@ def model_card(
         "ms per step (median)": summary.get("step_ms_median"),
         "versions": ", ".join(f"{k} {v}" for k, v in (summary.get("versions") or {}).items()),
     }
-    hub = source["path"] if "/" in source["path"] and not Path(source["path"]).exists() else None
+    path = Path(source["path"])
+    local = path.is_absolute() or path.exists() or "/" not in source["path"]
+    hub = None if local else source["path"]
     head = ModelCardData(
         library_name=library,
         tags=["zolit", "zeroth-order"],
@@ -85,7 +87,9 @@ def _part(value: Any) -> str | None:
     if not isinstance(value, dict):
         return value if value is None else str(value)
     given = value.get("init_args") or {}
-    options = ", ".join(f"{name} {one}" for name, one in given.items() if one is not None)
+    options = ", ".join(
+        f"{name} {_name(str(one))}" for name, one in given.items() if one is not None
+    )
     name = str(value["class_path"]).rpartition(".")[2]
     return f"{name} ({options})" if options else name
 

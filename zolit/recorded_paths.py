@@ -1,0 +1,62 @@
+"""Paths in a run's configuration, so that the run can be used from any folder."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_READERS = {"FileRows": "path", "HubRows": "name"}
+"""Classes of rows and their argument that may be a path."""
+
+
+def recorded(text: str) -> str:
+    """The YAML of a command as it is kept with the run: see `with_absolute_paths`."""
+    before = yaml.safe_load(text)
+    after = with_absolute_paths(before)
+    if after == before:
+        return text
+    head = [line for line in text.splitlines(keepends=True) if line.startswith("#")]
+    body = yaml.safe_dump(after, default_flow_style=False, sort_keys=False, allow_unicode=True)
+    return "".join([*head, body])
+
+
+def with_absolute_paths(config: Any) -> Any:
+    """A configuration whose relative paths of things that exist are written out.
+
+    They are those of the model, of rows that zolit's own classes read, and of checkpoints to start
+    from. A hub name stays as it is, and so does a path inside a pip package.
+
+    Args:
+        config: nested dicts and lists, as YAML has them.
+    """
+    if isinstance(config, list):
+        return [with_absolute_paths(one) for one in config]
+    if not isinstance(config, dict):
+        return config
+    found = {name: with_absolute_paths(value) for name, value in config.items()}
+    source = found.get("source")
+    if isinstance(source, dict):
+        _write_out(source, "path")
+    reader = _READERS.get(str(found.get("class_path")).rpartition(".")[2])
+    if reader is not None and isinstance(found.get("init_args"), dict):
+        _write_out(found["init_args"], reader)
+    for name in ("start_from", "ckpt_path"):
+        if isinstance(found.get(name), list):
+            found[name] = [_absolute(one) for one in found[name]]
+        elif name in found:
+            found[name] = _absolute(found[name])
+    return found
+
+
+def _write_out(group: dict[str, Any], name: str) -> None:
+    if name in group and not group.get("package"):
+        group[name] = _absolute(group[name])
+
+
+def _absolute(path: Any) -> Any:
+    if not isinstance(path, str) or path in ("", "best", "last"):
+        return path
+    if not Path(path).expanduser().exists():
+        return path
+    return os.path.abspath(Path(path).expanduser())
