@@ -6,6 +6,9 @@ message of both libraries passes.
 """
 
 import logging
+from collections.abc import Callable
+
+from torch import Tensor
 
 from zolit.quiet import DropMessages
 
@@ -61,7 +64,6 @@ from transformers.integrations.gguf import (  # noqa: E402
     get_gguf_conversion_mapping,
     is_gguf_arch_supported,
 )
-from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS  # noqa: E402
 from transformers.modeling_gguf_pytorch_utils import (  # noqa: E402
     TENSOR_PROCESSORS,
     TensorProcessor,
@@ -74,7 +76,6 @@ from transformers.utils.loading_report import LoadStateDictInfo  # noqa: E402
 from transformers.utils.quantization_config import QuantizationConfigMixin  # noqa: E402
 
 __all__ = [
-    "ALL_EXPERTS_FUNCTIONS",
     "TENSOR_PROCESSORS",
     "AOBaseConfig",
     "AutoHfQuantizer",
@@ -115,6 +116,20 @@ __all__ = [
     "get_model_conversion_mapping",
     "is_gguf_arch_supported",
     "quantize_affine",
+    "register_experts",
     "register_quantizer",
     "rename_source_key",
 ]
+
+
+def register_experts(name: str, function: Callable[..., Tensor]) -> None:
+    """Let transformers multiply experts by a function, where a configuration names it.
+
+    Args:
+        name: for the configuration.
+        function: takes an experts module, hidden states, and each token's experts and factors.
+    """
+    # Not above: it looks for packages that few installations and configurations need.
+    from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+
+    ALL_EXPERTS_FUNCTIONS.register(name, function)

@@ -1,5 +1,6 @@
 """Int4 weights calibrated on text: GPTQ."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -8,11 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from zolit.errors import UserError
+from zolit.models.experts import expert_paths
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.strategies.quantizer.calibration import calibrate_blocks, windows_of_text
 from zolit.strategies.quantizer.hqq import HQQ
-from zolit.tensors.affine import check_group_size
+from zolit.tensors.affine import check_group_size, quantize_rows
 from zolit.tensors.int4 import Int4Weight, pack_codes
+
+log = logging.getLogger(__name__)
 
 _LEVELS = 15
 
@@ -24,6 +28,9 @@ class GPTQ(Quantizer):
     Columns are rounded one after another, and those not yet rounded take up the error, weighed by
     the second moments of the layer's inputs on a calibration text. Blocks are calibrated in order,
     each on the outputs of the quantized ones before it. The model is loaded whole for it.
+
+    Experts of mixture-of-experts models are rounded to nearest on the same grid, which a line of
+    the log says: most experts see too few tokens of a calibration text for moments of their own.
 
     Args:
         text: file of calibration text, a document a line; the paper takes C4.
@@ -67,6 +74,7 @@ class GPTQ(Quantizer):
         self.grid = grid
         self.act_order = act_order
         self._found: dict[str, Int4Weight] = {}
+        self._nearest: set[str] = set()
 
     def calibrate(self, model: nn.Module, tokenizer: Any) -> None:
         ids = windows_of_text(Path(self.text), tokenizer, self.samples, self.length)
@@ -83,14 +91,38 @@ class GPTQ(Quantizer):
             return decoded
 
         calibrate_blocks(model, ids, quantize)
+        self._nearest = expert_paths(model)
+        if self._nearest:
+            every = sum(p.numel() for p in model.parameters())
+            some = sum(model.get_parameter(path).numel() for path in self._nearest)
+            log.warning(
+                "GPTQ calibrates linear layers; experts, %.0f %% of the parameters, are rounded to "
+                "nearest",
+                100 * some / every,
+            )
 
     def store(self, weight: Tensor, path: str) -> Int4Weight:
+        if path in self._nearest:
+            check_group_size(self.group_size, weight.shape[1], path)
+            return Int4Weight(*quantize_rows(self._round, weight))
         if path not in self._found:
             raise UserError(
                 f"quantizer GPTQ was not calibrated on {path}, which is in no block of the model "
                 "or was never run; use quantizer Int4 or HQQ"
             )
         return self._found.pop(path)
+
+    def _round(self, part: Tensor) -> tuple[Tensor, ...]:
+        """Packed codes, scales and values of code 0 of ``[R, K]`` float32 rows, to nearest."""
+        codes, scales, zeros = [], [], []
+        for group in part.split(self.group_size, dim=1):
+            scale, zero = GRIDS[self.grid](group)
+            code = torch.round(group / scale.unsqueeze(1) + zero.unsqueeze(1)).clamp_(0, _LEVELS)
+            codes.append(code - 8)
+            scales.append(scale)
+            zeros.append((8 - zero) * scale)
+        packed = pack_codes(torch.cat(codes, 1).to(torch.int8))
+        return packed, torch.stack(scales, 1), torch.stack(zeros, 1)
 
 
 Grid = Callable[[Tensor], tuple[Tensor, Tensor]]

@@ -1,8 +1,8 @@
 """Mixture-of-experts layers of transformers: found, and computed from stored weights.
 
 Since version 5 transformers keeps the experts of a layer as one 3-D parameter for each product
-and asks a registry how to multiply them (`ALL_EXPERTS_FUNCTIONS`). zolit registers its own way, and
-chooses it in the configuration of a model whose experts it stores.
+and asks a registry how to multiply them. zolit registers its own way, and chooses it in the
+configuration of a model whose experts it stores.
 """
 
 import itertools
@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor, nn
 
-from zolit.compat import ALL_EXPERTS_FUNCTIONS
+from zolit.compat import register_experts
 from zolit.errors import UserError
 from zolit.tensors.experts import expert_linear, sort_choices
 from zolit.tensors.weight import PerturbedWeight
@@ -41,6 +41,17 @@ def is_experts(module: nn.Module) -> bool:
     return all(hasattr(module, name) for name in _MARKS)
 
 
+def expert_paths(model: nn.Module) -> set[str]:
+    """Names of the parameters of a model that are stacks of experts' matrices."""
+    return {
+        f"{path}.{name}" if path else name
+        for path, module in model.named_modules()
+        if is_experts(module)
+        for name in WEIGHTS
+        if name in module._parameters
+    }
+
+
 def is_stored_experts(module: nn.Module) -> bool:
     """Whether zolit stores some of a module's experts."""
     return is_experts(module) and any(isinstance(p, PerturbedWeight) for p in _own(module))
@@ -54,6 +65,7 @@ def choose_stored_experts(model: nn.Module) -> None:
     """
     for module in model.modules():
         if is_stored_experts(module):
+            register_experts(IMPLEMENTATION, multiply_experts)
             config: Any = module.config
             config._experts_implementation = IMPLEMENTATION
 
@@ -154,6 +166,3 @@ def _stored_experts(hidden: Tensor, index: Tensor, factors: Tensor, number: Tens
 @torch.library.register_fake("zolit::stored_experts", lib=_library)
 def _(hidden: Tensor, index: Tensor, factors: Tensor, number: Tensor) -> Tensor:
     return torch.empty_like(hidden)
-
-
-ALL_EXPERTS_FUNCTIONS.register(IMPLEMENTATION, multiply_experts)

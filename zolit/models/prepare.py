@@ -12,6 +12,7 @@ from zolit.models.blocks import block_lists
 from zolit.models.experts import choose_stored_experts
 from zolit.models.plan import Plan, Planned, make_plan
 from zolit.models.probe import Forward, read_parameters
+from zolit.models.untouched import tell_untouched
 from zolit.strategies.perturber.base import Perturber
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.tensors.affine import AffineWeight
@@ -102,6 +103,7 @@ class Preparation:
         Raises:
             UserError: see `store`.
         """
+        tell_untouched(model, plan)
         blocks = _block_numbers(model, plan)
         for one in plan.weights:
             parameter: Tensor = model.get_parameter(one.path)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from zolit.errors import UserError
+from zolit.models.plan import Found, find_parameters, is_transposed
 from zolit.tensors.weight import PerturbedWeight
 
 Started = list[dict[str, str]]
@@ -69,14 +70,15 @@ def start_from(model: nn.Module, files: Sequence[str]) -> Started:
                     f"start_from: {file!r} holds {name}, which the model lacks; use the source, "
                     "quantizer and adapter of its run"
                 )
-            if tensor.shape != mine.shape or tensor.dtype != mine.dtype:
+            shape = _stored_shape(mine)
+            if tensor.shape != shape or tensor.dtype != mine.dtype:
                 raise UserError(
                     f"start_from: {name} is {tuple(tensor.shape)} {tensor.dtype} in {file!r}, "
-                    f"expected {tuple(mine.shape)} {mine.dtype}; use the source, quantizer and "
+                    f"expected {tuple(shape)} {mine.dtype}; use the source, quantizer and "
                     "adapter of its run"
                 )
         for name, tensor in content["state_dict"].items():
-            there[name].copy_(tensor)
+            there[name].copy_(tensor.view(there[name].shape))
         _forget_errors(model, content["state_dict"])
         started.append({"path": file, "digest": _digest(file)})
     return started
@@ -115,20 +117,31 @@ def check_started(mine: Started, theirs: Any) -> None:
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Every tensor of a model under the name that checkpoints have for it."""
+    """Every tensor of a model, or a view of it, under the name that checkpoints have for it."""
     found: dict[str, Tensor] = {}
-    for path, parameter in model.named_parameters():
-        if isinstance(parameter, PerturbedWeight):
-            tensors = parameter.store.tensors()
-            found.update({f"{parameter.path}.{name}": one for name, one in tensors.items()})
+    for one in find_parameters(model):
+        if isinstance(one.parameter, PerturbedWeight):
+            tensors = one.parameter.store.tensors()
+            found.update({f"{one.parameter.path}.{name}": t for name, t in tensors.items()})
         else:
             # Tuned in that run and frozen here: a vector or matrix of floats.
-            found[f"{path}.weight"] = _as_stored(parameter.data)
+            found[f"{one.path}.weight"] = _as_stored(one)
     return found
 
 
-def _as_stored(value: Tensor) -> Tensor:
+def _as_stored(one: Found) -> Tensor:
+    """A view of a float parameter, its output channels before its input channels."""
+    value = one.parameter.data
+    if one.kind == "linear":
+        return value.mT if is_transposed(one.modules[0]) else value
     return value.view(1, -1) if value.dim() < 2 else value.view(value.shape[0], -1)
+
+
+def _stored_shape(view: Tensor) -> torch.Size:
+    """Of the stored weight: experts are one matrix, those of a stack one below the other."""
+    if view.dim() < 3:
+        return view.shape
+    return torch.Size((view.shape[0] * view.shape[1], view.shape[2]))
 
 
 def _forget_errors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
