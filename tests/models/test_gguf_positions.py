@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_gguf_families import CASES, Case, logits, outcome, rotary
+from gguf_cases import CASES, Case, rotary
+from test_gguf_families import logits, outcome
 from test_load import preparation
 
 from zolit.models.gguf_positions import llama3_factors, of_factors

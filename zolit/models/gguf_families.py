@@ -95,9 +95,12 @@ def qwen3(stated: Stated) -> Options:
 
 
 def _experts(stated: Stated) -> Options:
+    used = stated.count("expert_used_count")
+    usual = stated.count("feed_forward_length") // used
     return {
-        "num_experts_per_tok": stated.count("expert_used_count"),
-        "moe_intermediate_size": stated.count("expert_feed_forward_length"),
+        "num_experts": stated.count("expert_count"),
+        "num_experts_per_tok": used,
+        "moe_intermediate_size": stated.count("expert_feed_forward_length", usual),
     }
 
 
@@ -106,8 +109,9 @@ def qwen2_moe(stated: Stated) -> Options:
         _decoder(stated)
         | _experts(stated)
         | {
-            "num_experts": stated.count("expert_count"),
-            "shared_expert_intermediate_size": stated.count("expert_shared_feed_forward_length"),
+            "shared_expert_intermediate_size": stated.count(
+                "expert_shared_feed_forward_length", stated.count("feed_forward_length")
+            ),
             "qkv_bias": stated.has("attn_q.bias"),
             "norm_topk_prob": False,
         }
@@ -115,8 +119,8 @@ def qwen2_moe(stated: Stated) -> Options:
 
 
 def qwen3_moe(stated: Stated) -> Options:
-    moe = {"num_experts": stated.count("expert_count"), "norm_topk_prob": True}
-    return _decoder(stated) | _experts(stated) | _attention_bias(stated) | moe
+    normed = {"norm_topk_prob": True}
+    return _decoder(stated) | _experts(stated) | _attention_bias(stated) | normed
 
 
 def phi3(stated: Stated) -> Options:
@@ -164,7 +168,11 @@ def gemma3(stated: Stated) -> Options:
     sizes, width = _gemma(stated, 62)
     everywhere = _rotated(stated, width)["rope_parameters"]
     near = float(stated.number("rope.freq_base_swa", 10000.0))
-    stated.expect("attention.sliding_window_pattern", lambda one: one == 6, "6")
+    layers = range(1, sizes["num_hidden_layers"] + 1)
+    near_only = [layer % 6 != 0 for layer in layers]
+    stated.expect(
+        "attention.sliding_window_pattern", lambda one: one in (6, near_only), "every sixth layer"
+    )
     return sizes | {
         "rope_parameters": {
             "full_attention": everywhere,

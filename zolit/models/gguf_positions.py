@@ -36,7 +36,8 @@ def rotary(stated: Stated, dims: int, head: int, context: int) -> dict[str, Any]
     original = stated.count("rope.scaling.original_context_length", context)
     attention = float(stated.number("rope.scaling.attn_factor", 1.0))
     tensors = [name for name in POSITION_TENSORS if name in stated.header.tensors]
-    if kind == "longrope" and tensors == [LONG, SHORT]:
+    # Older files of Phi 3 hold the tensors without naming the kind.
+    if tensors == [LONG, SHORT] and (kind == "longrope" or (kind == "linear" and factor == 1)):
         return base | {
             "rope_type": "longrope",
             "short_factor": _factors(stated, SHORT, dims),

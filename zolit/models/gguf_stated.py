@@ -41,7 +41,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "rope.scaling.yarn_log_multiplier": _NOTHING,
     "use_parallel_residual": (False,),
     # How the rows of queries and keys lie, which follows from the architecture.
-    "tensor_data_layout": ("Meta AI original pth", "reference"),
+    "tensor_data_layout": ("Meta AI original pth", "jploski", "reference"),
 }
 """Values of fields that change no model. (llama.cpp reads 0 as "not set".)"""
 _UNUSED = ("vocab_size", "rope.scaling.finetuned")
