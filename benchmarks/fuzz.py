@@ -33,7 +33,7 @@ FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "sock
 MODULES = {
     "journal": ["zolit.journal.reader", "zolit.journal.format"],
     "checkpoint": ["zolit.journal.checkpoints", "zolit.journal.content"],
-    "config": ["zolit.config_guard", "zolit.cli_errors", "zolit.cli_resume"],
+    "config": ["zolit.config_guard", "zolit.cli_given", "zolit.cli_resume"],
     "safetensors": ["zolit.models.shards"],
     "gguf": ["gguf.gguf_reader", "zolit.models.gguf", "zolit.models.gguf_header"],
 }
@@ -127,7 +127,7 @@ def checkpoint(folder: Path) -> tuple[Reader, list[bytes]]:
 
 def config(folder: Path) -> tuple[Reader, list[bytes]]:
     """YAML of a run: as the command line reads it, and as a journal's header holds it."""
-    from zolit.cli_errors import read_given
+    from zolit.cli_given import read_given
     from zolit.cli_resume import changes
 
     recipe = Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml"

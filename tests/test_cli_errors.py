@@ -9,7 +9,7 @@ from cli_recipe import DELETE, changed, recipe, refusal, write
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import OptimizerCallable
 
-from zolit.cli_errors import Given, arguments, subclasses
+from zolit.cli_errors import arguments, subclasses
 from zolit.strategies import Int8, Quantizer
 
 NAN = float("nan")
@@ -183,16 +183,6 @@ def test_a_fault_of_zolit_keeps_its_traceback(
     monkeypatch.setattr("zolit.module.ZeroOrderModule.configure_model", fail)
     with pytest.raises(ZeroDivisionError):
         main(["fit", "--config", save()])
-
-
-def test_later_options_win(tmp_path: Path) -> None:
-    first = write({"model": {"quantizer": {"class_path": "a.Int8"}}}, tmp_path / "a.yaml")
-    args = ["--config", first, "--model.eps=1", "--flag", "--model.eps", "2", "-c", "b.yaml"]
-    given = Given(args)
-    assert given.configs == [first, "b.yaml"]
-    assert given.values["model.eps"] == "2"
-    assert given.key_ending("quantizer.class_path") == "model.quantizer.class_path"
-    assert given.class_above("model.quantizer.init_args.bits") == "Int8"
 
 
 def test_subclasses_of_an_annotation() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch.callbacks import Callback
 
-from zolit.cli_errors import read_given
+from zolit.cli_given import read_given
 from zolit.cli_resume import changes
 from zolit.config_guard import MOST_NODES, check_yaml, load_yaml
 from zolit.errors import UserError

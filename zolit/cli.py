@@ -47,9 +47,9 @@ def main(
 
             cli_runs.run(given)
         else:
-            from zolit.cli_errors import check_command
+            from zolit.cli_early import refuse_early
 
-            check_command(given)
+            refuse_early(given, model_class is None)
             from zolit import cli_lightning
 
             cli_lightning.run_command(model_class, args)

@@ -3,7 +3,6 @@
 import inspect
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 import lightning as L
@@ -18,8 +17,16 @@ from rich.console import Console
 
 from zolit.callbacks import Journal, RunReport, StopBetweenSteps, StopRequested
 from zolit.cli_callbacks import default_callbacks
-from zolit.cli_errors import explain, read_given, user_error_behind
+from zolit.cli_checks import (
+    check_callbacks,
+    check_options,
+    check_trainer,
+    check_validation,
+    follows_a_figure,
+)
+from zolit.cli_errors import explain, explain_unmade, subclasses, user_error_behind
 from zolit.cli_estimate import Trainer, print_estimate
+from zolit.cli_given import checkpoint_path, read_given
 from zolit.cli_help import RECIPE_COMMANDS
 from zolit.cli_predict import show
 from zolit.cli_resume import Resumption, resume_command
@@ -29,6 +36,7 @@ from zolit.errors import UserError
 from zolit.journal.checkpoints import FileCheckpoints
 from zolit.metrics_file import write_rows
 from zolit.module import ZeroOrderModule
+from zolit.optim import takes_projected_gradients
 from zolit.quiet import quiet_libraries
 from zolit.recorded_paths import recorded
 from zolit.run_folder import RunFolder, RunOptions, write_atomically
@@ -70,6 +78,7 @@ class ZolitCLI(LightningCLI):
     ) -> None:
         confine_parser()
         self.default_datamodule = default_datamodule
+        self._zero_order = issubclass(model_class, ZeroOrderModule)
         self.given = read_given(sys.argv[1:] if args is None else args)
         no_exit = {"exit_on_error": False}
         super().__init__(
@@ -108,6 +117,10 @@ class ZolitCLI(LightningCLI):
             super().parse_arguments(parser, args)
         except RecursionError as error:
             raise UserError("the options are nested too deeply; expected groups of them") from error
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"a configuration file is not UTF-8 ({error.reason}); save it as UTF-8"
+            ) from error
         except ArgumentError as error:
             if (said := user_error_behind(error)) is not None:
                 raise said from error
@@ -117,8 +130,7 @@ class ZolitCLI(LightningCLI):
         self.command = str(self.config.subcommand)
         config = self.config[self.command]
         if config.run.run_dir is None:
-            stem = Path(self.given.configs[-1]).stem if self.given.configs else self.command
-            config.run.run_dir = str(Path("runs") / stem)
+            config.run.run_dir = self.given.run_dir(self.command)
         if config.resume is not None:
             if self.command != "fit" or config.ckpt_path is not None:
                 raise UserError(
@@ -128,9 +140,13 @@ class ZolitCLI(LightningCLI):
             if not config.run.journal:
                 raise UserError("resume: needs the journal; leave out --run.journal=false")
             config.run.run_dir = config.resume
-        path = config.ckpt_path
-        if path is not None and path not in ("best", "last") and not Path(path).exists():
-            raise UserError(f"ckpt_path: got {path!r}, expected a checkpoint file of a run.")
+        if config.ckpt_path is not None:
+            run_dir = str(config.run.run_dir)
+            config.ckpt_path = checkpoint_path(self.given, self.command, config.ckpt_path, run_dir)
+        if self.command == "predict" and config.return_predictions is False:
+            raise UserError(
+                "return_predictions: got false; predict prints what is returned: leave it out"
+            )
 
     def _parse_ckpt_path(self) -> None:
         """The configuration says what the model is; a checkpoint does not overrule it."""
@@ -140,6 +156,8 @@ class ZolitCLI(LightningCLI):
         model_class: Any = self.model_class
         defaults = inspect.signature(model_class).parameters.values()
         check_parts(config, [one.default for one in defaults])
+        if self._zero_order:
+            check_options(config, self.command == "fit")
         self.folder = RunFolder(config.run.run_dir, config.run.overwrite)
         self._keeps_run = self.command == "fit" and not config.trainer.fast_dev_run
         if self._keeps_run and config.resume is not None:
@@ -154,26 +172,38 @@ class ZolitCLI(LightningCLI):
             # Where null is allowed as well, jsonargparse wraps what a class raised.
             if (said := user_error_behind(error)) is not None:
                 raise said from error
+            if (reason := explain_unmade(error, self.given)) is not None:
+                raise UserError(reason) from error
             raise
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         config: Namespace = self.config_init[self.command].trainer
         given = _listed(config.callbacks)
+        if self._zero_order:
+            check_callbacks(given, self.model.estimator.metrics())
         options: RunOptions = self.config_init[self.command].run
         journaled = options.journal and isinstance(self.model, ZeroOrderModule)
-        self.callbacks = given + [
+        # zolit's own first: of several checkpoint callbacks the trainer asks the first.
+        self.callbacks = [
             callback
             for callback in default_callbacks(
                 config, self.folder if self._keeps_run else None, journaled, options.best_by
             )
             if not any(isinstance(one, type(callback)) for one in given)
-        ]
-        logger: Any = config.logger
-        if logger is None or logger is True:
-            logger = self._csv_logger() if self._keeps_run else False
+        ] + given
+        logger: Any = [] if config.logger in (None, True) else _listed(config.logger)
+        if config.logger is not False and self._keeps_run:
+            logger = [self._csv_logger(), *logger]  # metrics.csv is there beside any other
         if self._keeps_run and config.default_root_dir is None:
             kwargs["default_root_dir"] = str(self.folder.path)
-        trainer = super().instantiate_trainer(callbacks=self.callbacks, logger=logger, **kwargs)
+        try:
+            trainer = super().instantiate_trainer(callbacks=self.callbacks, logger=logger, **kwargs)
+        except (MisconfigurationException, ModuleNotFoundError, ValueError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"trainer: {error}") from error
+        if self._zero_order:
+            check_trainer(trainer)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = FileCheckpoints()
         return trainer
@@ -205,6 +235,7 @@ class ZolitCLI(LightningCLI):
         # What would be refused only inside trainer.fit is made once before the folder is.
         datamodule.prepare_data()
         datamodule.setup("fit")
+        check_validation(self.trainer, datamodule.train_dataloader())
         model.configure_model()
         model.configure_optimizers()
         if resumed is None:
@@ -216,7 +247,7 @@ class ZolitCLI(LightningCLI):
             kwargs["ckpt_path"] = resumed.prepare(self.trainer, self.model, datamodule, config)
         try:
             self._fit(model, datamodule, resumed, **kwargs)
-        except UserError:
+        except Exception:
             if self.trainer.global_step == 0:
                 self.folder.discard()
             raise
@@ -313,8 +344,8 @@ class ZolitCLI(LightningCLI):
         # a run that is killed keeps them.
         return CSVLogger(self.folder.path, name="", version="", flush_logs_every_n_steps=1)
 
-    def _class_options(self) -> dict[str, Any]:
-        """Annotations of the options that take a class, for the nearest names."""
+    def _class_options(self) -> dict[str, list[type]]:
+        """What the options that take a class can be, for the nearest names."""
         options: dict[str, Any] = {
             "data": L.LightningDataModule,
             "trainer.callbacks": Callback,
@@ -323,13 +354,19 @@ class ZolitCLI(LightningCLI):
         for group, cls in (("model", self.model_class), ("data", self.default_datamodule)):
             hints = get_type_hints(cls.__init__)  # type: ignore[misc]
             options.update({f"{group}.{name}": hint for name, hint in hints.items()})
-        return options
+        found = {name: subclasses(hint) for name, hint in options.items()}
+        if self._zero_order:
+            optimizers, schedules = found["model.optimizer"], found["model.lr_scheduler"]
+            found["model.optimizer"] = [one for one in optimizers if takes_projected_gradients(one)]
+            found["model.lr_scheduler"] = [one for one in schedules if not follows_a_figure(one)]
+        return found
 
 
-def _listed(callbacks: Any) -> list[Callback]:
-    if callbacks is None:
+def _listed(parts: Any) -> list[Any]:
+    """One part or several, as a list; none for null or false."""
+    if parts is None or parts is False:
         return []
-    return list(callbacks) if isinstance(callbacks, list) else [callbacks]
+    return list(parts) if isinstance(parts, list | tuple) else [parts]
 
 
 def run(

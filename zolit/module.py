@@ -123,6 +123,8 @@ class ZeroOrderModule(L.LightningModule):
                 "compile: got blocks with kernels: reference, expected compiled kernels beside "
                 "compiled blocks; set compile: none, or kernels: auto"
             )
+        if tune == []:
+            raise UserError("tune: got [], which moves nothing; name what moves, such as linear")
         self.tune = tune or (["linear"] if adapter is None else ["adapter"])
         if self.tune != ["adapter"]:  # no code moves then, so any quantizer will do
             perturber.check(quantizer)

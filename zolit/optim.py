@@ -1,5 +1,6 @@
 """Optimizers that step on a `ProjectedGradient`."""
 
+import inspect
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -137,3 +138,12 @@ class ZOSignSGD(ZOSGD):
 
     def weights(self, values: Tensor) -> Tensor:
         return torch.sign(values) / values.numel()
+
+
+def takes_projected_gradients(optimizer: type) -> bool:
+    """Whether an optimizer's ``step`` takes ``gradient``, a `ProjectedGradient`.
+
+    Args:
+        optimizer: its class.
+    """
+    return "gradient" in inspect.signature(optimizer.step).parameters  # type: ignore[attr-defined]

@@ -30,6 +30,7 @@ class RandomMask(Mask):
         if direction.rank is not None:
             raise UserError(
                 "mask RandomMask leaves single coordinates out, which a direction of low rank "
-                "cannot, got perturber LowRankPerturber; use NoMask with it, or DensePerturber"
+                "cannot, got perturber LowRankPerturber; use NoMask with it, or CodePerturber or "
+                "ScalePerturber where weights are quantized and DensePerturber where they are not"
             )
         return replace(direction, density=self.density, mask_key=fold(self.seed, 0))
