@@ -68,6 +68,7 @@ def test_messages(tmp_path: Path, causal_source: ModelSource) -> None:
     cases = [
         (ModelSource("x", package="no-such-pkg"), ["no-such-pkg", "pip install"]),
         (ModelSource("no_folder", package="pytest"), ["no_folder", "pytest"]),
+        (ModelSource("nowhere"), ["'nowhere', which is no folder in", str(Path.cwd())]),
         (ModelSource(str(tmp_path / "nowhere")), ["nowhere", "hub name"]),
         (ModelSource(str(weights)), ["no weights", ".safetensors"]),
         (ModelSource(str(gguf), gguf_file="b.gguf"), ["b.gguf", "a.Q4.gguf"]),

@@ -1,6 +1,7 @@
 """Where a model comes from: the hub, a folder, or a file that a pip package brings."""
 
 import importlib.metadata
+import os
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,9 +158,11 @@ class ModelSource:
 
     def _not_fetched(self, what: str, error: Exception) -> UserError:
         reason = str(error).strip().splitlines()[0]
+        there = self.package is not None or Path(self.path).expanduser().exists()
+        here = "" if there else f", which is no folder in {os.getcwd()!r},"
         return NotFetchedError(
-            f"model.source.path: no {what} could be read from {self.path!r} ({reason}); give a "
-            "folder saved by save_pretrained or a hub name, and check the network."
+            f"model.source.path: no {what} could be read from {self.path!r}{here} ({reason}); give "
+            "a folder saved by save_pretrained or a hub name, and check the network."
         )
 
     def _not_valid(self, what: str, error: Exception) -> UserError:
@@ -232,8 +235,8 @@ def package_file(package: str, path: str) -> Path:
 def _check_folder(folder: Path, gguf_file: str | None, weights: bool) -> None:
     if not folder.exists():
         raise UserError(
-            f"model.source.path: there is no folder {str(folder)!r}; give an existing folder or a "
-            "hub name."
+            f"model.source.path: there is no folder {os.path.abspath(folder)!r}; give an existing "
+            "folder or a hub name."
         )
     if not folder.is_dir():
         raise UserError(

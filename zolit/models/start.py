@@ -1,6 +1,7 @@
 """Start a run from what an earlier one found: its checkpoint's tensors in a loaded model."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,8 @@ def check_files(files: Sequence[str]) -> None:
     for file in files:
         if not Path(file).is_file():
             raise UserError(
-                f"start_from: there is no checkpoint {file!r}; make the run it belongs to first, "
-                "or name a file such as RUN/checkpoints/best.ckpt"
+                f"start_from: there is no checkpoint {file!r} (looked for in {os.getcwd()!r}); "
+                "make the run it belongs to first, or name a file such as RUN/checkpoints/best.ckpt"
             )
 
 
