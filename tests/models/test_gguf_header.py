@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gguf import GGMLQuantizationType, GGUFWriter
+from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,9 +45,10 @@ def test_a_sound_file_passes(folder: Path, sound: bytes) -> None:
     header = read_header(folder / "sound.gguf")
     table = read_table(folder / "sound.gguf")
     assert [entry.name for entry in table.entries] == ["a", "b"]
-    for entry in table.entries:
-        assert header.tensors[entry.name].offset == entry.offset
-        assert header.tensors[entry.name].kind == entry.kind
+    for entry, there in zip(table.entries, GGUFReader(folder / "sound.gguf").tensors, strict=True):
+        assert (entry.name, entry.kind) == (there.name, there.tensor_type)
+        assert (entry.offset, entry.shape) == (there.data_offset, there.data.shape)
+        assert entry.dtype == there.data.dtype
     assert header.tensors["b"].shape == (1, 32)
     assert header.floats("a") == [0, 1, 2, 3]
     fields = {name: header.fields[name] for name in ("tokens", "scores", "more", "flag")}
@@ -71,6 +72,24 @@ def test_arrays_beyond_the_file(folder: Path, sound: bytes) -> None:
         path.write_bytes(sound[:at] + struct.pack("<Q", 2**61) + sound[at + 8 :])
         with pytest.raises(UserError, match="a length in it leads beyond its end"):
             read_table(path)
+
+
+@pytest.mark.parametrize("twice", [b"scores", b"b"])
+def test_two_of_one_name(twice: bytes, folder: Path, sound: bytes) -> None:
+    other = {b"scores": b"tokens", b"b": b"a"}[twice]
+    path = folder / "twice.gguf"
+    path.write_bytes(
+        sound.replace(struct.pack("<Q", len(twice)) + twice, struct.pack("<Q", len(other)) + other)
+    )
+    with pytest.raises(UserError, match="two fields or two tensors of one name"):
+        read_table(path)
+
+
+def test_another_version(folder: Path, sound: bytes) -> None:
+    path = folder / "version.gguf"
+    path.write_bytes(sound[:4] + struct.pack("<I", 1) + sound[8:])
+    with pytest.raises(UserError, match="of version 1 of the format, expected 2 or 3"):
+        read_table(path)
 
 
 @settings(max_examples=300)

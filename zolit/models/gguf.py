@@ -1,18 +1,20 @@
 """The tensors of a GGUF file under the names of a transformers model, none of them read yet.
 
-The `gguf` package reads the table and dequantizes; transformers knows the names and what its
+The `gguf` package dequantizes; transformers knows the names and what its
 converter did to the weights of each architecture (llama.cpp stores Llama's query and key rows in
 another order). The tensors themselves are read by position, see `zolit.models.shards`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from gguf import GGMLQuantizationType, GGUFReader, dequantize
+from gguf import GGMLQuantizationType, dequantize
+from gguf.quants import quant_shape_to_byte_shape
 from torch import Tensor, nn
 
 from zolit.compat import (
@@ -27,12 +29,23 @@ from zolit.compat import (
 )
 from zolit.errors import UserError
 from zolit.models.gguf_config import not_whole
-from zolit.models.gguf_header import read_header
+from zolit.models.gguf_header import Place, read_header
 from zolit.models.gguf_positions import POSITION_TENSORS
 from zolit.models.plan import find_parameters
 from zolit.models.shards import LazyTensor
 
 Values = np.ndarray[Any, np.dtype[Any]]
+
+_DTYPES: dict[GGMLQuantizationType, type[np.generic]] = {
+    GGMLQuantizationType.F64: np.float64,
+    GGMLQuantizationType.F32: np.float32,
+    GGMLQuantizationType.F16: np.float16,
+    GGMLQuantizationType.I64: np.int64,
+    GGMLQuantizationType.I32: np.int32,
+    GGMLQuantizationType.I16: np.int16,
+    GGMLQuantizationType.I8: np.int8,
+}
+"""Kinds that are not blocks of bytes."""
 
 
 @dataclass(frozen=True)
@@ -76,16 +89,25 @@ def read_table(file: Path) -> GgufTable:
         UserError: if the file is not GGUF, is cut short or its metadata is damaged.
     """
     try:
-        read_header(file)  # the package believes every count
-        reader = GGUFReader(file)
-        architecture = str(reader.fields["general.architecture"].contents())
-        entries = tuple(
-            Entry(t.name, t.tensor_type, t.data_offset, t.data.shape, t.data.dtype)
-            for t in reader.tensors
-        )
+        header = read_header(file)
+        architecture = str(header.fields["general.architecture"])
+        size = file.stat().st_size
+        entries = tuple(_entry(name, place, size) for name, place in header.tensors.items())
     except (OSError, ValueError, LookupError, TypeError, OverflowError, MemoryError) as error:
         raise not_whole(file, error) from error
     return GgufTable(file, architecture, entries)
+
+
+def _entry(name: str, place: Place, size: int) -> Entry:
+    """Raises `ValueError` if the file of ``size`` bytes ends before the tensor does."""
+    kind = GGMLQuantizationType(place.kind)
+    dtype = _DTYPES.get(kind)
+    # Blocks are counted in bytes.
+    shape = place.shape if dtype else quant_shape_to_byte_shape(place.shape, kind)
+    entry = Entry(name, kind, place.offset, tuple(shape), np.dtype(dtype or np.uint8))
+    if place.offset + prod(entry.shape) * entry.dtype.itemsize > size:
+        raise ValueError(f"it ends before tensor {name!r} does")
+    return entry
 
 
 @dataclass(frozen=True)

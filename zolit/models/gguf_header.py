@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 _MAGIC = b"GGUF"
+_VERSIONS = (2, 3)
 _FORMATS = {
     0: "<B",
     1: "<b",
@@ -104,6 +105,8 @@ def read_header(path: Path) -> Header:
             raise ValueError("it does not begin as a GGUF file does")
         if version & 0xFFFF == 0:
             raise ValueError("it is of a machine that counts bytes the other way round")
+        if version not in _VERSIONS:
+            raise ValueError(f"it is of version {version} of the format, expected 2 or 3")
         # The least that an entry takes: a name's length and a type; and a dimension, an offset.
         if fields * 13 + tensors * 24 > size:
             raise ValueError("its counts lead beyond its end")
@@ -126,6 +129,8 @@ def read_header(path: Path) -> Header:
             raise ValueError(f"its alignment is {alignment!r}")
         start = -(-file.tell() // alignment) * alignment
     places = {name: Place(shape, kind, start + offset) for name, shape, kind, offset in entries}
+    if len(found) < fields or len(places) < tensors:
+        raise ValueError("it holds two fields or two tensors of one name")
     return Header(path, found, places)
 
 
