@@ -57,18 +57,21 @@ class Perturber(ABC):
             raise RuntimeError("eps was left open; settle(weights) chooses it")
         return self._eps
 
-    def settle(self, weights: Sequence[PerturbedWeight]) -> None:
+    def settle(self, weights: Sequence[PerturbedWeight], adapter: bool = False) -> None:
         """Choose ``eps`` if it was left open.
 
         Args:
             weights: those that move.
+            adapter: whether all of them are an adapter's.
         """
-        if self._eps is None:
-            self._eps = self.default_eps(weights)
+        if not self.eps_given:
+            self._eps = self.default_eps(weights, adapter)
 
-    def default_eps(self, weights: Sequence[PerturbedWeight]) -> float:
-        """The eps of a perturber that was given none; 1e-3 here."""
-        return 1e-3
+    def default_eps(self, weights: Sequence[PerturbedWeight], adapter: bool) -> float:
+        """The eps of a perturber that was given none: as in MeZO, 1e-3 of a weight and 1e-2 of an
+        adapter's factors, which are read through one another. Arguments as of `settle`.
+        """
+        return (1e-2 if adapter else 1e-3) / self.float_unit
 
     def default_lr(self, weights: Sequence[PerturbedWeight], queries: int) -> float:
         """A learning rate to start with, in squared units of the coordinate for a unit of loss.

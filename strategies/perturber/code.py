@@ -74,7 +74,7 @@ class CodePerturber(Perturber):
                 f"activations=int8, got unit={self.unit} and perturb_bits={self.perturb_bits}; "
                 "use unit: code with perturb_bits 2 to 8 or distribution: rademacher"
             )
-        if self._eps is None:
+        if self._eps is None or not self.eps_given:
             return  # `default_eps` keeps codes whole
         jump = self._eps * step
         if jump < 0.5 or abs(jump - round(jump)) > 1e-3 * jump:
@@ -83,10 +83,12 @@ class CodePerturber(Perturber):
                 f"(codes stay integer), got {self._eps}; try {max(1, round(jump)) / step:.6g}"
             )
 
-    def default_eps(self, weights: Sequence[PerturbedWeight]) -> float:
+    def default_eps(self, weights: Sequence[PerturbedWeight], adapter: bool) -> float:
         stores = [weight.store for weight in weights if weight.store.quantized]
-        if self.unit == "weight" or not stores:
-            return super().default_eps(weights)
+        if not stores:
+            return super().default_eps(weights, adapter)
+        if self.unit == "weight":
+            return 1e-3
         eps = min(_eps_in_codes(store.levels) for store in stores)
         step = self.direction().grid_step
         if step is None or not any(isinstance(store, IntegerWeight) for store in stores):

@@ -14,13 +14,14 @@ class DensePerturber(Perturber):
     """Directions on floating-point weights (MeZO, arXiv 2305.17333, Algorithm 1).
 
     Args:
-        eps: step of a perturbed read, in weight units.
+        eps: step of a perturbed read, in weight units; by default 1e-3, or 1e-2 where an adapter
+            alone moves.
         distribution: ``gaussian`` as in the paper, or ``rademacher``: a thirtieth of the hashes
             and the same variance for the estimate.
     """
 
     def __init__(
-        self, eps: float = 1e-3, distribution: Literal["gaussian", "rademacher"] = "gaussian"
+        self, eps: float | None = None, distribution: Literal["gaussian", "rademacher"] = "gaussian"
     ) -> None:
         super().__init__(eps)
         self.distribution = distribution

@@ -10,6 +10,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 from tiny_models import prepared, tiny
 
 from zolit.errors import UserError
+from zolit.models.adapters import LoRA
+from zolit.models.prepare import prepare
 from zolit.models.source import ModelSource
 from zolit.module import ZeroOrderModule
 from zolit.optim import ZOSGD, ZOSignSGD
@@ -30,6 +32,7 @@ from zolit.strategies import (
 )
 from zolit.strategies.perturber import base
 from zolit.tensors.extent import extent, relative_direction
+from zolit.tensors.reading import Reading
 from zolit.tensors.update import move
 from zolit.tensors.weight import PerturbedWeight, perturbed_weights
 
@@ -133,6 +136,30 @@ def test_eps_of_a_format(quantizer: Quantizer, options: dict, eps: float) -> Non
     assert perturber.eps == pytest.approx(eps)
     assert perturber.eps_given == ("eps" in options)
     CodePerturber(**{**options, "eps": perturber.eps}).check(quantizer)
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "perturber", "tune", "eps"),
+    [
+        (NoQuantizer(), DensePerturber(), ["linear"], 1e-3),
+        (Int8(), DensePerturber(), ["adapter"], 1e-2),
+        (Int8(), CodePerturber(), ["adapter"], 10.0),  # times float_unit, 1e-3
+        (Int8(), CodePerturber(), ["linear", "adapter"], 1.0),
+    ],
+)
+def test_eps_of_an_adapter(
+    quantizer: Quantizer, perturber: Perturber, tune: list[str], eps: float
+) -> None:
+    adapter = LoRA(targets=["q_proj"]) if "adapter" in tune else None
+    prepare(tiny("llama"), quantizer, perturber, Reading(perturber.direction()), tune, adapter)
+    assert perturber.eps == pytest.approx(eps)
+
+
+def test_eps_is_chosen_anew_for_another_model() -> None:
+    perturber = CodePerturber()
+    for quantizer, eps in ((Int8(), 1.0), (Int4(group_size=32), 0.1), (Int8(), 1.0)):
+        weights_of((quantizer, perturber))
+        assert perturber.eps == pytest.approx(eps)
 
 
 def module(**options: object) -> ZeroOrderModule:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from zolit.models.adapters.base import Adapter
+from zolit.models.adapters.base import Adapter, Factor
 from zolit.models.blocks import block_lists
 from zolit.models.experts import choose_stored_experts
 from zolit.models.plan import Plan, Planned, make_plan
@@ -118,7 +118,11 @@ class Preparation:
                 continue
             self._replace(model, one, self.wrap(one, store, site, parameter))
         choose_stored_experts(model)
-        self.perturber.settle(perturbed_weights(model))
+        factors = {
+            id(p) for one in model.modules() if isinstance(one, Factor) for p in one.parameters()
+        }
+        moving = perturbed_weights(model)
+        self.perturber.settle(moving, adapter=all(id(one) in factors for one in moving))
 
     def wrap(
         self, one: Planned, store: StoredWeight, site: Site | None, like: Tensor
