@@ -207,7 +207,13 @@ class ZeroOrderModule(L.LightningModule):
         self.default_lr = None
 
     def try_out(self, model: nn.Module, pairable: bool) -> Trial:
-        """Set `pairable` of a prepared model, loaded or on the meta device, not compiled yet."""
+        """Find out how a prepared model is run: sets `pairable`, and the objective's own.
+
+        Args:
+            model: loaded or on the meta device; not compiled yet.
+            pairable: as far as the kinds of its tuned weights tell.
+        """
+        self.objective.try_out(model)
         trial = try_pairs(model, last_logits, pairable, tell=self.estimator.paired)
         self.pairable = trial.pairable
         return trial

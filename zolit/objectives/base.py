@@ -21,6 +21,16 @@ class Objective(ABC):
 
     compares: bool = False
 
+    def try_out(self, model: nn.Module) -> None:  # noqa: B027  (optional)
+        """Find out once how a prepared model has to be called, before it is.
+
+        Args:
+            model: loaded or on the meta device; its blocks are not compiled.
+
+        Raises:
+            UserError: if it cannot be.
+        """
+
     @abstractmethod
     def losses(self, model: nn.Module, batch: Any, copies: int = 1) -> Tensor:
         """Mean loss of each copy of the batch.

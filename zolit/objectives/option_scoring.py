@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from zolit.errors import UserError
 from zolit.objectives.answer_head import only_answers
 from zolit.objectives.base import Objective
-from zolit.objectives.prompt_batch import PromptBatch
+from zolit.objectives.padding import Together, groups, rows_together, token_numbers
+from zolit.objectives.prompt_batch import PromptBatch, Rows
 
 # Heads that map hidden states to the vocabulary by themselves, in RoBERTa's and BERT's families.
 MASKED_HEADS = ("lm_head", "cls")
@@ -32,6 +33,9 @@ class OptionScoring(Objective):
 
     Vocabulary logits are made at the answer positions only; where a logit is the score, from the
     answers' rows of the output layer alone, in float32 (`only_answers`).
+
+    Rows are padded to one length, and run in batches of one length where a model's scores would
+    depend on the padding (`zolit.objectives.padding`).
 
     A direction moves the scores of all rows alike to some part: it makes one answer likelier
     whatever the row says. How a batch judges that hangs on how many rows of each answer it happens
@@ -54,6 +58,12 @@ class OptionScoring(Objective):
             raise UserError(f"shared must be in (0, 1], got {shared}; try 0.2, or 1 for the loss")
         self.shared = shared
         self.compares = shared < 1
+        self.together: Together = "all"
+        """Which rows of a batch the model may see together, found by `try_out`."""
+
+    def try_out(self, model: nn.Module) -> None:
+        left = not _is_masked_model(type(model))
+        self.together = rows_together(model, answer_logits, left)
 
     def losses(self, model: nn.Module, batch: PromptBatch, copies: int = 1) -> Tensor:
         return self.compare(self._scores(model, batch, copies).chunk(copies), batch)
@@ -87,24 +97,38 @@ class OptionScoring(Objective):
 
     def _scores(self, model: nn.Module, batch: PromptBatch, copies: int) -> Tensor:
         """``[copies * B, C]`` float32."""
-        inputs = (
-            batch.input_ids.repeat(copies, 1),
-            batch.attention_mask.repeat(copies, 1),
-            batch.answer_positions.repeat(copies, 1),
-        )
-        if batch.options_per_prompt == 1:
-            answers = batch.answer_ids[:, 0]
-            with only_answers(model, answers) as alone:
-                logits = answer_logits(model, *inputs)[:, 0]
-            return logits if alone else logits[:, answers].float()
-        logits = answer_logits(model, *inputs).float()
-        normalizer = logits.logsumexp(dim=-1)  # [R, L]
-        examples = copies * len(batch)
-        answers = batch.answer_ids.repeat(examples, 1)  # [R, L]
-        chosen = logits.gather(-1, answers.clamp(min=0).unsqueeze(-1)).squeeze(-1)
-        used = answers >= 0
-        total = (chosen - normalizer).masked_fill(~used, 0.0).sum(dim=1)
-        return (total / used.sum(dim=1)).view(examples, batch.options_per_prompt)
+        if self.together == "all":
+            scores = _row_scores(model, batch.rows(), copies)
+        else:
+            parts = list(groups(batch.attention_mask, self.together))
+            each = [
+                _row_scores(model, batch.rows(rows, columns), copies).chunk(copies)
+                for rows, columns in parts
+            ]
+            order = torch.cat([rows for rows, _ in parts]).argsort()
+            scores = torch.cat([torch.cat(copy)[order] for copy in zip(*each, strict=True)])
+        return scores.view(copies * len(batch), -1)
+
+
+def _row_scores(model: nn.Module, rows: Rows, copies: int) -> Tensor:
+    """``[copies * R, C]`` float32: of all answers where a row is a prompt, else of its own one."""
+    inputs = (
+        rows.input_ids.repeat(copies, 1),
+        rows.attention_mask.repeat(copies, 1),
+        rows.answer_positions.repeat(copies, 1),
+    )
+    if rows.of_one_token:
+        answers = rows.answer_ids[:, 0]
+        with only_answers(model, answers) as alone:
+            logits = answer_logits(model, *inputs)[:, 0]
+        return logits if alone else logits[:, answers].float()
+    logits = answer_logits(model, *inputs).float()
+    normalizer = logits.logsumexp(dim=-1)  # [R, L]
+    answers = rows.answer_ids.repeat(copies, 1)  # [R, L]
+    chosen = logits.gather(-1, answers.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    used = answers >= 0
+    total = (chosen - normalizer).masked_fill(~used, 0.0).sum(dim=1)
+    return (total / used.sum(dim=1)).unsqueeze(1)
 
 
 def answer_logits(
@@ -164,21 +188,10 @@ def _rehearse(model: nn.Module) -> Tensor:
     context = getattr(text, "max_position_embeddings", None) or REHEARSED
     # Half, as some types number their positions from the padding index on.
     length = max(1, min(REHEARSED, int(context) // 2))
-    marks = _numbers_of_tokens(config.to_dict())
+    marks = token_numbers(config.to_dict())
     word = next(number for number in range(len(marks) + 1) if number not in marks)
     ids = torch.full((1, length), word)
     return answer_logits(model, ids, torch.ones_like(ids), torch.tensor([[length - 1]]))
-
-
-def _numbers_of_tokens(values: dict[str, Any]) -> set[int]:
-    """Token ids that a configuration, or one inside it, gives a meaning to."""
-    found: set[int] = set()
-    for name, value in values.items():
-        if isinstance(value, dict):
-            found |= _numbers_of_tokens(value)
-        elif isinstance(value, int) and name.endswith(("token_id", "token_index")):
-            found.add(value)
-    return found
 
 
 def _at(values: Tensor, positions: Tensor) -> Tensor:

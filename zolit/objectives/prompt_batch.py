@@ -45,5 +45,44 @@ class PromptBatch:
             labels=self.labels.to(device),
         )
 
+    def rows(self, numbers: Tensor | slice = slice(None), columns: slice = slice(None)) -> "Rows":
+        """What a forward needs of some rows and columns.
+
+        Args:
+            numbers: ``[r]`` int64 numbers of the rows, or a slice.
+            columns: that hold their tokens.
+        """
+        positions, answers = self.answer_positions[numbers], self.answer_ids
+        if columns.start:
+            positions = torch.where(positions < 0, positions, positions - columns.start)
+        if self.options_per_prompt > 1:
+            answers = answers.repeat(len(self), 1)[numbers]
+        return Rows(
+            self.input_ids[numbers, columns],
+            self.attention_mask[numbers, columns],
+            positions,
+            answers,
+            self.options_per_prompt == 1,
+        )
+
     def __len__(self) -> int:
         return self.labels.numel()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a `PromptBatch` for one forward.
+
+    Attributes:
+        input_ids: ``[R, T]`` int64.
+        attention_mask: ``[R, T]`` int64.
+        answer_positions: ``[R, L]`` int64.
+        answer_ids: ``[C, 1]`` int64, common to all rows, or ``[R, L]`` of the answer in each.
+        of_one_token: which of both.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    answer_positions: Tensor
+    answer_ids: Tensor
+    of_one_token: bool

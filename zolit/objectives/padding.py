@@ -1,0 +1,155 @@
+"""Which rows of a batch a model may see together without changing one another's scores.
+
+Rows of different lengths are padded to one. Some models look at the padding, count positions from
+the start of the padded row, or carry a state through it.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from zolit.errors import UserError
+from zolit.models.stand_ins import StandIns, word_embeddings
+
+log = logging.getLogger(__name__)
+
+Together = Literal["all", "one length", "one row"]
+"""Rows that run in one batch: all, padded; those of one length, without padding; one by one."""
+
+Logits = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
+"""Logits ``[R, L, V]`` from ids and mask ``[R, T]`` and positions ``[R, L]``."""
+
+LENGTHS = (7, 12, 7)
+"""Tokens of the rows that a model is tried on."""
+
+NEAR = 1e-3
+"""What rounding makes of logits in float32 through a deep model, as a part of the largest."""
+
+
+def rows_together(model: nn.Module, logits: Logits, left: bool) -> Together:
+    """The most rows that a model may run in one batch; fewer than all are told in a line.
+
+    The model runs on a few rows alone and beside others, with stand-ins for its weights
+    (`StandIns`), so that the answer hangs neither on its weights nor on its device.
+
+    Args:
+        model: prepared, on any device; its blocks are not compiled.
+        logits: how it will be called.
+        left: whether rows are padded on the left.
+
+    Raises:
+        UserError: if the model gives the same row another score when it is asked again.
+    """
+    words = word_embeddings(model)
+    if words is None:
+        return "all"
+    model.eval()
+    try:
+        together = _found(model, logits, left, len(words))
+    except UserError:
+        raise
+    # Whatever a model's own code comes to with numbers that it never meets.
+    except Exception:
+        together = "one length"
+    if together != "all":
+        log.warning(
+            "a score of %s would depend on the other rows of its batch: rows run %s",
+            type(model).__name__,
+            "one by one" if together == "one row" else "with those of their own length",
+        )
+    return together
+
+
+def groups(mask: Tensor, together: Together) -> Iterator[tuple[Tensor, slice]]:
+    """Rows that run in one batch, with the columns that they fill, group by group.
+
+    Args:
+        mask: ``[R, T]`` int64, 1 on the tokens of each row, which stand side by side.
+        together: which rows may.
+
+    Yields:
+        ``[r]`` int64 numbers of rows, and their columns.
+    """
+    starts, lengths = mask.argmax(dim=1).tolist(), mask.sum(dim=1).tolist()
+    rows: dict[tuple[int, ...], list[int]] = {}
+    for row, span in enumerate(zip(starts, lengths, strict=True)):
+        rows.setdefault((*span, row) if together == "one row" else span, []).append(row)
+    for (start, length, *_), found in sorted(rows.items()):
+        yield torch.tensor(found, device=mask.device), slice(start, start + length)
+
+
+def _found(model: nn.Module, logits: Logits, left: bool, words: int) -> Together:
+    config = getattr(model, "config", None)
+    marks = set() if config is None else token_numbers(config.to_dict())
+    plain = [token for token in range(1, min(words, 256)) if token not in marks]
+    ids, mask, positions = _batch(torch.tensor(plain[:-1]), left)
+
+    def run(pad: int, batches: list[tuple[Tensor, slice]], seed: int = 0) -> Tensor:
+        """Logits of all rows in their order, ``[R, V]``, from these batches."""
+        padded = ids.where(mask.bool(), pad)
+
+        def call(network: nn.Module) -> Tensor:
+            torch.manual_seed(seed)  # inside a fork of the generator, see `StandIns.run`
+            each = [
+                logits(
+                    network,
+                    padded[rows, columns],
+                    mask[rows, columns],
+                    positions[rows] - columns.start,
+                )
+                for rows, columns in batches
+            ]
+            return torch.cat(each)[:, 0].float()
+
+        found: Tensor = StandIns(model).run(call, model)
+        return found[torch.cat([rows for rows, _ in batches]).argsort()]
+
+    # Some look for a token of their own; what fills rows is up to the tokenizer.
+    own = getattr(config, "pad_token_id", None)
+    pads = [plain[-1], *([own] if isinstance(own, int) and 0 <= own < words else [])]
+    one_by_one = list(groups(mask, "one row"))
+    alone = run(pads[0], one_by_one)
+    if not _near(run(pads[0], one_by_one, seed=1), alone):
+        raise UserError(
+            f"model.source: {type(model).__name__} draws random numbers in its forward, so that a "
+            "row has another score each time, and losses would differ by the draws; choose "
+            "another model"
+        )
+    every = [(torch.arange(len(ids)), slice(0, ids.shape[1]))]
+    if all(_near(run(pad, every), alone) for pad in pads):
+        return "all"
+    alike = run(pads[0], list(groups(mask, "one length")))
+    return "one length" if _near(alike, alone) else "one row"
+
+
+def _batch(plain: Tensor, left: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of `LENGTHS` tokens of those given: ids, mask, and a position of each ``[R, 1]``."""
+    width = max(LENGTHS)
+    ids = torch.zeros(len(LENGTHS), width, dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    positions = torch.empty(len(LENGTHS), 1, dtype=torch.int64)
+    for row, length in enumerate(LENGTHS):
+        start = width - length if left else 0
+        ids[row, start : start + length] = plain[(5 * row + 3 * torch.arange(length)) % len(plain)]
+        mask[row, start : start + length] = 1
+        positions[row] = start + (length - 1 if left else length // 2)
+    return ids, mask, positions
+
+
+def token_numbers(values: dict[str, Any]) -> set[int]:
+    """Token ids that the values of a configuration give a meaning to, at any depth."""
+    found: set[int] = set()
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found |= token_numbers(value)
+        elif isinstance(value, int) and name.endswith(("token_id", "token_index")):
+            found.add(value)
+    return found
+
+
+def _near(got: Tensor, wanted: Tensor) -> bool:
+    largest = wanted.abs().max().clamp(min=1e-6)
+    return bool((got - wanted).abs().max() <= NEAR * largest)
