@@ -84,6 +84,7 @@ class Case:
 
     def __init__(self, original: nn.Module, folder: Path, kind: str, auto: Any) -> None:
         self.original, self.folder, self.kind, self.auto = original, folder, kind, auto
+        self._modules: dict[str, ZeroOrderModule] = {}
 
     def plain(self) -> Any:
         """As transformers reads it."""
@@ -91,13 +92,17 @@ class Case:
         return model.eval().requires_grad_(False)
 
     def module(self, form: str = "none", **options: Any) -> ZeroOrderModule:
-        """As zolit reads it, with its linear layers in a format."""
+        """As zolit reads it, with its linear layers in a format; nobody changes it."""
+        if not options and form in self._modules:
+            return self._modules[form]
         quantizer, perturber, _ = FORMATS[form]
         source = ModelSource(str(self.folder), kind=self.kind)  # type: ignore[arg-type]
-        options = {"kernels": "reference"} | options
-        made = ZeroOrderModule(source, quantizer, perturber, dtype="float32", **options)
+        given = {"kernels": "reference"} | options
+        made = ZeroOrderModule(source, quantizer, perturber, dtype="float32", **given)
         made.configure_model()
         made.network.eval()
+        if not options:
+            self._modules[form] = made
         return made
 
     def batch(self, lengths: tuple[int, ...] = (12, 12, 12, 12)) -> PromptBatch:
@@ -133,7 +138,7 @@ def pairs(case: Case) -> str:
         if not module.pairable:
             results.append("off")
             continue
-        results.append(_paired(module, form, case.batch()))
+        results.append(_paired(module, form, case.batch((12, 9, 12, 7))))
     return _joined(results)
 
 

@@ -62,7 +62,7 @@ class OptionScoring(Objective):
         """Which rows of a batch the model may see together, found by `try_out`."""
 
     def try_out(self, model: nn.Module) -> None:
-        left = not _is_masked_model(type(model))
+        left = not is_masked_model(type(model))
         self.together = rows_together(model, answer_logits, left)
 
     def losses(self, model: nn.Module, batch: PromptBatch, copies: int = 1) -> Tensor:
