@@ -10,8 +10,10 @@ from safetensors.torch import save_file
 from scaled_folders import KINDS, scaled_llama
 from test_quantized import load, logits, step, tensors
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 
 from zolit.errors import UserError
+from zolit.export.torchao import save_torchao
 from zolit.strategies import Float8, ScalePerturber
 
 PROJ = "model.layers.0.mlp.up_proj"
@@ -161,3 +163,17 @@ def test_zero_points_against_their_label_are_told(
         told = [one.getMessage() for one in caplog.records if "zero points" in one.getMessage()]
         assert len(told) == (label == "gptq_v2")
     assert torch.equal(*models)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_export_to_torchao_reads_the_same_here(kind: str, tmp_path: Path) -> None:
+    """Codes and tuned scales as transformers loads them, and as zolit reads them again."""
+    (tmp_path / "in").mkdir()
+    scaled_llama(tmp_path / "in", kind, hidden_size=256, intermediate_size=256)
+    one = load(tmp_path / "in")
+    step(one, 0)
+    mine = logits(one.network)
+    assert save_torchao(one.network, tmp_path / "out") == []
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    torch.testing.assert_close(logits(theirs), mine, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(logits(load(tmp_path / "out").network), mine, rtol=1e-4, atol=1e-5)

@@ -12,6 +12,9 @@ from zolit.errors import UserError
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
+_NOT_A_NUMBER = 0x7F
+"""Magnitude bits of the two codes of e4m3 that are none."""
+
 
 class Readable(Protocol):
     """A tensor, or something that reads one when it is indexed."""
@@ -114,6 +117,17 @@ class LayerTensors:
                 "to the checkpoint"
             )
         return self.tensors[name][...]
+
+    def take_codes(
+        self, name: str, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...]
+    ) -> Tensor:
+        """`take` codes of one byte, all of which stand for a number."""
+        codes = self.take(name, shape, dtypes)
+        if codes.dtype == torch.float8_e4m3fn:
+            magnitude = codes.view(torch.uint8) & _NOT_A_NUMBER
+            if (magnitude == _NOT_A_NUMBER).any():
+                raise self.bad(name, "holds codes that are no number")
+        return codes
 
     def name(self, tensor: str) -> str:
         """Full name of a tensor of the layer."""

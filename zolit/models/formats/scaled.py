@@ -29,8 +29,6 @@ TENSOR, CHANNEL = (0, 0), (1, 0)
 
 CODES = (torch.float8_e4m3fn, torch.int8)
 _EXPONENTS = (torch.uint8, torch.float8_e8m0fnu)
-_NAN = 0x7F
-"""Magnitude bits of the two codes of e4m3 that are no number."""
 
 
 def read_scaled(
@@ -52,9 +50,7 @@ def read_scaled(
     Raises:
         UserError: if a tensor is missing, of another shape or dtype, or holds what it cannot.
     """
-    weight = layer.take("weight", (rows, columns), codes)
-    if weight.dtype == torch.float8_e4m3fn and (weight.view(torch.uint8) & _NAN).eq(_NAN).any():
-        raise layer.bad("weight", "holds codes that are no number")
+    weight = layer.take_codes("weight", (rows, columns), codes)
     name = next((one for one in ("weight_scale_inv", "weight_scale") if one in layer.tensors), "")
     found = layer.take_one_of(
         name or "weight_scale", _shapes(blocks, rows, columns), (*FLOATS, *_EXPONENTS)

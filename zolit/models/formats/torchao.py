@@ -6,10 +6,9 @@ A layer of N rows and K columns in G groups has
   codes, even columns in the low nibble;
 - ``_weight_scale``: ``[N, G]``, of int4 ``[G, N]``;
 - ``_weight_zero_point``, of the scale's shape: the code of weight 0, of int4 the value of code 0.
-  Not there for float8.
+  Not there for float8, and may not be for int8: 0.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -88,11 +87,13 @@ def read_torchao(layer: LayerTensors, form: TorchaoFormat, rows: int, columns: i
     if form.codes == "int4":
         return _int4(layer, rows, columns)
     dtype = torch.int8 if form.codes == "int8" else torch.float8_e4m3fn
-    codes = layer.take("_weight_qdata", (rows, columns), (dtype,))
-    scale = _scales(layer, columns, lambda groups: (rows, groups))
+    codes = layer.take_codes("_weight_qdata", (rows, columns), (dtype,))
+    shapes = [(rows, groups) for groups in _divisors(columns)]
+    # Of float8 there may be one scale for the whole tensor.
+    scale = _scales(layer, shapes + [(1, 1)] * (form.codes == "float8"))
     if form.codes == "float8":
-        if scale.shape[1] != 1:
-            raise layer.bad("_weight_scale", f"is {list(scale.shape)}, not one scale for each row")
+        return PlainCodes(codes, False, scale.expand(rows, -1).contiguous(), None)
+    if form.name == "Int8WeightOnlyConfig" and "_weight_zero_point" not in layer.tensors:
         return PlainCodes(codes, False, scale, None)
     points = layer.take("_weight_zero_point", tuple(scale.shape), (torch.int8, *FLOATS))
     narrow = form.name == "IntxWeightOnlyConfig" and bool(((codes >= -8) & (codes <= 7)).all())
@@ -101,7 +102,8 @@ def read_torchao(layer: LayerTensors, form: TorchaoFormat, rows: int, columns: i
 
 def _int4(layer: LayerTensors, rows: int, columns: int) -> PlainCodes:
     packed = layer.take("_weight_qdata", (rows, columns // 2), (torch.int8, torch.uint8))
-    scale = _scales(layer, columns, lambda groups: (groups, rows)).t().contiguous()
+    shapes = [(groups, rows) for groups in _divisors(columns)]
+    scale = _scales(layer, shapes).t().contiguous()
     shape = (scale.shape[1], rows)
     zero = layer.take("_weight_zero_point", shape, FLOATS).float().t().contiguous()
     packed = packed.view(torch.int8)
@@ -109,13 +111,16 @@ def _int4(layer: LayerTensors, rows: int, columns: int) -> PlainCodes:
     return PlainCodes(codes, True, scale, _zero(layer, zero))
 
 
-def _scales(layer: LayerTensors, columns: int, shape: Callable[[int], tuple[int, int]]) -> Tensor:
-    """Scales of any number of groups that columns can be cut into."""
+def _scales(layer: LayerTensors, shapes: list[tuple[int, int]]) -> Tensor:
     found = layer.take_any("_weight_scale", FLOATS)
-    fitting = [shape(g) for g in range(1, columns + 1) if columns % g == 0]
-    if tuple(found.shape) not in fitting:
+    if tuple(found.shape) not in shapes:
         raise layer.bad("_weight_scale", f"is {list(found.shape)}, which fits no group size")
     return layer.usable_scales("_weight_scale", found)
+
+
+def _divisors(columns: int) -> list[int]:
+    """Numbers of groups that columns can be cut into."""
+    return [groups for groups in range(1, columns + 1) if columns % groups == 0]
 
 
 def _zero(layer: LayerTensors, zero: Tensor) -> Tensor | None:
