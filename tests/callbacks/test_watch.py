@@ -14,7 +14,7 @@ from test_module import loader, module, trainer
 from zolit.callbacks import RunReport
 from zolit.module import ZeroOrderModule
 from zolit.optim import ZOSGD
-from zolit.strategies import CodePerturber, ScalePerturber
+from zolit.strategies import CodePerturber, Int8, ScalePerturber
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -143,3 +143,22 @@ def test_a_run_without_validation_says_so_at_its_start(
     validated = any(line.startswith("validation after") for line in lines)
     assert validated == (not told and options.get("limit_val_batches") != 0)
     assert (summary["validation_step"] is not None) == validated
+
+
+@pytest.mark.parametrize(("lr", "keep", "told"), [(3.0, False, True), (3.0, True, False)])
+def test_error_feedback_that_moves_no_code(
+    lr: float, keep: bool, told: bool, tmp_path: Path
+) -> None:
+    one = module(
+        quantizer=Int8(keep_error=keep),
+        perturber=CodePerturber(),
+        optimizer=lambda p: ZOSGD(p, lr=lr, error_feedback=True),
+    )
+    codes = [weight.store.codes.clone() for weight in one.weights]  # type: ignore[attr-defined]
+    summary = fitted(one, tmp_path, steps=2)
+    moved = any(
+        not torch.equal(weight.store.codes, before)  # type: ignore[attr-defined]
+        for weight, before in zip(one.weights, codes, strict=True)
+    )
+    assert ("held back" in summary["findings"]) == told
+    assert moved == (not told)

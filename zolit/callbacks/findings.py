@@ -8,6 +8,9 @@ LEAST_MOVE = 1e-4
 """Of the weights' size: less than this in a whole run changes no answer. bfloat16 tells numbers
 apart that differ by 4e-3 of themselves."""
 
+_FARTHEST = 6.0
+"""Standard deviations that no coordinate of a model lies from its mean."""
+
 MOST_FORGOTTEN = 1.0
 """Nats that the loss of the prompts' own text may rise by before it is told."""
 
@@ -27,6 +30,20 @@ def of_step_length(relative: float, steps: int, total: int | None, lr: str) -> s
     return (
         f"a step moves the weights by {relative:.1g} of their size, all {total or steps} steps by "
         f"about {reach:.1g}: too little to change an answer; raise lr ({lr})"
+    )
+
+
+def of_held_back(codes: float) -> str | None:
+    """Whether error feedback has kept every code where it was.
+
+    Args:
+        codes: expected move of a code so far, in codes, where it is longest.
+    """
+    if not 0 < codes * _FARTHEST < 0.5:
+        return None
+    return (
+        f"no code has moved yet: error feedback waits for half a code, and the steps so far add up "
+        f"to about {codes:.1g} of one; raise lr, or set quantizer.keep_error"
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from zolit.module import ZeroOrderModule
 from zolit.optim import ZOSGD
 from zolit.tensors.extent import relative_direction
+from zolit.tensors.weight import PerturbedWeight
 
 
 class StepLength:
@@ -24,6 +25,7 @@ class StepLength:
         rarity = module.reading.rarity
         self._direction = relative_direction(weights) * math.sqrt(rarity)
         self._squares: list[float] = []
+        self._codes = _longest_in_codes(weights) * math.sqrt(rarity)
         self._without = 0
 
     def take(self, module: ZeroOrderModule, optimizer: Any) -> None:
@@ -47,6 +49,11 @@ class StepLength:
         return self._without
 
     @property
+    def codes(self) -> float:
+        """Expected move of a code so far, in codes, where it is longest; 0 if no code moves."""
+        return self.reach / self._direction * self._codes if self._squares else 0.0
+
+    @property
     def relative(self) -> float:
         """Root mean square of the lengths, as a fraction of the weights."""
         return math.sqrt(sum(self._squares) / len(self._squares)) if self._squares else 0.0
@@ -55,3 +62,15 @@ class StepLength:
     def reach(self) -> float:
         """Expected length of all steps together, as a fraction of the weights."""
         return math.sqrt(sum(self._squares))
+
+
+def _longest_in_codes(weights: list[PerturbedWeight]) -> float:
+    """Length of a coordinate's unit in codes, the largest over the weights."""
+    longest = 0.0
+    for weight in weights:
+        site, store = weight.site, weight.store
+        if site is None or site.scales_only or not store.quantized:
+            continue
+        shortest = float(store.scales()["scale"].abs().min())
+        longest = max(longest, site.unit[0] + site.unit[1] / shortest)
+    return longest

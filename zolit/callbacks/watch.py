@@ -68,6 +68,7 @@ class Watch:
             self.found.pop("no move", None)
         if length.steps == _FIRST_STEPS or trainer.global_step == trainer.max_steps:
             self._short(module, length, _total_steps(trainer))
+            self._held_back(module)
 
     def validated(
         self, module: L.LightningModule, metrics: Mapping[str, float], zero_shot: float | None
@@ -79,6 +80,7 @@ class Watch:
             metrics: ``val_loss``, if it is logged.
             zero_shot: test loss of the untuned model, None if it is not known.
         """
+        self._held_back(module)
         self._judge(_evaluated(module, "val"), metrics.get("val_loss"), "val loss", zero_shot)
 
     def tested(
@@ -103,6 +105,14 @@ class Watch:
         if not given:
             lr = f"it is {rate:g}"
         self._set("short", findings.of_step_length(length.relative, length.steps, total, lr))
+
+    def _held_back(self, module: L.LightningModule) -> None:
+        optimizer: Any = module.optimizers(use_pl_optimizer=False)
+        if self.length is None or not isinstance(module, ZeroOrderModule):
+            return
+        carried = any(group.get("error_feedback") for group in optimizer.param_groups)
+        if carried and not module.quantizer.keep_error:
+            self._set("held back", findings.of_held_back(self.length.codes))
 
     def _judge(
         self, found: Evaluation | None, loss: float | None, name: str, zero_shot: float | None

@@ -13,6 +13,8 @@ _PROMPTS = 32
 _TOKENS = 32
 _TOGETHER = 4
 """Prompts of a forward: their logits over the vocabulary lie in memory at once."""
+_AT_ONCE = 8
+"""Tokens whose logits are float32 at once."""
 
 
 class TextLoss:
@@ -54,7 +56,8 @@ class TextLoss:
         logits = answer_logits(model, ids, mask, positions)
         real = mask[:, last - width : last].bool()
         for row, wanted, used in zip(logits, ids[:, -width:], real, strict=True):
-            self._sum += float(F.cross_entropy(row[used].float(), wanted[used], reduction="sum"))
+            for few in zip(row[used].split(_AT_ONCE), wanted[used].split(_AT_ONCE), strict=True):
+                self._sum += float(F.cross_entropy(few[0].float(), few[1], reduction="sum"))
             self._tokens += int(used.sum())
 
 
