@@ -3,7 +3,7 @@
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from zolit.models.formats.declared import Format, declared_format
 from zolit.models.formats.fp8 import Fp8Format
 from zolit.models.formats.gptq import GptqFormat, settle_zeros
 from zolit.models.formats.layer import LayerTensors
+from zolit.models.formats.torchao import TorchaoFormat
 from zolit.models.formats.weights import layer_weight
 from zolit.models.shards import LazyTensor
 from zolit.models.source import ModelSource
@@ -142,6 +143,9 @@ def contents(
             f"model.source: {str(one.file)!r} holds no tensor named *.{form.marks[0]}, though "
             f"config.json says {form}; give the config.json that belongs to the checkpoint"
         )
+    if isinstance(form, TorchaoFormat):
+        any_points = any("_weight_zero_point" in parts for parts in quantized.values())
+        form = replace(form, zero_points=any_points)
     rounding = _rounding(form, tensors)
     layers: dict[str, StoredLayer] = {}
     rest: dict[str, LazyTensor] = {

@@ -34,6 +34,7 @@ class TorchaoFormat:
     Attributes:
         name: torchao's class.
         codes: how a code is stored.
+        zero_points: whether layers of int8 codes have them.
         marks: tensors that tell a layer of this format.
         parts: all that such a layer has.
     """
@@ -45,6 +46,7 @@ class TorchaoFormat:
 
     name: str
     codes: Literal["int8", "float8", "int4"]
+    zero_points: bool = True
 
     def __str__(self) -> str:
         return f"quant_method=torchao with {self.name}"
@@ -93,7 +95,7 @@ def read_torchao(layer: LayerTensors, form: TorchaoFormat, rows: int, columns: i
     scale = _scales(layer, shapes + [(1, 1)] * (form.codes == "float8"))
     if form.codes == "float8":
         return PlainCodes(codes, False, scale.expand(rows, -1).contiguous(), None)
-    if form.name == "Int8WeightOnlyConfig" and "_weight_zero_point" not in layer.tensors:
+    if not form.zero_points:
         return PlainCodes(codes, False, scale, None)
     points = layer.take("_weight_zero_point", tuple(scale.shape), (torch.int8, *FLOATS))
     narrow = form.name == "IntxWeightOnlyConfig" and bool(((codes >= -8) & (codes <= 7)).all())
