@@ -6,7 +6,7 @@ from typing import Any
 
 from zolit.datamodules.chat import ChatTemplate
 from zolit.datamodules.tasks import Task
-from zolit.errors import UserError
+from zolit.errors import UserError, tell
 from zolit.models.source import Kind
 
 # Model types whose position numbers start after the padding index, which shortens their context.
@@ -140,6 +140,7 @@ class Encoder:
             self.task.prompt(row, self.mask_token, self.chat, number)
             for row, number in zip(rows, numbers, strict=True)
         ]
+        self._tell_special(rows, numbers)
         encoded = self._tokenize(prompts)
         self._check_ends(prompts, numbers)
         labels = [self.task.class_of(row[self.task.label]) if labelled else -1 for row in rows]
@@ -234,6 +235,23 @@ class Encoder:
         if self.mask_token is None:
             return Example(ids, label)
         return Example(ids, label, self._mask_place(ids, f"row {number}"))
+
+    def _tell_special(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> None:
+        """Say where a text spells out a special token, which the tokenizer takes for the token."""
+        special = sorted({*getattr(self.tokenizer, "all_special_tokens", ())} - {self.mask_token})
+        found = [
+            (number, token)
+            for row, number in zip(rows, numbers, strict=True)
+            for text in (str(row[column]) for column in self.task.columns)
+            for token in special
+            if token in text
+        ]
+        if found:
+            number, token = found[0]
+            tell(
+                f"rows: {len({one for one, _ in found})} row(s) spell out a special token of the "
+                f"tokenizer, which reads it as such; the first is row {number} with {token!r}"
+            )
 
     def _check_ends(self, prompts: list[str], numbers: Sequence[int]) -> None:
         """Whether the answers' tokens, which the first prompts gave, hold after each prompt."""

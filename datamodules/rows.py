@@ -100,6 +100,11 @@ class FileRows(RowSource):
         if not file.is_file():
             raise UserError(_no_file(file))
         format = _format_of(file) if self.format == "auto" else self.format
+        if self.names is not None and format not in ("csv", "tsv"):
+            raise UserError(
+                f"rows.names: {file.name!r} is read as {format}, which names its columns itself; "
+                "leave names out, or set rows.format to csv or tsv."
+            )
         try:
             table = self._parse(file, format)
         except UserError:

@@ -23,8 +23,10 @@ def checked_table(
         labelled: whether labels are needed; without them no row is dropped for its label.
 
     Raises:
-        UserError: a missing column or value, or no row with a label that counts.
+        UserError: no rows, a missing column or value, or no row with a label that counts.
     """
+    if table.empty:
+        raise UserError(f"{argument}: there are no rows; check the file.")
     table = table.copy()
     for column in (*task.columns, *([task.label] if labelled else [])):
         if column not in table.columns:
@@ -111,6 +113,11 @@ def template_notes(task: Task, table: pd.DataFrame) -> list[str]:
         for name in doubled(task.template)
         if name in table.columns
     ]
+    if task.label in task.columns:
+        found.append(
+            f"task.template: it shows the column of labels, {task.label!r}: the answer is there to "
+            "be read"
+        )
     if task.template.endswith(" "):
         found.append(
             "task.template: it ends in a blank, which is left out: the answer brings its own"

@@ -17,6 +17,9 @@ from cli_recipe import changed, recipe, refusal, write
 
 from zolit.cli import main, run
 from zolit.cli_help import takes_run
+from zolit.cli_table import predictions_csv
+from zolit.errors import UserError
+from zolit.journal.parts import data_of
 
 ANSWERS = {"rotten": "negative", "fresh": "positive"}
 
@@ -164,6 +167,38 @@ def test_by_configuration(
     assert "zolit: test_rows: all 300 rows are answered, test_size=16 is for" in printed.err
 
 
+def test_limits_of_the_trainer(
+    finished: Path, texts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = jsonl(tmp_path / "rows.jsonl", [{"text": text} for text in texts[:9]])
+    given = ["--config", str(finished / "config.yaml"), "--data.eval_batch_size", "4"]
+    given += ["--data.test_rows", "FileRows", "--data.test_rows.path", str(rows)]
+    run(args=["predict", *given, "--trainer.limit_predict_batches", "1"])
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 5
+    assert "limits leave 5 rows unanswered" in printed.err
+
+
+def test_no_probabilities() -> None:
+    batch = {"prediction": torch.tensor([0]), "probabilities": torch.tensor([[float("nan")] * 2])}
+    with pytest.raises(UserError, match="scores of row 7 are NaN"):
+        predictions_csv([batch], [7], ["0", "1"], ["bad", "good"])
+
+
+def test_a_word_may_have_the_name_of_a_column() -> None:
+    batch = {"prediction": torch.tensor([1]), "probabilities": torch.tensor([[0.25, 0.75]])}
+    text = predictions_csv([batch], None, ["row", "label"], ["row", "a,b"])
+    assert text == 'row,label,word,p_row,p_label\n0,label,"a,b",0.250000,0.750000\n'
+
+
+def test_another_kind_of_data(finished: Path, tmp_path: Path) -> None:
+    config = (finished / "config.yaml").read_text(encoding="utf-8")
+    kind = "lightning.pytorch.demos.boring_classes.BoringDataModule"
+    other = config.replace("zolit.datamodules.PromptDataModule", kind)
+    with pytest.raises(UserError, match=f"data is a {kind}, whose rows cannot be replaced"):
+        data_of(other, {})
+
+
 def test_which_form() -> None:
     assert takes_run(["predict", "run", "--rows", "new.csv"])
     assert takes_run(["predict", "--help"])
@@ -177,12 +212,13 @@ def test_which_form() -> None:
     ("options", "words"),
     [
         ([], ["--rows", "required", "zolit predict --help"]),
-        (["--rows", "none.csv"], ["none.csv", "rows.jsonl"]),
+        (["--rows", "none.csv"], ["none.csv", "nothing.csv"]),
         (["--rows", "rows", "--format", "jsonl", "--to", "rows"], ["--to", "file of rows"]),
         (["--rows", "rows.jsonl", "--to", "a.parquet"], ["--to", "CSV"]),
         (["--rows", "rows.jsonl", "--to", "no/a.csv"], ["--to", "existing folder"]),
         (["--rows", "rows.jsonl", "--ckpt_path", "no.ckpt"], ["no.ckpt", "best.ckpt"]),
         (["--rows", "other.jsonl"], ["'text'", "body"]),
+        (["--rows", "nothing.csv"], ["there are no rows"]),
         (["--rows", "long.jsonl"], ["row 1", "tokens", "truncate"]),
         (["--rows", "rows.jsonl", "--batch_size", "0"], ["eval_batch_size", "at least 1"]),
     ],
@@ -200,6 +236,7 @@ def test_messages(
     jsonl(tmp_path / "other.jsonl", [{"body": "a film"}])
     jsonl(tmp_path / "long.jsonl", [{"text": "a film"}, {"text": "bright " * 99}])
     shutil.copy(tmp_path / "rows.jsonl", tmp_path / "rows")
+    (tmp_path / "nothing.csv").write_text("text\n")
     before = sorted(tmp_path.iterdir())
     sentence = refusal(capsys, "predict", str(finished), *options)
     for word in words:

@@ -32,7 +32,7 @@ from zolit.cli_predict import show
 from zolit.cli_resume import Resumption, resume_command
 from zolit.cli_table import predictions_csv, result_table
 from zolit.config_guard import check_parts, confine_parser
-from zolit.errors import UserError
+from zolit.errors import UserError, tell
 from zolit.journal.checkpoints import FileCheckpoints
 from zolit.metrics_file import write_rows
 from zolit.module import ZeroOrderModule
@@ -266,6 +266,10 @@ class ZolitCLI(LightningCLI):
         answers = getattr(datamodule, "answers", None)
         if answers is not None and self.trainer.is_global_zero:
             rows = getattr(datamodule, "predicted_rows", None)
+            made = sum(len(batch["prediction"]) for batch in batches)
+            if rows is not None and made < len(rows):
+                tell(f"predict: the trainer's limits leave {len(rows) - made} rows unanswered")
+                rows = rows[:made]
             labels = getattr(datamodule, "labels", answers)
             show(predictions_csv(batches, rows, labels, answers))
 

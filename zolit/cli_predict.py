@@ -106,7 +106,7 @@ def predictions(run: Path, rows: Path, ckpt_path: Path | None, options: dict[str
     file = checkpoint_file(folder, ckpt_path, "predict")
     text = folder.config.read_text(encoding="utf-8")
     config = load_yaml(text, str(folder.config))
-    data = data_of(text, _changes(options))
+    data = data_of(text, _changes(rows, options))
     data.predict_on(TableRows(_read(config, rows, options)))
     data.setup("predict")
     module = module_of(text)
@@ -163,9 +163,10 @@ def _read(config: dict[str, Any], rows: Path, options: dict[str, Any]) -> Any:
     return table.drop(columns=replaced).rename(columns=there)
 
 
-def _changes(options: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of the run's data module that are asked to be others."""
-    changes: dict[str, Any] = {}
+def _changes(rows: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of the run's data module that are others here: its own rows are not read."""
+    own = {"class_path": "zolit.datamodules.FileRows", "init_args": {"path": str(rows)}}
+    changes: dict[str, Any] = {"rows": own, "validation_rows": None, "test_rows": None}
     if options.get("truncate"):
         changes["truncate"] = True
     if options.get("batch_size") is not None:

@@ -2,11 +2,13 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.table import Table
 
+from zolit.errors import UserError
 from zolit.memory.estimate import Estimate
 
 _BAR = 24
@@ -121,6 +123,9 @@ def predictions_csv(
         rows: number of each row, in the order of the batches; None for 0, 1, 2, ...
         labels: of the C answers.
         answers: the words of the C answers.
+
+    Raises:
+        UserError: the model gave no probabilities for a row.
     """
     predicted = [
         (choice, chances)
@@ -134,5 +139,10 @@ def predictions_csv(
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["row", "label", "word", *(f"p_{label}" for label in labels)])
     for row, (choice, chances) in sorted(zip(numbers, predicted, strict=True)):
+        if not all(map(math.isfinite, chances)):
+            raise UserError(
+                f"predict: the model's scores of row {row} are NaN or infinite; give a checkpoint "
+                "of an earlier step, or use dtype float32"
+            )
         writer.writerow([row, labels[choice], answers[choice], *(f"{one:.6f}" for one in chances)])
     return text.getvalue()

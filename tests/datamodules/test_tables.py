@@ -45,6 +45,16 @@ def films(labels: list[Any], first: str = "film 0") -> pd.DataFrame:
         (films([0, 1] * 6), {"task": Task("{text}. Mood: ", WORDS)}, ["ends in a blank"]),
         (
             films([0, 1] * 6),
+            {"task": Task("{text} {label}\nMood:", WORDS)},
+            ["shows the column of labels, 'label'"],
+        ),
+        (
+            films([0, 1] * 6, first="end </s>"),
+            {"train_size": 12, "validation_size": 0, "test_size": 0},
+            ["1 row(s) spell out a special token", "row 0 with '</s>'"],
+        ),
+        (
+            films([0, 1] * 6),
             {"task": Task("{{ text }} {text}\nMood:", WORDS)},
             ["{{text}} is the text {text}; write {text}"],
         ),
@@ -74,10 +84,10 @@ def test_notes(
 ) -> None:
     module(causal_source, table, **options).setup()
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == len(said), lines
-    for line, text in zip(lines, said, strict=True):
-        assert line.startswith("zolit: ")
-        assert text in line
+    assert len(lines) == bool(said), lines
+    for text in said:
+        assert lines[0].startswith("zolit: ")
+        assert text in lines[0]
 
 
 def test_test_rows_are_taken_whole(causal_source: ModelSource) -> None:
@@ -104,11 +114,12 @@ def test_a_blank_at_the_end_changes_no_token(causal_source: ModelSource) -> None
         ({"text": ["a"]}, "{text:>10} was", ["'text:>10'", "nearest names: text", "{{ and }}"]),
         ({" text": ["a"]}, "{text}", ["nearest names: ' text'"]),
         ({"Review": ["a"]}, "{Reviews}", ["'Reviews'", "Review"]),
+        ({"text": []}, "{text}", ["rows: there are no rows"]),
         ({"text": [b"\xff"]}, "{text}", ["row 0", "no UTF-8"]),
     ],
 )
 def test_messages(columns: dict[str, list[Any]], template: str, words: list[str]) -> None:
-    table = pd.DataFrame({**columns, "label": [0]})
+    table = pd.DataFrame(columns).assign(label=0)
     with pytest.raises(UserError) as caught:
         checked_table(table, "rows", Task(template, WORDS))
     for word in words:
