@@ -1,5 +1,6 @@
 """Experts in files: checkpoints of both layouts, exports, checkpoints of zolit, estimates."""
 
+import json
 import logging
 import shutil
 import sys
@@ -19,6 +20,7 @@ from zolit.export.plain import save_plain
 from zolit.export.torchao import save_torchao
 from zolit.models import start
 from zolit.models.checkpoint import fingerprint, weight_tensors
+from zolit.models.experts import expert_paths, joined_experts
 from zolit.models.load import load_prepared
 from zolit.models.plan import make_plan
 from zolit.models.prepare import Preparation, prepare
@@ -172,15 +174,24 @@ def test_estimate_counts_experts(
 ) -> None:
     config = write(changed(recipe(folder, films_csv), {"model.dtype": dtype}), tmp_path / "c.yaml")
     main(["estimate", "--config", config, "--json", "true"])
-    import json
-
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     model, _ = load_prepared(ModelSource(str(folder)), torch.float32, preparation(Int8()))
+    original = hf.AutoModelForCausalLM.from_pretrained(folder)
     stores = [weight.store for weight in perturbed_weights(model)]
     assert len(stores) == 12
     assert found["codes"] == sum(store.codes.nbytes for store in stores)
     assert found["scales"] == sum(store.scale.nbytes for store in stores)
     assert found["step"] > 0
+    # An expert's own tensors, and all of them joined.
+    joined = original.model.layers[0].mlp.experts.gate_up_proj
+    assert found["loading"] >= 2 * joined.numel() * (4 if dtype == "float32" else 2)
+
+
+def test_experts_that_a_checkpoint_holds_apart() -> None:
+    for name, apart in (("mixtral", True), ("qwen2_moe", True), ("gpt_oss", False)):
+        model = tiny(name)
+        assert joined_experts(model) == (expert_paths(model) if apart else set())
+        assert len(expert_paths(model)) == 4
 
 
 def test_resumed_and_replayed_runs_end_as_the_undisturbed(

@@ -14,6 +14,7 @@ from zolit.memory import compiler
 from zolit.memory.batches import PER_SHAPE, Batches
 from zolit.memory.tracker import AsOnDevice, LiveBytes
 from zolit.models.checkpoint import weight_tensors
+from zolit.models.experts import joined_experts
 from zolit.models.opened import meta_model, open_checkpoint
 from zolit.models.plan import Planned
 from zolit.models.prepare import Preparation, stored_weights
@@ -154,6 +155,7 @@ def estimate_memory(
     plan = preparation.plan(preparation.adapt(model))
     quantized_paths = {one.path for one in plan.weights if one.quantized}
     kept = [p.nbytes for name, p in model.named_parameters() if name not in quantized_paths]
+    kept += [2 * model.get_parameter(path).nbytes for path in joined_experts(model)]
     preparation.apply(model, plan)
     module.model = model
     module.try_out(model, plan.pairable)

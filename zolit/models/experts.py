@@ -6,6 +6,7 @@ configuration of a model whose experts it stores.
 """
 
 import itertools
+import re
 from copy import deepcopy
 from typing import Any
 from weakref import WeakValueDictionary
@@ -13,7 +14,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor, nn
 
-from zolit.compat import register_experts
+from zolit.compat import WeightConverter, get_model_conversion_mapping, register_experts
 from zolit.errors import UserError
 from zolit.tensors.experts import expert_linear, sort_choices
 from zolit.tensors.weight import PerturbedWeight
@@ -49,6 +50,24 @@ def expert_paths(model: nn.Module) -> set[str]:
         if is_experts(module)
         for name in WEIGHTS
         if name in module._parameters
+    }
+
+
+def joined_experts(model: nn.Module) -> set[str]:
+    """Those of `expert_paths` that checkpoints hold apart, one tensor an expert.
+
+    transformers' loader joins them, which takes as much memory again.
+
+    Args:
+        model: of transformers, on any device.
+    """
+    paths = expert_paths(model)
+    found: Any = get_model_conversion_mapping(model) if paths else []
+    joins = [one for one in found if isinstance(one, WeightConverter)]
+    return {
+        path
+        for path in paths
+        if any(re.search(name, path) for one in joins for name in one.target_patterns)
     }
 
 
