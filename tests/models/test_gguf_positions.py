@@ -24,6 +24,8 @@ LLAMA3 = {
     "original_max_position_embeddings": 16,
 }
 YARN = {"factor": 4.0, "original_max_position_embeddings": 16}
+LATE = {"factor": 4.0, "original_max_position_embeddings": 4096}
+"""Where bounds between which frequencies are stretched are not cut off at either end."""
 YARN_FIELDS = {
     "rope.scaling.type": "yarn",
     "rope.scaling.factor": 4.0,
@@ -63,11 +65,12 @@ POSITIONS = {
     "yarn": of("llama", scaled("yarn", **YARN), YARN_FIELDS),
     "yarn, bounds of its own": of(
         "llama",
-        scaled("yarn", **YARN, beta_fast=16.0, beta_slow=2.0),
+        scaled("yarn", **LATE, beta_fast=4.0, beta_slow=0.1),
         {
             **YARN_FIELDS,
-            "rope.scaling.yarn_beta_fast": 16.0,
-            "rope.scaling.yarn_beta_slow": 2.0,
+            "rope.scaling.original_context_length": 4096,
+            "rope.scaling.yarn_beta_fast": 4.0,
+            "rope.scaling.yarn_beta_slow": 0.1,
         },
     ),
     "yarn, an attention factor": of(
@@ -110,6 +113,9 @@ def test_positions(name: str, tmp_path: Path) -> None:
     expected = logits(model)
     torch.testing.assert_close(logits(got), expected, atol=2e-5, rtol=2e-5)
     plain = CASES[case.architecture]
+    if name == "yarn, bounds of its own":
+        usual = of("llama", scaled("yarn", **LATE), {})
+        assert (logits(usual.model()) - expected).abs().max() > 1e-3
     if name not in ("none, with a factor", "a tensor of ones"):
         plain_model = replace(
             plain, options={**plain.options, "rope_parameters": scaled("default")}

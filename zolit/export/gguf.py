@@ -19,7 +19,7 @@ from zolit.errors import UserError
 from zolit.export.gguf_blocks import BLOCK, Array, exact_blocks, nearest_blocks
 from zolit.export.gguf_metadata import copy_fields, write_fields
 from zolit.export.gguf_names import Names
-from zolit.export.gguf_positions import rope_factors
+from zolit.export.gguf_positions import rope_factors, rope_type
 from zolit.export.gguf_tokenizer import write_tokenizer
 from zolit.models.source import ModelSource
 from zolit.tensors.weight import PerturbedWeight
@@ -66,7 +66,7 @@ def save_gguf(
         folder: that exists, with what ``tokenizer.save_pretrained`` wrote.
 
     Returns:
-        Sentences on weights that are not as they were in the run.
+        Sentences on weights that are not as they were in the run, and on readers of the file.
 
     Raises:
         UserError: if llama.cpp has no place for the model or its tokenizer.
@@ -108,11 +108,23 @@ def save_gguf(
         writer.write_tensors_to_file()
     finally:
         writer.close()
-    return [
+    notes = [
         f"{count} weights are rounded to {kind.name}, which does not hold them as the run had them"
         for kind, count in rounded.items()
         if count
     ]
+    return notes + [
+        f"transformers' reader of GGUF files leaves out the model's {what}, in silence; load the "
+        "file with llama.cpp or zolit"
+        for what in _dropped(config)
+    ]
+
+
+def _dropped(config: Any) -> list[str]:
+    """What a model has and transformers' reader does not take."""
+    biases = getattr(config, "attention_bias", False) or getattr(config, "mlp_bias", False)
+    scaled = rope_type(config) != "default"
+    return ["biases"] * bool(biases) + [f"{rope_type(config)} scaling of positions"] * scaled
 
 
 def tensor_of(parameter: Tensor, wanted: Kind | None, order: Tensor | None) -> Written:
