@@ -33,7 +33,7 @@ FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "sock
 MODULES = {
     "journal": ["zolit.journal.reader", "zolit.journal.format"],
     "checkpoint": ["zolit.journal.checkpoints", "zolit.journal.content"],
-    "config": ["zolit.config_guard", "zolit.cli_given", "zolit.cli_resume"],
+    "config": ["zolit.config_guard", "zolit.cli_given", "zolit.journal.differences"],
     "safetensors": ["zolit.models.shards"],
     "gguf": ["gguf.gguf_reader", "zolit.models.gguf", "zolit.models.gguf_header"],
 }
@@ -128,7 +128,7 @@ def checkpoint(folder: Path) -> tuple[Reader, list[bytes]]:
 def config(folder: Path) -> tuple[Reader, list[bytes]]:
     """YAML of a run: as the command line reads it, and as a journal's header holds it."""
     from zolit.cli_given import read_given
-    from zolit.cli_resume import changes
+    from zolit.journal.differences import differences
 
     recipe = Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml"
     sound = "model: {quantizer: Int8, optimizer: {lr: 0.1}}\ntrainer: {max_steps: 3}\n"
@@ -136,7 +136,7 @@ def config(folder: Path) -> tuple[Reader, list[bytes]]:
     def read(path: Path) -> None:
         read_given(["fit", "--config", str(path)])
         text = path.read_bytes().decode("utf-8", "replace")
-        changes(sound, text)
+        differences(sound, text)
 
     tags = [b"model: !!python/object/apply:os.system ['true']", b"a: &a [*a, 1e400, 0x_, 1:2:3]"]
     return in_file(folder, "c.yaml", read), [recipe.read_bytes(), sound.encode(), *tags]

@@ -86,6 +86,19 @@ def test_test_repeats_the_final_figure(
     assert sorted(path for path in folder.parents[1].rglob("*")) == before
 
 
+def test_test_prints_a_table_of_zolits_own(finished: tuple[Path, str]) -> None:
+    """Four digits, the file that was measured, and no library's remarks."""
+    folder, _ = finished
+    config = str(folder / "config.yaml")
+    done = zolit("test", "--config", config, "--ckpt_path", "best", cwd=folder.parents[2])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "best.ckpt" in "".join(done.stdout.split())
+    for name, value in summary(folder)["final"].items():
+        row = next(line for line in done.stdout.splitlines() if name.replace("_", " ") in line)
+        assert f" {value:.4f} " in row
+    assert "DataLoader" not in done.stdout
+
+
 def test_saved_config_runs_again_alike(finished: tuple[Path, str], tmp_path: Path) -> None:
     folder, _ = finished
     main(["fit", "--config", str(folder / "config.yaml"), "--run.run_dir", str(tmp_path / "again")])
@@ -273,7 +286,7 @@ def test_a_stopped_run_keeps_its_rows(
         assert told["status"] == status
         # The step that the signal came in was finished, and is the last one everywhere.
         assert told["steps"] == journal.end
-        again = "zolit fit --config run/config.yaml --resume run"
+        again = "zolit fit --resume run"
         assert f"zolit: stopped after step {journal.end}; go on with: {again}" in errors
 
 

@@ -9,7 +9,7 @@ from cli_recipe import DELETE, changed, recipe, refusal, write
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import OptimizerCallable
 
-from zolit.cli_errors import arguments, subclasses
+from zolit.cli_classes import arguments, subclasses
 from zolit.strategies import Int8, Quantizer
 
 NAN = float("nan")

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from lightning.pytorch.callbacks import Callback
 
 from zolit.cli_given import read_given
-from zolit.cli_resume import changes
 from zolit.config_guard import MOST_NODES, check_yaml, load_yaml
 from zolit.errors import UserError
+from zolit.journal.differences import differences
 
 CALLS: list[Any] = []
 
@@ -150,7 +150,7 @@ def test_a_configuration_that_never_ends_is_refused_at_once(
     began = time.process_time()
     assert sentence in refusal(capsys, "fit", "--config", str(file))
     with pytest.raises(UserError, match=sentence):
-        changes("model: {}", text)
+        differences("model: {}", text)
     assert time.process_time() - began < 20
 
 
@@ -181,7 +181,7 @@ def test_any_text(text: str | bytes, tmp_path_factory: pytest.TempPathFactory) -
     file.write_bytes(data)
     for work in (
         lambda: read_given(["fit", "--config", str(file)]),
-        lambda: changes("model: {a: 1}", data.decode("utf-8", "replace")),
+        lambda: differences("model: {a: 1}", data.decode("utf-8", "replace")),
     ):
         with suppress(UserError):
             work()

@@ -9,6 +9,7 @@ import lightning as L
 from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
+from zolit.cli_given import Given, checkpoint_path
 from zolit.errors import UserError
 from zolit.optim import takes_projected_gradients
 from zolit.trainer_options import refuse_trainer_options
@@ -52,6 +53,37 @@ def check_options(config: Any, fits: bool) -> None:
         raise UserError(
             f"model.lr_scheduler: got {path!r}, which needs a figure at every step; use a schedule "
             "by the number of steps, such as torch.optim.lr_scheduler.StepLR"
+        )
+
+
+def settle_files(config: Any, command: str, given: Given) -> None:
+    """Set the folder of the run and the file of a checkpoint, where they are left open.
+
+    Args:
+        config: of the command, as parsed.
+        command: that is run.
+        given: what the user wrote.
+
+    Raises:
+        UserError: if there is no such file, or ``resume`` stands beside what it excludes.
+    """
+    if config.run.run_dir is None:
+        config.run.run_dir = given.run_dir(command)
+    if config.resume is not None:
+        if command != "fit" or config.ckpt_path is not None:
+            raise UserError(
+                f"resume: got {config.resume!r} beside {command} or ckpt_path; it goes "
+                "with zolit fit alone, which takes the run's own checkpoints"
+            )
+        if not config.run.journal:
+            raise UserError("resume: needs the journal; leave out --run.journal=false")
+        config.run.run_dir = config.resume
+    if config.ckpt_path is not None:
+        run_dir = str(config.run.run_dir)
+        config.ckpt_path = checkpoint_path(given, command, config.ckpt_path, run_dir)
+    if command == "predict" and config.return_predictions is False:
+        raise UserError(
+            "return_predictions: got false; predict prints what is returned: leave it out"
         )
 
 

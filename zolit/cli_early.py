@@ -2,7 +2,7 @@
 
 import difflib
 
-from zolit.cli_given import Given, checkpoint_path, read_given
+from zolit.cli_given import Given, checkpoint_path, read_given, with_recipe
 from zolit.errors import UserError
 from zolit.run_folder import RunFolder
 from zolit.trainer_options import refuse_trainer_options
@@ -40,7 +40,7 @@ def refuse_early(args: list[str], zero_order: bool) -> None:
     """
     if {"-h", "--help"} & {*args[1:]}:
         return
-    given = read_given(args)
+    given = read_given(with_recipe(args))
     command = args[0]
     _refuse_groups(given)
     if zero_order:
@@ -60,7 +60,7 @@ def check_folder(given: Given) -> None:
     Raises:
         UserError: naming the folder and why.
     """
-    resume = given.value("resume")
+    resume = given.values.get("resume")
     if isinstance(resume, str):
         RunFolder(resume).check_resumable()
         return

@@ -1,13 +1,12 @@
 """From what jsonargparse says of a refused configuration to one sentence for the user."""
 
 import difflib
-import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, get_args, get_origin
 
 import yaml
 
+from zolit.cli_classes import arguments
 from zolit.cli_given import Given
 from zolit.cli_help import RECIPE_COMMANDS
 from zolit.errors import UserError
@@ -242,37 +241,3 @@ def _near(name: str, names: Iterable[str]) -> str:
     if not choices:
         return "nothing of the kind is accepted here"
     return f"expected one of {', '.join(choices[:_LISTED])}{', ...' * (len(choices) > _LISTED)}"
-
-
-def subclasses(annotation: Any) -> list[type]:
-    """Concrete classes that an annotation accepts: subclasses of the classes named in it.
-
-    Looks into unions, lists and what a ``Callable`` returns.
-    """
-    if get_origin(annotation) is None:
-        if not isinstance(annotation, type) or annotation.__module__ == "builtins":
-            return []
-        return list(dict.fromkeys(_below(annotation) or [annotation]))
-    parts = get_args(annotation)
-    if isinstance(parts[0], list):  # Callable[[arguments], returned]
-        parts = parts[1:]
-    return [cls for part in parts for cls in subclasses(part)]
-
-
-def _below(cls: type) -> list[type]:
-    found: list[type] = []
-    children: list[type] = cls.__subclasses__()
-    for child in children:
-        if not (inspect.isabstract(child) or child.__name__.startswith("_")):
-            found.append(child)
-        found += _below(child)
-    return found
-
-
-def arguments(cls: type) -> list[str]:
-    """Names of a class's constructor arguments that a configuration sets."""
-    try:
-        names = inspect.signature(cls).parameters
-    except (TypeError, ValueError):
-        return []
-    return [name for name in names if name not in ("params", "args", "kwargs", "optimizer")]

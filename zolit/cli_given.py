@@ -212,3 +212,27 @@ def read_given(args: list[str]) -> Given:
     """
     check_command(args)
     return Given(args[1:])
+
+
+def with_recipe(args: list[str]) -> list[str]:
+    """The arguments, with the run's own configuration where ``--resume`` stands alone.
+
+    Args:
+        args: of the process.
+
+    Raises:
+        UserError: the folder holds no configuration.
+    """
+    if args[:1] != ["fit"]:
+        return args
+    given = Given(args[1:])
+    run = given.values.get("resume")
+    if given.configs or not isinstance(run, str):
+        return args
+    file = Path(run) / "config.yaml"
+    if not file.is_file():
+        raise UserError(
+            f"resume: {run!r} holds no config.yaml; give the folder of a run, or its recipe by "
+            "--config"
+        )
+    return ["fit", "--config", str(file), *args[1:]]

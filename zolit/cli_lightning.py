@@ -2,13 +2,12 @@
 
 import inspect
 import sys
-from collections.abc import Mapping
-from typing import Any, TypeVar, get_type_hints
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import lightning as L
 from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -22,21 +21,21 @@ from zolit.cli_checks import (
     check_options,
     check_trainer,
     check_validation,
-    follows_a_figure,
+    settle_files,
 )
-from zolit.cli_errors import explain, explain_unmade, subclasses, user_error_behind
+from zolit.cli_classes import class_options
+from zolit.cli_errors import explain, explain_unmade, user_error_behind
 from zolit.cli_estimate import Trainer, print_estimate
-from zolit.cli_given import checkpoint_path, read_given
+from zolit.cli_given import read_given, with_recipe
 from zolit.cli_help import RECIPE_COMMANDS
 from zolit.cli_predict import show
-from zolit.cli_resume import Resumption, resume_command
-from zolit.cli_table import predictions_csv, result_table
+from zolit.cli_resume import Resumption, nothing_to_do, resume_command
+from zolit.cli_table import figures_table, predictions_csv, result_table
 from zolit.config_guard import check_parts, confine_parser
 from zolit.errors import UserError, tell
 from zolit.journal.checkpoints import FileCheckpoints
 from zolit.metrics_file import write_rows
 from zolit.module import ZeroOrderModule
-from zolit.optim import takes_projected_gradients
 from zolit.quiet import quiet_libraries
 from zolit.recorded_paths import recorded
 from zolit.run_folder import RunFolder, RunOptions, write_atomically
@@ -79,7 +78,8 @@ class ZolitCLI(LightningCLI):
         confine_parser()
         self.default_datamodule = default_datamodule
         self._zero_order = issubclass(model_class, ZeroOrderModule)
-        self.given = read_given(sys.argv[1:] if args is None else args)
+        written = with_recipe(sys.argv[1:] if args is None else args)
+        self.given = read_given(written)
         no_exit = {"exit_on_error": False}
         super().__init__(
             model_class,
@@ -95,7 +95,7 @@ class ZolitCLI(LightningCLI):
                 **no_exit,
                 **{command: dict(no_exit) for command in RECIPE_COMMANDS},
             },
-            args=args,
+            args=written,
         )
 
     @staticmethod
@@ -126,27 +126,11 @@ class ZolitCLI(LightningCLI):
                 raise said from error
             message = getattr(error, "message", None) or str(error)
             known = next(iter(self._subcommand_parsers.values())).get_defaults().keys()
-            raise UserError(explain(message, self.given, known, self._class_options())) from error
+            classes = class_options(self.model_class, self.default_datamodule)
+            raise UserError(explain(message, self.given, known, classes)) from error
         self.command = str(self.config.subcommand)
         config = self.config[self.command]
-        if config.run.run_dir is None:
-            config.run.run_dir = self.given.run_dir(self.command)
-        if config.resume is not None:
-            if self.command != "fit" or config.ckpt_path is not None:
-                raise UserError(
-                    f"resume: got {config.resume!r} beside {self.command} or ckpt_path; it goes "
-                    "with zolit fit alone, which takes the run's own checkpoints"
-                )
-            if not config.run.journal:
-                raise UserError("resume: needs the journal; leave out --run.journal=false")
-            config.run.run_dir = config.resume
-        if config.ckpt_path is not None:
-            run_dir = str(config.run.run_dir)
-            config.ckpt_path = checkpoint_path(self.given, self.command, config.ckpt_path, run_dir)
-        if self.command == "predict" and config.return_predictions is False:
-            raise UserError(
-                "return_predictions: got false; predict prints what is returned: leave it out"
-            )
+        settle_files(config, self.command, self.given)
 
     def _parse_ckpt_path(self) -> None:
         """The configuration says what the model is; a checkpoint does not overrule it."""
@@ -226,6 +210,9 @@ class ZolitCLI(LightningCLI):
         tests = is_overridden("test_dataloader", datamodule, L.LightningDataModule)
         resumed = None
         if self.config.fit.resume is not None:
+            if (said := nothing_to_do(self.folder, self._config_text())) is not None:
+                print(said)
+                sys.exit(0)
             resumed = Resumption(self.folder, self._one(Journal), options.salvage)
         if options.zero_shot and tests and not (resumed and resumed.zero_shot):
             loggers, self.trainer.loggers = self.trainer.loggers, []  # they would make folders
@@ -244,7 +231,9 @@ class ZolitCLI(LightningCLI):
                 journal.claim(self.folder.path)
         else:
             config = self._config_text()
-            kwargs["ckpt_path"] = resumed.prepare(self.trainer, self.model, datamodule, config)
+            kwargs["ckpt_path"] = resumed.prepare(
+                self.trainer, self.model, datamodule, config, self.given.options
+            )
         try:
             self._fit(model, datamodule, resumed, **kwargs)
         except Exception:
@@ -257,6 +246,27 @@ class ZolitCLI(LightningCLI):
         if options.test_after_fit and tests:
             self._test(model, datamodule, self._best_checkpoint())
         self._print_report()
+
+    def validate(
+        self, model: L.LightningModule, datamodule: L.LightningDataModule, **kwargs: Any
+    ) -> None:
+        """Figures of the validation rows."""
+        self._measure(self.trainer.validate, model, datamodule, **kwargs)
+
+    def test(
+        self, model: L.LightningModule, datamodule: L.LightningDataModule, **kwargs: Any
+    ) -> None:
+        """Figures of the test rows."""
+        self._measure(self.trainer.test, model, datamodule, **kwargs)
+
+    def _measure(
+        self, evaluate: Callable[..., Any], model: Any, datamodule: Any, **kwargs: Any
+    ) -> None:
+        shows = kwargs.pop("verbose", True)
+        evaluate(model, datamodule=datamodule, verbose=False, **kwargs)
+        if shows and self.trainer.is_global_zero:
+            figures = {name: float(one) for name, one in self.trainer.callback_metrics.items()}
+            Console().print(figures_table(figures, kwargs.get("ckpt_path") or "the model untuned"))
 
     def predict(
         self, model: L.LightningModule, datamodule: L.LightningDataModule, **kwargs: Any
@@ -347,23 +357,6 @@ class ZolitCLI(LightningCLI):
         # Without name and version it writes to the folder itself. Each row is on disk at once:
         # a run that is killed keeps them.
         return CSVLogger(self.folder.path, name="", version="", flush_logs_every_n_steps=1)
-
-    def _class_options(self) -> dict[str, list[type]]:
-        """What the options that take a class can be, for the nearest names."""
-        options: dict[str, Any] = {
-            "data": L.LightningDataModule,
-            "trainer.callbacks": Callback,
-            "trainer.logger": Logger,
-        }
-        for group, cls in (("model", self.model_class), ("data", self.default_datamodule)):
-            hints = get_type_hints(cls.__init__)  # type: ignore[misc]
-            options.update({f"{group}.{name}": hint for name, hint in hints.items()})
-        found = {name: subclasses(hint) for name, hint in options.items()}
-        if self._zero_order:
-            optimizers, schedules = found["model.optimizer"], found["model.lr_scheduler"]
-            found["model.optimizer"] = [one for one in optimizers if takes_projected_gradients(one)]
-            found["model.lr_scheduler"] = [one for one in schedules if not follows_a_figure(one)]
-        return found
 
 
 def _listed(parts: Any) -> list[Any]:

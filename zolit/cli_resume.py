@@ -4,8 +4,7 @@ import json
 import shutil
 import sys
 from bisect import bisect_right
-from collections.abc import Callable
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,47 +15,22 @@ from zolit.config_guard import load_yaml
 from zolit.datamodules.epochs import ResumableLoader
 from zolit.errors import UserError
 from zolit.journal.checkpoints import FileCheckpoints
+from zolit.journal.differences import (
+    Changes,
+    Differences,
+    changed_since,
+    differences,
+    flat,
+    refuse_other_recipe,
+    told,
+)
 from zolit.journal.environment import environment
-from zolit.journal.format import Header
-from zolit.journal.reader import Contents
+from zolit.journal.format import Header, Weights
+from zolit.journal.reader import Contents, read_journal
 from zolit.journal.resume import read_run, resumed_checkpoint
 from zolit.metrics_file import Row, read_rows
 from zolit.module import ZeroOrderModule
-from zolit.recorded_paths import with_absolute_paths
 from zolit.run_folder import RunFolder
-
-# Options that the journal's steps were made with: replayed with others they give other weights.
-_PAST = (
-    "model.adapter*",
-    "model.perturber.*",
-    "model.mask*",
-    "model.optimizer.*",
-    "model.estimator.*",
-)
-# Options that only the steps to come depend on.
-_FUTURE = (
-    "model.*",
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.limit_train_batches",
-    "trainer.overfit_batches",
-    "trainer.precision",
-    "trainer.strategy",
-)
-# Of them, what the steps' records hold or their values were made with.
-_RATES = ("model.perturber.*eps", "model.optimizer.*lr", "model.estimator.init_args.paired")
-# What these decide is compared itself: the start weights, the rows.
-_COMPARED = (
-    "model.source*",
-    "model.quantizer*",
-    "model.tune*",
-    "model.start_from*",
-    "model.dtype",
-    "model.max_skipped",
-)
-
-Changes = dict[str, tuple[Any, Any]]
-"""Value in the run and value now, by dotted key."""
 
 
 class Resumption:
@@ -87,7 +61,12 @@ class Resumption:
         self.steps_after = steps_after(self._contents)
 
     def prepare(
-        self, trainer: L.Trainer, module: ZeroOrderModule, datamodule: Any, config: str
+        self,
+        trainer: L.Trainer,
+        module: ZeroOrderModule,
+        datamodule: Any,
+        config: str,
+        asked: Collection[str],
     ) -> str | None:
         """Bring everything to the step from which the run goes on.
 
@@ -96,6 +75,7 @@ class Resumption:
             module: of the run's recipe; its weights are moved.
             datamodule: set up.
             config: YAML of the command.
+            asked: options of the command line, by their names.
 
         Returns:
             ``ckpt_path`` for the trainer, None if the run begins at its start.
@@ -107,11 +87,13 @@ class Resumption:
         header = contents.header
         if header is None:
             return None  # it ended before its first step: there is nothing to replay
-        future = refuse_other_recipe(header, config, str(folder.path))
         loader = datamodule.train_dataloader()
+        order = loader.order() if isinstance(loader, ResumableLoader) else {}
+        other_rows = bool(_differences(header.data, order))
+        changed = self._differences(header, config)
+        future = refuse_other_recipe(header, changed, asked, other_rows, str(folder.path))
         content = resumed_checkpoint(module, trainer, loader, contents, folder, say)
         step = header.step if content is None else int(content["global_step"])
-        order = loader.order() if isinstance(loader, ResumableLoader) else {}
         for note in notes(header, module, order, future, step):
             say(note)
         if contents.fault is not None:
@@ -128,70 +110,46 @@ class Resumption:
         trainer.strategy.checkpoint_io = io
         return str(folder.journal)
 
+    def _differences(self, header: Header, config: str) -> Differences:
+        if not header.config:
+            return Differences()
+        return differences(header.config, config, changed_since(self._contents.records))
+
+
+def nothing_to_do(folder: RunFolder, config: str) -> str | None:
+    """A sentence on a run that is finished and of which nothing more is asked; None otherwise.
+
+    Args:
+        folder: of the run.
+        config: YAML of the command.
+    """
+    contents = read_journal(folder.journal)
+    header, marks = contents.header, [one for one in contents.records if isinstance(one, Weights)]
+    ended = bool(marks) and marks[-1].final and marks[-1].step == contents.end
+    if header is None or not header.config or not ended or contents.fault is not None:
+        return None
+    summary = _summary(folder)
+    tests = flat(load_yaml(config, "--config")).get("run.test_after_fit", True)
+    if summary.get("status") != "finished" or (tests and not summary.get("final")):
+        return None
+    try:
+        latest = folder.config.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+    found = differences(latest, config)
+    if found != Differences():
+        return None
+    steps = flat(load_yaml(config, "--config")).get("trainer.max_steps")
+    more = f"max_steps {2 * contents.end}" if steps not in (None, -1) else "max_epochs N"
+    return (
+        f"{folder.path}: finished after {contents.end} steps, nothing to do; for more steps: "
+        f"zolit fit --resume {folder.path} --trainer.{more}"
+    )
+
 
 def say(sentence: str) -> None:
     """A line for the user, beside the results."""
     print(f"zolit: {sentence}", file=sys.stderr, flush=True)
-
-
-def changes(before: str, now: str) -> tuple[Changes, Changes]:
-    """Options that two configurations set otherwise.
-
-    Args:
-        before: YAML of the run.
-        now: YAML of the command.
-
-    Returns:
-        Those that the steps made so far depend on, and those that only later steps depend on.
-    """
-    old = _flat(with_absolute_paths(load_yaml(before, "journal: the run's configuration")))
-    new = _flat(with_absolute_paths(load_yaml(now, "--config")))
-    past: Changes = {}
-    future: Changes = {}
-    for key in sorted(old.keys() | new.keys()):
-        pair = (old.get(key), new.get(key))
-        if pair[0] == pair[1] or _matches(key, _COMPARED):
-            continue
-        if _matches(key, _PAST) and not _matches(key, _RATES):
-            past[key] = pair
-        elif _matches(key, _FUTURE):
-            future[key] = pair
-    return past, future
-
-
-def _matches(key: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(key, pattern) for pattern in patterns)
-
-
-def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(content, dict) or not content:
-        return {prefix: content}
-    found: dict[str, Any] = {}
-    for name, value in content.items():
-        found.update(_flat(value, f"{prefix}.{name}" if prefix else str(name)))
-    return found
-
-
-def told(differences: Changes) -> str:
-    """``name old -> new`` of each, for a sentence."""
-    return ", ".join(f"{key} {old} -> {new}" for key, (old, new) in differences.items())
-
-
-def refuse_other_recipe(header: Header, config: str, run: str) -> Changes:
-    """What differs in options that only later steps depend on.
-
-    Raises:
-        UserError: if an option differs that the steps made so far depend on.
-    """
-    if not header.config:
-        return {}
-    past, future = changes(header.config, config)
-    if past:
-        raise UserError(
-            f"resume: the steps of {run} were made with another recipe ({told(past)}); use "
-            f"--config {run}/config.yaml"
-        )
-    return future
 
 
 def notes(
@@ -203,7 +161,7 @@ def notes(
         header: of the journal.
         module: that goes on.
         order: of the training loader, empty if it is not known.
-        future: from `refuse_other_recipe`.
+        future: options that the user changes, from `refuse_other_recipe`.
         step: after which the run goes on.
     """
     found = []
@@ -243,13 +201,22 @@ def steps_after(contents: Contents) -> Callable[[int], int]:
 
 def earlier_zero_shot(folder: RunFolder) -> dict[str, float]:
     """The zero-shot figures of a run's summary; empty if there is none."""
+    found = _summary(folder).get("zero_shot")
     try:
-        found = json.loads(folder.summary.read_text(encoding="utf-8"))["zero_shot"]
         return {str(name): float(value) for name, value in (found or {}).items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError):
         return {}
+
+
+def _summary(folder: RunFolder) -> dict[str, Any]:
+    """summary.json of a run; empty if it is not there or not readable."""
+    try:
+        found = json.loads(folder.summary.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def resume_command(folder: Path) -> str:
     """What goes on with the run in a folder."""
-    return f"zolit fit --config {folder / 'config.yaml'} --resume {folder}"
+    return f"zolit fit --resume {folder}"

@@ -60,6 +60,19 @@ def result_table(summary: dict[str, Any], folder: str) -> Table:
     return table
 
 
+def figures_table(figures: dict[str, float], title: str) -> Table:
+    """Figures of ``test`` and ``validate``.
+
+    Args:
+        figures: by name.
+        title: what they are of.
+    """
+    table = Table(title=title, title_justify="left", show_header=False)
+    for name in sorted(figures):
+        table.add_row(name.replace("_", " "), _figure(figures[name]))
+    return table
+
+
 def memory_table(estimate: Estimate, train: str, evaluation: str) -> Table:
     """Part by part in MB (10^6 bytes), with a bar as long as its share of the peak.
 

@@ -23,6 +23,7 @@ _UNHELPFUL = {
         "TPU available: False",
         "💡 Tip: For seamless",
         "Restoring states from the checkpoint",
+        "Restored all states from the checkpoint",
         "Loaded model weights from the checkpoint",
     )
 }
@@ -43,6 +44,10 @@ _UNHELPFUL_WARNINGS = (
     r"Checkpoint directory .* exists and is not empty",
     # A checkpoint is tested without the callback that saved it.
     r"Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",
+    # It is tested from another folder than the run's, where nothing is saved.
+    r"The dirpath has changed from",
+    # Without a validation there is no best checkpoint: the table of the run says which it is of.
+    r"`ModelCheckpoint\(monitor=.*\)` could not find the monitored key",
 )
 
 

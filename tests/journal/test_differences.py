@@ -5,6 +5,7 @@ One row for each thing that can be another one; docs/runs.md gives the rule.
 
 import shutil
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,19 +51,48 @@ REFUSED = {
     "what moves": ({"model.tune": ["*.mlp.*"]}, "another model than this one"),
     "dtype": ({"model.dtype": "bfloat16"}, "another model|frozen weights"),
 }
-TOLD = {
-    "learning rate": ({"model.optimizer.init_args.lr": 20.0}, "lr 50.0 -> 20.0"),
-    "eps": ({"model.perturber.init_args.eps": 0.25}, "eps 0.5 -> 0.25"),
-    "seed": ({"model.seed": 1}, "model.seed 0 -> 1"),
-    "queries": ({"model.query_scheduler": part("ConstantQueries", n=2)}, "query_scheduler"),
+# What the recipe says, the same on the command line, and what is told.
+TOLD: dict[str, tuple[dict[str, Any], list[str], str]] = {
+    "learning rate": (
+        {"model.optimizer.init_args.lr": 20.0},
+        ["--model.optimizer.lr=20.0"],
+        "lr 50.0 -> 20.0",
+    ),
+    "eps": (
+        {"model.perturber.init_args.eps": 0.25},
+        ["--model.perturber.eps", "0.25"],
+        "eps 0.5 -> 0.25",
+    ),
+    "seed": ({"model.seed": 1}, ["--model.seed=1"], "model.seed 0 -> 1"),
+    "queries": (
+        {"model.query_scheduler": part("ConstantQueries", n=2)},
+        ["--model.query_scheduler=ConstantQueries", "--model.query_scheduler.n=2"],
+        "query_scheduler",
+    ),
     "schedule": (
         {"model.lr_scheduler": part("torch.optim.lr_scheduler.StepLR", step_size=2)},
+        [
+            "--model.lr_scheduler=torch.optim.lr_scheduler.StepLR",
+            "--model.lr_scheduler.step_size=2",
+        ],
         "lr_scheduler",
     ),
-    "micro-batches": ({"model.micro_batches": 2}, "micro_batches 1 -> 2"),
-    "order of rows": ({"data.init_args.seed": 1}, "read other batches than the run would"),
-    "batch size": ({"data.init_args.batch_size": 8}, "read other batches than the run would"),
-    "fewer rows": ({"data.init_args.train_size": 12}, "read other batches than the run would"),
+    "micro-batches": (
+        {"model.micro_batches": 2},
+        ["--model.micro_batches=2"],
+        "micro_batches 1 -> 2",
+    ),
+    "order of rows": ({"data.init_args.seed": 1}, ["--data.seed=1"], "data.init_args.seed 0 -> 1"),
+    "batch size": (
+        {"data.init_args.batch_size": 8},
+        ["--data.batch_size=8"],
+        "read other batches than the run would",
+    ),
+    "fewer rows": (
+        {"data.init_args.train_size": 12},
+        ["--data.train_size=12"],
+        "read other batches than the run would",
+    ),
 }
 SILENT: dict[str, dict[str, Any]] = {
     "nothing": {},
@@ -133,13 +163,71 @@ def test_another_model_is_refused(
 
 
 @pytest.mark.parametrize("name", TOLD)
-def test_told(
-    name: str, base: dict[str, Any], run: Path, capsys: pytest.CaptureFixture[str]
+def test_told_if_asked_for_by_name(
+    name: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options, sentence = TOLD[name]
-    main(resumed(base, run, {**options, "trainer.max_steps": 8}))
+    _, options, sentence = TOLD[name]
+    main(["fit", "--resume", str(run), "--trainer.max_steps=8", *options])
     assert sentence in capsys.readouterr().err
     assert read_journal(run / "journal.bin").end == 8
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_another_recipe_is_refused_with_what_differs(
+    name: str, base: dict[str, Any], run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes, options, _ = TOLD[name]
+    before = (run / "journal.bin").read_bytes()
+    said = refusal(capsys, *resumed(base, run, {**changes, "trainer.max_steps": 8}))
+    assert "ask for the change by name" in said
+    for option in " ".join(options).replace("=", " ").split(" --")[-1:]:
+        assert option.removeprefix("--") in said
+    assert (run / "journal.bin").read_bytes() == before
+
+
+def test_a_change_stays_until_another_is_asked_for(
+    run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The second resume follows the first one's rate; going back is a change like any other."""
+    first = tmp_path / "first.yaml"
+    shutil.copy(run / "config.yaml", first)
+    main(["fit", "--resume", str(run), "--trainer.max_steps=8", "--model.optimizer.lr=20"])
+    capsys.readouterr()
+    main(["fit", "--resume", str(run), "--trainer.max_steps=9"])
+    assert "other options" not in capsys.readouterr().err
+    rates = [step.rates for step in read_journal(run / "journal.bin").steps]
+    assert rates == [(50.0,)] * 6 + [(20.0,)] * 3
+    back = ["fit", "--config", str(first), "--resume", str(run), "--trainer.max_steps=10"]
+    assert "lr 20.0 -> 50.0" in refusal(capsys, *back)
+    main([*back, "--model.optimizer.lr=50"])
+    file = str(run / "checkpoints" / "last.ckpt")  # of step 9
+    main(["export", str(run), "--to", str(tmp_path / "model"), "--ckpt_path", file])
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    assert "| changed after step 6 | model.optimizer.lr 50.0 -> 20.0 |" in card
+    assert card.count("changed after step") == 1, "what came later did not move these weights"
+
+
+def test_a_finished_run_is_left_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def content() -> dict[str, bytes]:
+        return {str(one): one.read_bytes() for one in run.rglob("*") if one.is_file()}
+
+    before = content()
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", "--resume", str(run)])
+    assert stop.value.code == 0
+    printed = capsys.readouterr()
+    assert "finished after 6 steps, nothing to do" in printed.out
+    assert f"zolit fit --resume {run} --trainer.max_steps 12" in printed.out
+    assert printed.err == ""
+    assert content() == before
+
+
+def test_resume_alone_reads_the_runs_recipe(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["fit", "--resume", str(run), "--trainer.max_steps=7"])
+    assert read_journal(run / "journal.bin").end == 7
+    (run / "config.yaml").unlink()
+    capsys.readouterr()
+    assert "holds no config.yaml" in refusal(capsys, "fit", "--resume", str(run))
 
 
 @pytest.mark.parametrize("name", SILENT)
@@ -151,7 +239,8 @@ def test_silent(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     capsys.readouterr()
-    main(resumed(base, run, SILENT[name]))
+    with suppress(SystemExit):  # nothing is left to do
+        main(resumed(base, run, SILENT[name]))
     lines = [one for one in capsys.readouterr().err.splitlines() if one.startswith("zolit: ")]
     assert [one for one in lines if "going on after step" not in one] == []
     steps = read_journal(run / "journal.bin").steps
@@ -173,7 +262,7 @@ def test_another_machine_or_library_is_told(
         writer.append(record)
     writer.close()
     capsys.readouterr()
-    main(resumed(base, run, {}))
+    main(resumed(base, run, {"trainer.max_steps": 7}))
     told = [one for one in capsys.readouterr().err.splitlines() if "begun elsewhere" in one]
     assert len(told) == 1
     assert f"{name} other -> " in told[0]

@@ -1,9 +1,12 @@
 """README.md of an exported model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCardData
+
+from zolit.journal.differences import Changes
 
 _TEXT = (
     "The loss of the prompts' own text, in nats a token, says whether the model still writes: the "
@@ -17,6 +20,7 @@ def model_card(
     step: int,
     stored: str = "Weights are stored as plain floats.",
     library: str = "transformers",
+    changes: Sequence[tuple[int, Changes]] = (),
 ) -> str:
     """The card in the hub's format: what was tuned, how, on what, to which figures.
 
@@ -26,6 +30,7 @@ def model_card(
         step: steps that the weights have behind them.
         stored: a sentence on the form of the weights.
         library: that loads it.
+        changes: options that the run went on with otherwise, and after which step.
     """
     model, data = config["model"], (config.get("data") or {}).get("init_args") or {}
     source = model["source"]
@@ -50,6 +55,9 @@ def model_card(
         "ms per step (median)": summary.get("step_ms_median"),
         "versions": ", ".join(f"{k} {v}" for k, v in (summary.get("versions") or {}).items()),
     }
+    for after, changed in changes:
+        if after < step:
+            facts[f"changed after step {after}"] = _changed(changed)
     path = Path(source["path"])
     local = path.is_absolute() or path.exists() or "/" not in source["path"]
     hub = None if local else source["path"]
@@ -80,6 +88,11 @@ def model_card(
 def _figure(value: float | None) -> str:
     """NaN and infinity come as None."""
     return "-" if value is None else f"{value:.4f}"
+
+
+def _changed(changes: Changes) -> str:
+    pairs = ((key.replace(".init_args", ""), old, new) for key, (old, new) in changes.items())
+    return ", ".join(f"{key} {_name(str(old))} -> {_name(str(new))}" for key, old, new in pairs)
 
 
 def _part(value: Any) -> str | None:

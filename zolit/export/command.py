@@ -16,7 +16,9 @@ from zolit.export.peft import save_peft
 from zolit.export.plain import save_plain
 from zolit.export.torchao import save_torchao
 from zolit.journal.checkpoints import read_checkpoint
+from zolit.journal.differences import changes_by_step
 from zolit.journal.parts import module_of
+from zolit.journal.reader import read_journal
 from zolit.models.adapters.base import merge
 from zolit.module import ZeroOrderModule
 from zolit.run_folder import RunFolder
@@ -67,7 +69,15 @@ def export(
             save_plain(model, scratch)
         stored = " ".join([FORMATS[kind], *(f"{note[0].upper()}{note[1:]}." for note in notes)])
         library = "peft" if kind == "peft" else "transformers"
-        card = model_card(yaml.safe_load(text), summary_of(folder), step, stored, library)
+        records = read_journal(folder.journal).records if folder.journal.is_file() else []
+        card = model_card(
+            yaml.safe_load(text),
+            summary_of(folder),
+            step,
+            stored,
+            library,
+            changes_by_step(records),
+        )
         (scratch / "README.md").write_text(card, encoding="utf-8")
     for note in notes:
         print(f"zolit: {note}", file=sys.stderr)
