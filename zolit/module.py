@@ -17,7 +17,6 @@ from zolit.gradient import ProjectedGradient, TakenStep
 from zolit.journal.position import mended_loop_state
 from zolit.kernels.dispatch import Preference
 from zolit.models.adapters import Adapter
-from zolit.models.blocks import compile_blocks
 from zolit.models.checkpoint import (
     check_fingerprint,
     fingerprint,
@@ -25,8 +24,7 @@ from zolit.models.checkpoint import (
     weight_tensors,
 )
 from zolit.models.load import load_prepared
-from zolit.models.pairs import Trial, refuse_unread, try_pairs
-from zolit.models.prefix import share_prefix
+from zolit.models.passes import arrange_passes
 from zolit.models.prepare import Preparation, prepare
 from zolit.models.probe import Forward
 from zolit.models.source import ModelSource
@@ -196,27 +194,16 @@ class ZeroOrderModule(L.LightningModule):
 
     def _take(self, model: nn.Module, pairable: bool) -> None:
         self.started = start_from(model, self.start_files)
-        trial = self.try_out(model, pairable)
-        if self.compiles_blocks and self.reading.compiled:
-            compile_blocks(model)
-        refuse_unread(model, self.reading, trial.unread)
-        share_prefix(model, self.reading)
+        compiles = self.compiles_blocks and self.reading.compiled
+        tell = self.estimator.paired
+        self.objective.try_out(model)
+        self.pairable = arrange_passes(
+            model, self.reading, last_logits, pairable, compiles=compiles, tell=tell
+        )
         # Every step switches to eval mode itself; Lightning warns of a fit that starts in it.
         self.model = model.train()
         self._fingerprint = None
         self.default_lr = None
-
-    def try_out(self, model: nn.Module, pairable: bool) -> Trial:
-        """Find out how a prepared model is run: sets `pairable`, and the objective's own.
-
-        Args:
-            model: loaded or on the meta device; not compiled yet.
-            pairable: as far as the kinds of its tuned weights tell.
-        """
-        self.objective.try_out(model)
-        trial = try_pairs(model, last_logits, pairable, tell=self.estimator.paired)
-        self.pairable = trial.pairable
-        return trial
 
     @property
     def network(self) -> nn.Module:

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from zolit.models.blocks import compile_blocks
 from zolit.models.prefix import share_prefix
-from zolit.objectives.option_scoring import OptionScoring
+from zolit.models.prefix_trial import try_prefix
+from zolit.objectives.option_scoring import OptionScoring, last_logits
 from zolit.strategies import Int8, Losses, NoQuantizer, ScalePerturber, TwoPoint
 from zolit.tensors.reading import Reading, Site
 from zolit.tensors.weight import perturbed_weights
@@ -18,6 +19,10 @@ LISTS = {"gpt2": "transformer.h", "opt": "model.decoder.layers", "roberta": "rob
 
 def upper(name: str) -> list[str]:
     return [UPPER.get(name, "*layers.1.self_attn.*_proj.weight")]
+
+
+def share(model: nn.Module, reading: Reading) -> int:
+    return share_prefix(model, reading, try_prefix(model, reading, last_logits))
 
 
 def blocks(model: nn.Module, name: str) -> nn.ModuleList:
@@ -46,7 +51,7 @@ def test_a_pair_reads_the_same(name: str) -> None:
     assert pairable
     wanted, one = pair(model, reading, name), batch(name)
     rest = OptionScoring().losses(model, one)
-    assert share_prefix(model, reading) == 1
+    assert share(model, reading) == 1
     seen = rows_seen(model, name)
     # The batch is doubled to 8 rows, which is also the number of tokens.
     torch.testing.assert_close(pair(model, reading, name), wanted, rtol=1e-6, atol=1e-6)
@@ -61,7 +66,7 @@ def test_a_pair_reads_the_same(name: str) -> None:
 def test_a_pass_that_broke_off_leaves_nothing() -> None:
     model, reading, _ = prepared("llama", NoQuantizer(), upper("llama"))
     wanted = pair(model, reading, "llama")
-    share_prefix(model, reading)
+    share(model, reading)
     last = blocks(model, "llama")[1]
     hook = last.register_forward_pre_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -74,8 +79,9 @@ def test_compiled_blocks() -> None:
     name, perturber = "llama", ScalePerturber(1e-2)
     model, reading, _ = prepared(name, Int8(), upper(name), perturber, "compiled")
     wanted = pair(model, reading, name)
+    forms = try_prefix(model, reading, last_logits)
     compile_blocks(model)
-    assert share_prefix(model, reading) == 1
+    assert share_prefix(model, reading, forms) == 1
     torch.testing.assert_close(pair(model, reading, name), wanted, rtol=1e-5, atol=1e-5)
 
 
@@ -83,7 +89,7 @@ def test_compiled_blocks() -> None:
 def test_directions_of_one_batch_share_a_pass(name: str) -> None:
     model, reading, _ = prepared(name, NoQuantizer(), upper(name))
     wanted = [pair(model, reading, name, key) for key in (5, 6, 7)]
-    share_prefix(model, reading)
+    share(model, reading)
     seen = rows_seen(model, name)
     with reading.same_batch():
         found = [pair(model, reading, name, key) for key in (5, 6, 7)]
@@ -102,7 +108,7 @@ def test_another_batch_inside_is_run() -> None:
     losses = OptionScoring().losses
     wanted = [losses(model, one), losses(model, other)]
     assert not torch.equal(*wanted)
-    share_prefix(model, reading)
+    share(model, reading)
     seen = rows_seen(model, "llama")
     with reading.same_batch():
         found = [losses(model, which) for which in (one, other, other)]
@@ -116,7 +122,7 @@ def test_norms_behind_the_blocks_take_the_whole_model_as_prefix() -> None:
     estimator, losses = TwoPoint(), Losses(OptionScoring(), model, batch("llama"))
     with torch.no_grad():
         wanted = estimator.estimate(losses, reading, [1, 2], 0.1, pairable)
-        assert share_prefix(model, reading) == 2
+        assert share(model, reading) == 2
         seen = rows_seen(model, "llama")
         with reading.same_batch():
             found = estimator.estimate(losses, reading, [1, 2], 0.1, pairable)
@@ -128,7 +134,7 @@ def test_norms_behind_the_blocks_take_the_whole_model_as_prefix() -> None:
 def test_a_weight_that_moves_before_the_blocks() -> None:
     model, reading, _ = prepared("llama", NoQuantizer(), ["embeddings", *upper("llama")])
     wanted = [pair(model, reading, "llama", key) for key in (5, 6)]
-    assert share_prefix(model, reading) == 1
+    assert share(model, reading) == 1
     seen = rows_seen(model, "llama")
     with reading.same_batch():
         found = [pair(model, reading, "llama", key) for key in (5, 6)]
@@ -139,7 +145,7 @@ def test_a_weight_that_moves_before_the_blocks() -> None:
 @pytest.mark.parametrize("tune", [["linear"], ["norms"]])
 def test_models_whose_first_block_moves(tune: list[str]) -> None:
     model, reading, _ = prepared("llama", NoQuantizer(), tune)
-    assert share_prefix(model, reading) == 0
+    assert share(model, reading) == 0
     assert all(block._compiled_call_impl is None for block in blocks(model, "llama"))
 
 
@@ -152,7 +158,7 @@ def test_directions_of_some_blocks_go_on_from_one_another(name: str) -> None:
     # RoBERTa's head has a tuned layer of its own, which moves alone in some directions.
     keys = [next(k for k in range(99) if _first(reading, sites, k) == n) for n in (1, 0, 1)]
     wanted = [pair(model, reading, name, key) for key in keys]
-    assert share_prefix(model, reading) == 1
+    assert share(model, reading) == 1
     seen = rows_seen(model, name)
     with reading.same_batch():
         found = [pair(model, reading, name, key) for key in keys]
@@ -171,5 +177,5 @@ def test_what_moves_behind_the_blocks_alone() -> None:
     sites = [weight.site for weight in perturbed_weights(model)]
     key = next(k for k in range(99) if _first(reading, sites, k) == 2)
     wanted = pair(model, reading, name, key)
-    share_prefix(model, reading)
+    share(model, reading)
     torch.testing.assert_close(pair(model, reading, name, key), wanted, rtol=1e-6, atol=1e-6)

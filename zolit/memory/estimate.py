@@ -16,9 +16,11 @@ from zolit.memory.tracker import AsOnDevice, LiveBytes
 from zolit.models.checkpoint import weight_tensors
 from zolit.models.experts import joined_experts
 from zolit.models.opened import meta_model, open_checkpoint
+from zolit.models.pairs import try_pairs
 from zolit.models.plan import Planned
 from zolit.models.prepare import Preparation, stored_weights
 from zolit.module import DTYPES, ZeroOrderModule
+from zolit.objectives.option_scoring import last_logits
 from zolit.optim import ZOSGD
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.strategies.quantizer.stored import Stored
@@ -157,8 +159,10 @@ def estimate_memory(
     kept = [p.nbytes for name, p in model.named_parameters() if name not in quantized_paths]
     kept += [2 * model.get_parameter(path).nbytes for path in joined_experts(model)]
     preparation.apply(model, plan)
+    told = module.estimator.paired
     module.model = model
-    module.try_out(model, plan.pairable)
+    module.objective.try_out(model)
+    module.pairable = try_pairs(model, last_logits, plan.pairable, tell=told).pairable
     optimizer = module.optimizer_factory(module.weights)
     if isinstance(optimizer, ZOSGD):
         optimizer.settle(1.0)  # there are no numbers to choose by, nor to move

@@ -50,13 +50,12 @@ def try_pairs(model: nn.Module, forward: Forward, planned: bool, tell: bool) -> 
         planned: whether pairs may be read as far as the kinds of the tuned weights tell.
         tell: whether a trial that speaks against pairs is told, in a line of the log.
     """
-    words = word_embeddings(model)
-    if not planned or words is None:
+    if not planned or word_embeddings(model) is None:
         return Trial(planned)
     tuned = {weight.path for weight in perturbed_weights(model)}
     model.eval()
     try:
-        reason, read = _why_not(model, forward, len(words))
+        reason, read = _why_not(model, forward)
     # Whatever a model's own code comes to with numbers that it never meets.
     except Exception as error:
         reason, read = f"the model cannot be tried without its weights ({_short(error)})", tuned
@@ -92,12 +91,14 @@ def _held(module: nn.Module) -> set[str]:
     return {p.path for p in held if isinstance(p, PerturbedWeight)}
 
 
-def _why_not(model: nn.Module, forward: Forward, words: int) -> tuple[str | None, set[str]]:
+def _why_not(model: nn.Module, forward: Forward) -> tuple[str | None, set[str]]:
     """A reason against pairs, None for none, and the paths of the weights that were read."""
-    special = _special(getattr(model, "config", None))
-    first, second = _tokens(ROWS, words, special)
-    # Both halves in turn, as a half may read the other and not be read by it.
-    seen = [_run(model, forward, first, second, marked) for marked in (second, first)]
+    first, second, mask = trial_rows(model, ROWS)
+    both = torch.cat((first, second)), torch.cat((mask, mask))
+    # Each half in turn, as one may read the other and not be read by it.
+    seen = [StandIns(model, marked) for marked in (second, first)]
+    for stand_ins in seen:
+        stand_ins.run(forward, model, *both)
     read = {one.path for one in seen[0].reads}
     for path, operation in seen[0].elsewhere.items():
         return f"{path} is read by {operation}, which takes one version of it", read
@@ -107,14 +108,8 @@ def _why_not(model: nn.Module, forward: Forward, words: int) -> tuple[str | None
     found = list(zip(before, after, strict=True))
     odd = [late for late, early in found if late.marked.any() and not _halves(late, early)]
     alone = [late for late, _ in found if not late.marked.any()]
-    if alone:
-        # What no token reaches may have a row for each of the batch all the same.
-        others = _run(model, forward, *_tokens(ROWS + 2, words, special), None).reads
-        fits = len(others) == len(before) and all(
-            a.marked.any() or a.shape[0] - 2 * ROWS == b.shape[0] - 2 * (ROWS + 2) == 0
-            for a, b in zip(before, others, strict=True)
-        )
-        odd += [] if fits else alone
+    if alone and not _grow(model, forward, before):
+        odd += alone
     if not odd:
         return None, read
     return (
@@ -123,16 +118,33 @@ def _why_not(model: nn.Module, forward: Forward, words: int) -> tuple[str | None
     ), read
 
 
-def _run(
-    model: nn.Module, forward: Forward, first: Tensor, second: Tensor, marked: Tensor | None
-) -> StandIns:
-    """A doubled batch passes through the model."""
-    # Batches of causal models are padded on the left; masked ones take that too.
-    short = 2 * (torch.arange(len(first)) % 3).unsqueeze(1)
-    mask = (torch.arange(TOKENS) >= short).long()
-    stand_ins = StandIns(model, marked)
+def _grow(model: nn.Module, forward: Forward, before: list[Read]) -> bool:
+    """Whether what no token reaches has a row for each of the batch all the same."""
+    more = ROWS + 2
+    first, second, mask = trial_rows(model, more)
+    stand_ins = StandIns(model)
     stand_ins.run(forward, model, torch.cat((first, second)), torch.cat((mask, mask)))
-    return stand_ins
+    return len(stand_ins.reads) == len(before) and all(
+        a.marked.any() or a.shape[0] - 2 * ROWS == b.shape[0] - 2 * more == 0
+        for a, b in zip(before, stand_ins.reads, strict=True)
+    )
+
+
+def trial_rows(model: nn.Module, rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of tokens, as many again of tokens that these do not hold, and the mask of either.
+
+    Returns:
+        Each ``[rows, TOKENS]`` int64. Batches of causal models are padded on the left; masked
+        models take that too.
+    """
+    words, config = word_embeddings(model), getattr(model, "config", None)
+    special = special_tokens(config or {})
+    count = 0 if words is None else min(len(words), 256)
+    plain = torch.tensor([token for token in range(count) if token not in special])
+    numbers = 2 * (torch.arange(rows * TOKENS) % (len(plain) // 2)).view(rows, TOKENS)
+    short = 2 * (torch.arange(rows) % 3).unsqueeze(1)
+    mask = (torch.arange(TOKENS) >= short).long()
+    return plain[numbers], plain[numbers + 1], mask
 
 
 def _halves(late: Read, early: Read) -> bool:
@@ -146,18 +158,17 @@ def _halves(late: Read, early: Read) -> bool:
     )
 
 
-def _tokens(rows: int, words: int, special: set[int]) -> tuple[Tensor, Tensor]:
-    """Rows of tokens that the other rows do not hold, twice ``[rows, TOKENS]``; none is special."""
-    plain = torch.tensor([token for token in range(min(words, 256)) if token not in special])
-    numbers = 2 * (torch.arange(rows * TOKENS) % (len(plain) // 2)).view(rows, TOKENS)
-    return plain[numbers], plain[numbers + 1]
-
-
-def _special(config: Any) -> set[int]:
-    """Token ids that a configuration gives a meaning."""
-    values = [v for k, v in vars(config).items() if k.endswith("token_id")] if config else []
-    flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
-    return {one for one in flat if isinstance(one, int)}
+def special_tokens(config: Any) -> set[int]:
+    """Token ids that a configuration, or one inside it, gives a meaning to."""
+    values = config if isinstance(config, dict) else config.to_dict()
+    found: set[int] = set()
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found |= special_tokens(value)
+        elif name.endswith(("token_id", "token_index")):
+            several = value if isinstance(value, list) else [value]
+            found |= {one for one in several if isinstance(one, int)}
+    return found
 
 
 def _short(error: Exception) -> str:

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zolit.errors import UserError
+from zolit.models.pairs import special_tokens
 from zolit.objectives.answer_head import only_answers
 from zolit.objectives.base import Objective
-from zolit.objectives.padding import Together, groups, rows_together, token_numbers
+from zolit.objectives.padding import Together, groups, rows_together
 from zolit.objectives.prompt_batch import PromptBatch, Rows
 
 # Heads that map hidden states to the vocabulary by themselves, in RoBERTa's and BERT's families.
@@ -188,7 +189,7 @@ def _rehearse(model: nn.Module) -> Tensor:
     context = getattr(text, "max_position_embeddings", None) or REHEARSED
     # Half, as some types number their positions from the padding index on.
     length = max(1, min(REHEARSED, int(context) // 2))
-    marks = token_numbers(config.to_dict())
+    marks = special_tokens(config)
     word = next(number for number in range(len(marks) + 1) if number not in marks)
     ids = torch.full((1, length), word)
     return answer_logits(model, ids, torch.ones_like(ids), torch.tensor([[length - 1]]))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from zolit.errors import UserError
+from zolit.models.pairs import special_tokens
 from zolit.models.stand_ins import StandIns, word_embeddings
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ def groups(mask: Tensor, together: Together) -> Iterator[tuple[Tensor, slice]]:
 
 def _found(model: nn.Module, logits: Logits, left: bool, words: int) -> Together:
     config = getattr(model, "config", None)
-    marks = set() if config is None else token_numbers(config.to_dict())
+    marks = special_tokens(config or {})
     plain = [token for token in range(1, min(words, 256)) if token not in marks]
     ids, mask, positions = _batch(torch.tensor(plain[:-1]), left)
 
@@ -137,17 +138,6 @@ def _batch(plain: Tensor, left: bool) -> tuple[Tensor, Tensor, Tensor]:
         mask[row, start : start + length] = 1
         positions[row] = start + (length - 1 if left else length // 2)
     return ids, mask, positions
-
-
-def token_numbers(values: dict[str, Any]) -> set[int]:
-    """Token ids that the values of a configuration give a meaning to, at any depth."""
-    found: set[int] = set()
-    for name, value in values.items():
-        if isinstance(value, dict):
-            found |= token_numbers(value)
-        elif isinstance(value, int) and name.endswith(("token_id", "token_index")):
-            found.add(value)
-    return found
 
 
 def _near(got: Tensor, wanted: Tensor) -> bool:
