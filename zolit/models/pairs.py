@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from zolit.errors import UserError
-from zolit.models.stand_ins import Read, StandIns, word_embeddings
+from zolit.models.stand_ins import Blank, Read, StandIns, blank, word_embeddings
 from zolit.tensors.reading import Reading
 from zolit.tensors.weight import PerturbedWeight, perturbed_weights
 
@@ -53,9 +53,8 @@ def try_pairs(model: nn.Module, forward: Forward, planned: bool, tell: bool) -> 
     if not planned or word_embeddings(model) is None:
         return Trial(planned)
     tuned = {weight.path for weight in perturbed_weights(model)}
-    model.eval()
     try:
-        reason, read = _why_not(model, forward)
+        reason, read = _why_not(blank(model), forward)
     # Whatever a model's own code comes to with numbers that it never meets.
     except Exception as error:
         reason, read = f"the model cannot be tried without its weights ({_short(error)})", tuned
@@ -91,14 +90,14 @@ def _held(module: nn.Module) -> set[str]:
     return {p.path for p in held if isinstance(p, PerturbedWeight)}
 
 
-def _why_not(model: nn.Module, forward: Forward) -> tuple[str | None, set[str]]:
+def _why_not(copy: Blank, forward: Forward) -> tuple[str | None, set[str]]:
     """A reason against pairs, None for none, and the paths of the weights that were read."""
-    first, second, mask = trial_rows(model, ROWS)
+    first, second, mask = trial_rows(copy.model, ROWS)
     both = torch.cat((first, second)), torch.cat((mask, mask))
     # Each half in turn, as one may read the other and not be read by it.
-    seen = [StandIns(model, marked) for marked in (second, first)]
+    seen = [StandIns(copy, marked) for marked in (second, first)]
     for stand_ins in seen:
-        stand_ins.run(forward, model, *both)
+        stand_ins.run(forward, *both)
     read = {one.path for one in seen[0].reads}
     for path, operation in seen[0].elsewhere.items():
         return f"{path} is read by {operation}, which takes one version of it", read
@@ -108,7 +107,7 @@ def _why_not(model: nn.Module, forward: Forward) -> tuple[str | None, set[str]]:
     found = list(zip(before, after, strict=True))
     odd = [late for late, early in found if late.marked.any() and not _halves(late, early)]
     alone = [late for late, _ in found if not late.marked.any()]
-    if alone and not _grow(model, forward, before):
+    if alone and not _grow(copy, forward, before):
         odd += alone
     if not odd:
         return None, read
@@ -118,12 +117,12 @@ def _why_not(model: nn.Module, forward: Forward) -> tuple[str | None, set[str]]:
     ), read
 
 
-def _grow(model: nn.Module, forward: Forward, before: list[Read]) -> bool:
+def _grow(copy: Blank, forward: Forward, before: list[Read]) -> bool:
     """Whether what no token reaches has a row for each of the batch all the same."""
     more = ROWS + 2
-    first, second, mask = trial_rows(model, more)
-    stand_ins = StandIns(model)
-    stand_ins.run(forward, model, torch.cat((first, second)), torch.cat((mask, mask)))
+    first, second, mask = trial_rows(copy.model, more)
+    stand_ins = StandIns(copy)
+    stand_ins.run(forward, torch.cat((first, second)), torch.cat((mask, mask)))
     return len(stand_ins.reads) == len(before) and all(
         a.marked.any() or a.shape[0] - 2 * ROWS == b.shape[0] - 2 * more == 0
         for a, b in zip(before, stand_ins.reads, strict=True)
@@ -165,7 +164,7 @@ def special_tokens(config: Any) -> set[int]:
     for name, value in values.items():
         if isinstance(value, dict):
             found |= special_tokens(value)
-        elif name.endswith(("token_id", "token_index")):
+        elif str(name).endswith(("token_id", "token_index")):
             several = value if isinstance(value, list) else [value]
             found |= {one for one in several if isinstance(one, int)}
     return found

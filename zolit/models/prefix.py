@@ -50,25 +50,41 @@ def share_prefix(model: nn.Module, reading: Reading, forms: list[Form]) -> int:
     Returns:
         The number of blocks that run once for some directions.
     """
-    if not forms:
-        return 0
-    blocks = list(block_lists(model)[0])
-    shared = _Prefix(reading, [_sites(block) for block in blocks], forms)
-    for place, block in enumerate(blocks[: len(forms)]):
-        call = block._compiled_call_impl or block._call_impl
-        block._compiled_call_impl = shared.wrapped(call, place)
+    if forms:
+        _share(model, reading, block_sites(model), forms)
     return len(forms)
 
 
 @contextmanager
-def sharing(model: nn.Module, reading: Reading, forms: list[Form]) -> Iterator[None]:
-    """`share_prefix` inside, for a model whose blocks are not compiled."""
-    share_prefix(model, reading, forms)
+def sharing(
+    copy: nn.Module, reading: Reading, sites: list[list[Site]], forms: list[Form]
+) -> Iterator[None]:
+    """`share_prefix` inside, for a copy of a model whose blocks are not compiled.
+
+    Args:
+        copy: its weights may be anything.
+        reading: the state that the model's weights share.
+        sites: of the model's blocks (`block_sites`).
+        forms: as in `share_prefix`.
+    """
+    _share(copy, reading, sites, forms)
     try:
         yield
     finally:
-        for block in block_lists(model)[0]:
+        for block in block_lists(copy)[0]:
             block._compiled_call_impl = None
+
+
+def block_sites(model: nn.Module) -> list[list[Site]]:
+    """Of the moving weights in each block of a model that has one list of blocks."""
+    return [_sites(block) for block in block_lists(model)[0]]
+
+
+def _share(model: nn.Module, reading: Reading, sites: list[list[Site]], forms: list[Form]) -> None:
+    shared = _Prefix(reading, sites, forms)
+    for place, block in enumerate(list(block_lists(model)[0])[: len(forms)]):
+        call = block._compiled_call_impl or block._call_impl
+        block._compiled_call_impl = shared.wrapped(call, place)
 
 
 class _Prefix:

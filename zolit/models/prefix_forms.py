@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten
 
 from zolit.models.pairs import ROWS, Forward, trial_rows
-from zolit.models.stand_ins import StandIns
+from zolit.models.stand_ins import Blank, StandIns
 
 
 @dataclass(frozen=True)
@@ -46,30 +46,30 @@ class _Call:
     given: tuple[list[Any], TreeSpec]
 
 
-def find_forms(model: nn.Module, blocks: list[nn.Module], forward: Forward) -> list[Form]:
+def find_forms(copy: Blank, blocks: list[nn.Module], forward: Forward) -> list[Form]:
     """The form of each block.
 
     The model runs with stand-ins for its weights on doubled batches of two sizes, padded and not: a
     dimension of the batch grows with it, and has two equal halves.
 
     Args:
-        model: prepared, its blocks not compiled.
-        blocks: of it, in their order.
+        copy: of the model, its blocks not compiled.
+        blocks: of the copy, in their order.
         forward: how it will be called.
 
     Raises:
         UnfitError: if rows are not the first dimension, or blocks are called in another order.
         Exception: whatever the model raises.
     """
-    whole, padded = (_forms(model, blocks, forward, padded) for padded in (False, True))
+    whole, padded = (_forms(copy, blocks, forward, padded) for padded in (False, True))
     return [
         Form(_joined(one.taken, other.taken), _joined(one.given, other.given))
         for one, other in zip(whole, padded, strict=True)
     ]
 
 
-def _forms(model: nn.Module, blocks: list[nn.Module], forward: Forward, padded: bool) -> list[Form]:
-    small, large = (_record(model, blocks, forward, rows, padded) for rows in SIZES)
+def _forms(copy: Blank, blocks: list[nn.Module], forward: Forward, padded: bool) -> list[Form]:
+    small, large = (_record(copy, blocks, forward, rows, padded) for rows in SIZES)
     return [
         Form(_leaves(one.taken, other.taken), _leaves(one.given, other.given))
         for one, other in zip(small, large, strict=True)
@@ -79,19 +79,19 @@ def _forms(model: nn.Module, blocks: list[nn.Module], forward: Forward, padded: 
 SIZES = (ROWS, ROWS + 2)
 
 
-def doubled(model: nn.Module, rows: int, padded: bool) -> tuple[Tensor, Tensor]:
+def doubled(copy: Blank, rows: int, padded: bool) -> tuple[Tensor, Tensor]:
     """Token ids and mask of a batch that is there twice, ``[2 * rows, tokens]`` each."""
-    first, _, mask = trial_rows(model, rows)
+    first, _, mask = trial_rows(copy.model, rows)
     mask = mask if padded else torch.ones_like(mask)
     return torch.cat((first, first)), torch.cat((mask, mask))
 
 
 def _record(
-    model: nn.Module, blocks: list[nn.Module], forward: Forward, rows: int, padded: bool
+    copy: Blank, blocks: list[nn.Module], forward: Forward, rows: int, padded: bool
 ) -> list[_Call]:
     calls: list[_Call] = []
     with _watched(blocks, calls):
-        StandIns(model).run(forward, model, *doubled(model, rows, padded))
+        StandIns(copy).run(forward, *doubled(copy, rows, padded))
     if [call.place for call in calls] != list(range(len(blocks))):
         raise UnfitError
     return calls

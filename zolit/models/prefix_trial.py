@@ -1,15 +1,17 @@
 """Whether blocks may run once for what several passes have in common, found by trying it."""
 
 import logging
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from zolit.models.blocks import block_lists
 from zolit.models.pairs import ROWS, Forward
-from zolit.models.prefix import prefix_blocks, sharing
+from zolit.models.prefix import block_sites, prefix_blocks, sharing
 from zolit.models.prefix_forms import Form, UnfitError, doubled, find_forms
-from zolit.models.stand_ins import StandIns, word_embeddings
+from zolit.models.stand_ins import Blank, StandIns, blank, word_embeddings
 from zolit.tensors.reading import Reading
 from zolit.tensors.weight import perturbed_weights
 
@@ -31,14 +33,24 @@ def try_prefix(model: nn.Module, reading: Reading, forward: Forward) -> list[For
         reading: the state that its weights share.
         forward: how the model will be called.
     """
-    blocks = prefix_blocks(model, reading)
-    if not blocks or word_embeddings(model) is None:
+    count = len(prefix_blocks(model, reading))
+    if count == 0 or word_embeddings(model) is None:
         return []
-    model.eval()
     try:
-        keys = 1 if reading.blocks is None else KEYS
-        forms = find_forms(model, blocks, forward)
-        if all(_same(model, reading, forms, forward, key) for key in range(keys)):
+        copy, sites = blank(model), block_sites(model)
+        forms = find_forms(copy, list(block_lists(copy.model)[0])[:count], forward)
+        moving = {w.path for w in perturbed_weights(model) if reading.blocks is None}
+
+        def passes(key: int, copies: Literal[1, 2]) -> list[_Pass]:
+            """The second goes on from what the first has left."""
+            with reading.same_batch(), reading.perturbed(key, 1.0, copies):
+                return [_pass(copy, forward, moving) for _ in range(2)]
+
+        wanted = _pass(copy, forward, moving)
+        with sharing(copy.model, reading, sites, forms):
+            keys = range(1 if reading.blocks is None else KEYS)
+            found = [one for key in keys for one in (*passes(key, 2), *passes(key, 1))]
+        if all(one.equals(wanted) for one in found):
             return forms
         reason = "they would not give the same"
     except UnfitError:
@@ -50,28 +62,20 @@ def try_prefix(model: nn.Module, reading: Reading, forward: Forward) -> list[For
     return []
 
 
-def _same(
-    model: nn.Module, reading: Reading, forms: list[Form], forward: Forward, key: int
-) -> bool:
-    """Whether passes along one direction are the same with and without a shared prefix."""
-    moving = {w.path for w in perturbed_weights(model) if reading.blocks is None}
-    rows = doubled(model, ROWS, padded=True)
+@dataclass(frozen=True)
+class _Pass:
+    """What a pass gave, and what moving weights were given in it."""
 
-    def run(copies: Literal[1, 2]) -> tuple[Tensor, list[tuple[str, torch.Size]]]:
-        stand_ins = StandIns(model)
-        with reading.perturbed(key, 1.0, copies):
-            out = stand_ins.run(forward, model, *rows)
-        return out, [(one.path, one.shape) for one in stand_ins.reads if one.path in moving]
+    out: Tensor
+    reads: list[tuple[str, torch.Size]]
 
-    wanted, reads = run(1)
-    both: tuple[Literal[1, 2], ...] = (2, 1)
-    for copies in both:
-        with sharing(model, reading, forms), reading.same_batch():
-            # The second goes on from what the first has left.
-            found = [run(copies) for _ in range(2)]
-        for out, seen in found:
-            if seen != reads or out.shape != wanted.shape:
-                return False
-            if not torch.allclose(out, wanted, rtol=1e-3, atol=1e-4):
-                return False
-    return True
+    def equals(self, other: "_Pass") -> bool:
+        if self.reads != other.reads or self.out.shape != other.out.shape:
+            return False
+        return torch.allclose(self.out, other.out, rtol=1e-3, atol=1e-4)
+
+
+def _pass(copy: Blank, forward: Forward, moving: set[str]) -> _Pass:
+    stand_ins = StandIns(copy)
+    out = stand_ins.run(forward, *doubled(copy, ROWS, padded=True))
+    return _Pass(out, [(one.path, one.shape) for one in stand_ins.reads if one.path in moving])

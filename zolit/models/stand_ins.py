@@ -6,6 +6,7 @@ and always the same.
 """
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,16 +37,53 @@ class Read:
     marked: Tensor
 
 
-class StandIns(TorchFunctionMode):
-    """Inside, the model's weights are constants that take no memory, linear layers matrices of
-    low rank, and embeddings waves; all on the CPU in float32.
+@dataclass(frozen=True)
+class Blank:
+    """A copy of a model with stand-ins for its weights, on the CPU in float32.
 
-    A marked token's embedding is NaN, which stays in whatever is computed from it. A model is run
-    inside of `weights` of it.
+    Attributes:
+        model: the copy; its weights are constants that take no memory.
+        tuned: paths of the weights that move, by the id of their stand-in.
+    """
+
+    model: nn.Module
+    tuned: dict[int, str]
+
+
+def blank(model: nn.Module) -> Blank:
+    """A copy to try things on; what a model's forward changes of itself, it changes there.
 
     Args:
-        model: prepared, on any device; as it was when this is left.
-        marked: ``[n]`` int64, tokens of the input embedding whose rows become NaN.
+        model: prepared, on any device; not changed.
+    """
+    memo: dict[int, Any] = {}
+    tuned: dict[int, str] = {}
+    for module in model.modules():
+        for held in (module._parameters, module._buffers, vars(module)):
+            for tensor in held.values():
+                if not isinstance(tensor, Tensor) or id(tensor) in memo:
+                    continue
+                if isinstance(tensor, nn.Parameter):
+                    constant = torch.full((), 0.5).expand(tensor.shape)
+                    one = nn.Parameter(constant, requires_grad=False)
+                    if isinstance(tensor, PerturbedWeight) and tensor.site is not None:
+                        tuned[id(one)] = tensor.path
+                    memo[id(tensor)] = one
+                elif tensor.is_meta:
+                    memo[id(tensor)] = torch.ones_like(tensor, device="cpu")
+                else:
+                    memo[id(tensor)] = tensor.detach().cpu().clone()
+    return Blank(deepcopy(model, memo).eval(), tuned)
+
+
+class StandIns(TorchFunctionMode):
+    """Inside, linear layers of a `Blank` are matrices of low rank, and its embeddings waves.
+
+    A marked token's embedding is NaN, which stays in whatever is computed from it.
+
+    Args:
+        copy: whose weights these are.
+        marked: int64, tokens of the input embedding whose rows become NaN; None for none.
 
     Attributes:
         reads: what tuned weights were given, in the order of the calls.
@@ -53,32 +91,19 @@ class StandIns(TorchFunctionMode):
             reads, with its name.
     """
 
-    def __init__(self, model: nn.Module, marked: Tensor | None = None) -> None:
+    def __init__(self, copy: Blank, marked: Tensor | None = None) -> None:
         super().__init__()
         self.reads: list[Read] = []
         self.elsewhere: dict[str, str] = {}
+        self._model, self._tuned = copy.model, copy.tuned
+        self._words = word_embeddings(copy.model)
         self._marked = torch.empty(0, dtype=torch.int64) if marked is None else marked
         self._maps: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
-        self._tuned: dict[int, str] = {}
-        self._tensors: dict[str, Tensor] = {}
-        words = word_embeddings(model)
-        self._words: Tensor | None = None
-        for name, parameter in model.named_parameters():
-            one = torch.full((), 0.5).expand(parameter.shape)
-            self._tensors[name] = one
-            if parameter is words:
-                self._words = one
-            if isinstance(parameter, PerturbedWeight) and parameter.site is not None:
-                self._tuned[id(one)] = parameter.path
-        for name, buffer in model.named_buffers():
-            there = torch.ones_like(buffer, device="cpu") if buffer.is_meta else buffer.cpu()
-            self._tensors[name] = there
 
-    def run(self, call: Callable[..., Any], model: nn.Module, *arguments: Any) -> Any:
-        """``call(model, *arguments)``, with stand-ins in the model."""
-        tensors = {f"model.{name}": one for name, one in self._tensors.items()}
+    def run(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """``call(model, *arguments)`` with the copy."""
         with torch.no_grad(), torch.random.fork_rng(devices=[]), self:
-            return torch.func.functional_call(_Call(model, call), tensors, arguments)
+            return call(self._model, *arguments)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
@@ -166,17 +191,6 @@ def word_embeddings(model: nn.Module) -> Tensor | None:
         return None
     weight = getattr(inputs, "weight", None)
     return weight if isinstance(weight, Tensor) and weight.dim() == 2 else None
-
-
-class _Call(nn.Module):
-    """A function of a model as a module, for `functional_call`."""
-
-    def __init__(self, model: nn.Module, call: Callable[..., Any]) -> None:
-        super().__init__()
-        self.model, self.call = model, call
-
-    def forward(self, *arguments: Any) -> Any:
-        return self.call(self.model, *arguments)
 
 
 def _flat(values: Any) -> Iterator[Any]:
