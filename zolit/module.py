@@ -194,12 +194,10 @@ class ZeroOrderModule(L.LightningModule):
 
     def _take(self, model: nn.Module, pairable: bool) -> None:
         self.started = start_from(model, self.start_files)
-        compiles = self.compiles_blocks and self.reading.compiled
-        tell = self.estimator.paired
         self.objective.try_out(model)
-        self.pairable = arrange_passes(
-            model, self.reading, last_logits, pairable, compiles=compiles, tell=tell
-        )
+        compiles = self.compiles_blocks and self.reading.compiled
+        told = pairable, compiles, self.estimator.paired
+        self.pairable = arrange_passes(model, self.reading, last_logits, *told)
         # Every step switches to eval mode itself; Lightning warns of a fit that starts in it.
         self.model = model.train()
         self._fingerprint = None

@@ -6,14 +6,14 @@ the start of the padded row, or carry a state through it.
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from zolit.errors import UserError
 from zolit.models.pairs import special_tokens
-from zolit.models.stand_ins import StandIns, word_embeddings
+from zolit.models.stand_ins import StandIns, blank, word_embeddings
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,6 @@ def rows_together(model: nn.Module, logits: Logits, left: bool) -> Together:
     words = word_embeddings(model)
     if words is None:
         return "all"
-    model.eval()
     try:
         together = _found(model, logits, left, len(words))
     except UserError:
@@ -87,6 +86,7 @@ def _found(model: nn.Module, logits: Logits, left: bool, words: int) -> Together
     marks = special_tokens(config or {})
     plain = [token for token in range(1, min(words, 256)) if token not in marks]
     ids, mask, positions = _batch(torch.tensor(plain[:-1]), left)
+    copy = blank(model)
 
     def run(pad: int, batches: list[tuple[Tensor, slice]], seed: int = 0) -> Tensor:
         """Logits of all rows in their order, ``[R, V]``, from these batches."""
@@ -105,7 +105,7 @@ def _found(model: nn.Module, logits: Logits, left: bool, words: int) -> Together
             ]
             return torch.cat(each)[:, 0].float()
 
-        found: Tensor = StandIns(model).run(call, model)
+        found: Tensor = StandIns(copy).run(call)
         return found[torch.cat([rows for rows, _ in batches]).argsort()]
 
     # Some look for a token of their own; what fills rows is up to the tokenizer.
