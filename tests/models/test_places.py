@@ -209,3 +209,22 @@ def test_names_are_matched_as_transformers_does() -> None:
     assert found.unknown == [f"{part}.w4.weight"]
     old = "bert.embeddings.LayerNorm.gamma"
     assert find_places(bert, [old]).targets == {old: ["bert.embeddings.LayerNorm.weight"]}
+
+
+class Code:
+    """What a pickle may bring beside tensors."""
+
+    def __reduce__(self) -> tuple[Callable[..., None], tuple[str]]:
+        return print, ("run by a pickle",)
+
+
+def test_a_pickle_with_code_is_refused_in_a_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = saved(tmp_path, lambda tensors: None, "pickle")
+    torch.save({"x": Code()}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"pickle of more than tensors, .*; give safetensors") as e:
+        load_prepared(source, torch.float32, preparation(Int8()))
+    assert not [c for c in str(e.value) if ord(c) < 32]
+    assert not caplog.records
+    assert "run by" not in capsys.readouterr().out

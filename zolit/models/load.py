@@ -55,9 +55,10 @@ def load_prepared(
     if isinstance(opened, Opened):
         model = _read(opened, source, dtype, preparation)
     else:
+        model = load_model(source, dtype)
+        # Afterwards, so that a checkpoint that is refused has one line.
         level = logging.WARNING if preparation.quantizer.quantized else logging.INFO
         log.log(level, "%s is loaded whole and quantized afterwards: %s", source.path, opened)
-        model = load_model(source, dtype)
         if preparation.quantizer.calibrated:
             preparation.quantizer.calibrate(model, source.load_tokenizer())
     # Of what was loaded: a checkpoint may hold two weights where the model would tie them.

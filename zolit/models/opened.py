@@ -95,7 +95,8 @@ def open_checkpoint(
         found = blocks(table, skeleton, plan, tensors, dtype)
     quantizer = preparation.quantizer if found is None else found.quantizer
     tensors = tensors if found is None else found.tensors
-    placed = check_places(skeleton, tensors, source.resolved_path(), form and str(form))
+    declared = None if form is None else str(form)
+    placed = check_places(skeleton, tensors, source.resolved_path(), declared)
     return Opened(skeleton, plan, quantizer, placed)
 
 

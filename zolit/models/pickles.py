@@ -78,11 +78,14 @@ def _facts(name: str, file: Path, tensor: Tensor) -> LazyTensor:
 
 def unreadable(what: str, error: BaseException) -> UserError:
     """The error of weights that no reader could read."""
+    reason = reason_of(error)
     advice = "give a folder saved by save_pretrained or a hub name, and check the network"
     if isinstance(error, UnpicklingError):
-        advice = "give a checkpoint of safetensors, which run no code"
+        # torch's own advice is to run the code that the file may bring.
+        reason = "it is damaged, or a pickle of more than tensors, which may run code"
+        advice = "give safetensors, or copy the file again"
     return UserError(
-        f"model.source.path: no weights could be read from {what!r} ({reason_of(error)}); {advice}"
+        f"model.source.path: no weights could be read from {what!r} ({reason}); {advice}"
     )
 
 

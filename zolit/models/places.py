@@ -107,7 +107,7 @@ def check_places(
 
 def find_places(model: nn.Module, names: Iterable[str]) -> Places:
     """Match names of a checkpoint with a model's, as transformers' loader does."""
-    mapping = get_model_conversion_mapping(model)  # type: ignore[arg-type]
+    mapping = get_model_conversion_mapping(model)
     renamings = [one for one in mapping if isinstance(one, WeightRenaming)]
     converters = [one for one in mapping if isinstance(one, WeightConverter)]
     by_pattern = {pattern: one for one in converters for pattern in one.source_patterns}

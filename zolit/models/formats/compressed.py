@@ -152,7 +152,9 @@ def read_packed(
     Raises:
         UserError: if a tensor is missing, of another shape or dtype, or holds what it cannot.
     """
-    widths = {(rows, -(-columns * bits // 32)): bits for bits in form.bits}
+    widths: dict[tuple[int, ...], int] = {
+        (rows, -(-columns * bits // 32)): bits for bits in form.bits
+    }
     packed = layer.take_one_of("weight_packed", list(widths), (torch.int32,))
     bits = widths[tuple(packed.shape)]
     if "weight_shape" in layer.tensors:
@@ -160,7 +162,9 @@ def read_packed(
         if said != [rows, columns]:
             raise layer.bad("weight_shape", f"is {said}, but the model has {[rows, columns]}")
     sizes = [width or columns for height, width in form.blocks if height == 1]
-    counts = {(rows, columns // size): size for size in sizes if columns % size == 0}
+    counts: dict[tuple[int, ...], int] = {
+        (rows, columns // size): size for size in sizes if columns % size == 0
+    }
     scale = layer.take_one_of("weight_scale", list(counts), FLOATS)
     groups = scale.shape[1]
     scale = layer.usable_scales("weight_scale", scale)
