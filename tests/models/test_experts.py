@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from zolit.errors import UserError
 from zolit.models.blocks import compile_blocks
 from zolit.models.pairs import Trial, try_pairs
-from zolit.models.prepare import stored_weights
+from zolit.models.prepare import prepare, stored_weights
 from zolit.objectives.option_scoring import last_logits
 from zolit.strategies import (
     CodePerturber,
@@ -26,6 +26,7 @@ from zolit.strategies import (
 )
 from zolit.strategies.quantizer.hqq import HQQ
 from zolit.tensors.experts import sort_choices
+from zolit.tensors.reading import Reading
 from zolit.tensors.update import move
 from zolit.tensors.weight import PerturbedWeight, perturbed_weights
 
@@ -237,6 +238,16 @@ def test_pairs_of_experts_are_found_by_trial() -> None:
         model, _ = prepared(name, Int8(), CodePerturber())
         trial = try_pairs(model, last_logits, planned=True, tell=True)
         assert trial == Trial(pairable=True), name
+
+
+@pytest.mark.parametrize("shape", [(6,), (4, 6), (3, 4, 6), (3, 4, 2, 2)])
+def test_other_parameters_of_any_shape_are_read_whole(shape: tuple[int, ...]) -> None:
+    """Convolutions, and experts of a model's own code."""
+    model, perturber = nn.Module(), DensePerturber()
+    value = torch.randn(shape)
+    model.odd = nn.Parameter(value.clone(), requires_grad=False)
+    prepare(model, NoQuantizer(), perturber, Reading(perturber.direction(), "reference"), ["odd"])
+    assert torch.equal(model.odd.dense(), value)  # type: ignore[operator]
 
 
 def test_an_odd_number_of_tokens_has_no_halves() -> None:

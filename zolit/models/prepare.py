@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from zolit.compat import TorchAOBaseTensor
 from zolit.models.adapters.base import Adapter, Factor
 from zolit.models.blocks import block_lists
 from zolit.models.experts import choose_stored_experts
@@ -85,6 +86,8 @@ class Preparation:
         Raises:
             UserError: if the quantizer cannot hold a matrix of this shape.
         """
+        if isinstance(value, TorchAOBaseTensor):  # a quantized checkpoint that is quantized anew
+            value = value.dequantize()  # type: ignore[no-untyped-call]
         matrix = as_matrix(value, one.quantized, one.transposed)
         if not one.quantized:
             return DenseWeight(matrix)

@@ -276,9 +276,9 @@ def dense(weight: PerturbedWeight) -> Tensor:
         )
     store = weight.store
     value = current_rows(weight, slice(0, store.rows), store.rows, weight.dtype)[0]
-    # Experts are a stack of matrices, all others one.
-    value = value.view(*weight.shape[:-2], -1, store.columns)
-    return (value.mT if weight.transposed else value).reshape(weight.shape)
+    if weight.transposed:  # one matrix, or a stack of experts'
+        value = value.view(*weight.shape[:-2], -1, store.columns).mT
+    return value.reshape(weight.shape)
 
 
 def add_bias(out: Tensor, bias: Tensor | None) -> Tensor:
