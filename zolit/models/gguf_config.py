@@ -57,13 +57,18 @@ def gguf_config(file: Path) -> Any:
     stated.check_rest()
     tied = "output.weight" not in stated.header.tensors
     vocabulary = stated.rows("token_embd.weight")
-    tokens = {
-        f"{name}_token_id": stated.header.fields.get(f"tokenizer.ggml.{there}_token_id")
-        for there, name in _TOKENS.items()
-    }
+    tokens = {f"{name}_token_id": one for name, one in special_tokens(stated.header).items()}
     return AutoConfig.for_model(
         kind, **options, **tokens, vocab_size=vocabulary, tie_word_embeddings=tied
     )
+
+
+def special_tokens(header: Header) -> dict[str, int | None]:
+    """Numbers of special tokens by transformers' names, None where the file names none."""
+    return {
+        name: header.fields.get(f"tokenizer.ggml.{there}_token_id")
+        for there, name in _TOKENS.items()
+    }
 
 
 def _check_kind(stated: Stated) -> None:

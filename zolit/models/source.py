@@ -108,7 +108,8 @@ class ModelSource:
         """The transformers tokenizer; one without a pad token pads with its end-of-text token.
 
         A ``tokenizer.json`` beside a GGUF file goes before the file's own vocabulary: it is what
-        that was made from, and transformers mixes the two.
+        that was made from, and transformers mixes the two. Special tokens that the folder does not
+        name are the file's.
 
         Raises:
             UserError: see ``resolved_path``; or the tokenizer cannot be read.
@@ -117,6 +118,8 @@ class ModelSource:
 
         beside = Path(self.resolved_path(), "tokenizer.json").is_file()
         tokenizer = self._load(AutoTokenizer.from_pretrained, "tokenizer", of_folder=beside)
+        if self.gguf_file is not None and beside:
+            self._name_special_tokens(tokenizer)
         if tokenizer.pad_token_id is None:
             if tokenizer.eos_token_id is None:
                 raise UserError(
@@ -135,6 +138,13 @@ class ModelSource:
         if self.kind != "auto":
             return self.kind
         return kind_of(self.load_config() if config is None else config)
+
+    def _name_special_tokens(self, tokenizer: Any) -> None:
+        from zolit.models.gguf_config import gguf_header, special_tokens
+
+        for name, number in special_tokens(gguf_header(self.gguf_path())).items():
+            if getattr(tokenizer, f"{name}_token") is None and number is not None:
+                setattr(tokenizer, f"{name}_token", tokenizer.convert_ids_to_tokens(number))
 
     def _load(
         self, from_pretrained: Any, what: str, weights: bool = True, of_folder: bool = False
