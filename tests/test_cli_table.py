@@ -40,6 +40,7 @@ def test_it_names_the_step_and_why_it_was_chosen() -> None:
     assert "val loss at step 30 (last) 0.8330" in text
     assert "val accuracy at step 20 (best) 0.5200" in text
     assert "loss of the prompts' own text 5.5000 23.7000" in text
+    assert "a step moves the weights by 0.42 %" in text
 
 
 def test_the_last_step_where_it_is_the_best() -> None:

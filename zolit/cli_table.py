@@ -49,7 +49,7 @@ def result_table(summary: dict[str, Any], folder: str) -> Table:
             table.add_row(f"{label}{summary['validation_step']} (last)", "", _figure(last[name]))
     table.add_section()
     if (length := summary["relative_step"]) is not None:
-        table.add_row("length of a step, of the weights'", "", f"{length:.2g}")
+        table.add_row("a step moves the weights by", "", f"{100 * length:.2g} %")
     costs = [("ms per step (median)", summary["step_ms_median"], "{:.0f}")]
     costs.append((f"peak memory, {summary['memory']} (MB)", summary["peak_memory_mb"], "{:.0f}"))
     costs.append(("fitting (s)", summary["fit_seconds"], "{:.0f}"))

@@ -53,9 +53,9 @@ def test_every_legend_entry_has_a_line_and_the_best_step_is_marked() -> None:
     assert set(panel) == {
         "train, each step",
         "validation",
-        "step 4",
+        "validation of step 4",
         "test, zero-shot",
         "test, fine-tuned (step 4)",
     }
-    assert panel["step 4"] == [(4, 0.6)]
+    assert panel["validation of step 4"] == [(4, 0.6)]
     assert panel["test, fine-tuned (step 4)"] == [(4, 0.65)]

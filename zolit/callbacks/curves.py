@@ -55,7 +55,7 @@ def curves_figure(
         _line(axes, validation, "validation", color="tab:orange", marker="o")
         best = [one for one in validation if one[0] == step]
         ring = {"marker": "o", "markersize": 9, "linestyle": "", "color": "tab:red"}
-        _line(axes, best, f"step {step}", markerfacecolor="none", **ring)
+        _line(axes, best, f"validation of step {step}", markerfacecolor="none", **ring)
         if (start := _figure(zero_shot, name)) is not None:
             axes.axhline(start, color="0.3", linestyle=":", label="test, zero-shot")
         if (end := _figure(final, name)) is not None:

@@ -133,7 +133,7 @@ def of_text(before: float | None, after: float | None) -> str | None:
         return None
     return (
         f"the loss of the prompts' own text went from {before:.2f} to {after:.2f} nats a token: "
-        "the model answers the task but no longer writes its language; lower lr if it is to do both"
+        "the task was learnt at the cost of the language; lower lr if the model is to write as well"
     )
 
 
