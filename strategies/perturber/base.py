@@ -36,7 +36,7 @@ class Perturber(ABC):
         UserError: if ``eps`` or ``float_unit`` is not a positive finite number.
     """
 
-    reach: ClassVar[dict[str, float]] = {"elements": 3000.0, "scales": 800.0}
+    reach: ClassVar[dict[str, float]] = {"elements": 3000.0, "scales": 400.0}
 
     def __init__(self, eps: float | None, float_unit: float = 1.0) -> None:
         for name, value in (("eps", eps), ("float_unit", float_unit)):
