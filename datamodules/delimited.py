@@ -145,9 +145,9 @@ def _even(text: str, separator: str) -> bool:
 def _check_header(
     text: str, separator: str, names: list[str] | None, quotes: bool, file: str
 ) -> None:
-    quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
     match = _record(separator).match(text) if quotes else re.match(r"[^\r\n]*", text)
-    first = next(csv.reader([match[0] if match else ""], delimiter=separator, quoting=quoting), [])
+    line = match[0] if match else ""
+    first = next(csv.reader([line], delimiter=separator), []) if quotes else line.split(separator)
     if names is not None and first == names:
         raise UserError(
             f"rows.names: {file!r} has these names in a header line of its own; leave names out."

@@ -25,13 +25,6 @@ def text_of_file(file: Path, encoding: str) -> str:
         UserError: an unknown encoding, or another one than the file's.
         ValueError, OSError: the file cannot be read or unpacked.
     """
-    try:
-        name = codecs.lookup(encoding).name
-    except LookupError as error:
-        raise UserError(
-            f"rows.encoding: there is no encoding {encoding!r}; give one such as utf-8, latin-1, "
-            "cp1252 or utf-16."
-        ) from error
     opener = OPENERS.get(file.suffix, open)
     try:
         with opener(file, "rb") as stream:
@@ -39,13 +32,18 @@ def text_of_file(file: Path, encoding: str) -> str:
     except (EOFError, zlib.error, lzma.LZMAError) as error:
         raise ValueError(f"it cannot be unpacked: {error}") from error
     for mark, found in _MARKS.items():
-        if name == "utf-8" and data.startswith(mark):
+        if _is_utf8(encoding) and data.startswith(mark):
             raise UserError(
                 f"rows.encoding: {str(file)!r} begins with the mark of {found}, not utf-8; set "
                 f"encoding: {found}."
             )
     try:
-        text = data.decode(name)
+        text = data.decode(encoding)
+    except LookupError as error:
+        raise UserError(
+            f"rows.encoding: there is no encoding {encoding!r} of text; give one such as utf-8, "
+            "latin-1, cp1252 or utf-16."
+        ) from error
     except UnicodeDecodeError as error:
         line = 1 + data.count(b"\n", 0, error.start)
         raise UserError(
@@ -59,3 +57,7 @@ def text_of_file(file: Path, encoding: str) -> str:
             "has; set rows.encoding to what the file was written in, perhaps utf-16-le."
         )
     return text.removeprefix("\ufeff")
+
+
+def _is_utf8(encoding: str) -> bool:
+    return encoding.lower().replace("_", "-") in ("utf-8", "utf8")

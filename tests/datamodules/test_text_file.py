@@ -38,6 +38,7 @@ def test_the_mark_of_utf8_is_no_text(tmp_path: Path, ending: str) -> None:
         (TEXT.encode("latin-1"), "utf-8", ["0xef in line 2", "latin-1", "rows.encoding"]),
         (TEXT.encode("utf-16"), "utf-8", ["utf-16", "encoding: utf-16"]),
         (TEXT.encode("utf-16-le"), "latin-1", ["NUL", "utf-16-le"]),
+        (TEXT.encode(), "hex", ["'hex'", "latin-1"]),
         (TEXT.encode(), "latin_one", ["'latin_one'", "latin-1"]),
     ],
 )
