@@ -86,13 +86,8 @@ def notes(
             )
     for split, table in chosen.items():
         found += empty_notes(task, table, split)
-        size = sizes[split]
-        given = tables[split] if split in tables and split != "train" else None
-        if given is not None and size is not None and 0 < size < len(given):
-            found.append(
-                f"{split}_rows: {len(table)} of {len(given)} rows are drawn ({split}_size={size}); "
-                f"{split}_size=null takes all"
-            )
+        if split in tables and split != "train":
+            found += _cut(split, len(table), len(tables[split]), sizes[split])
     classes = {task.class_of(label) for label in chosen["train"][task.label]}
     if len(classes) == 1:
         [only] = classes
@@ -104,6 +99,18 @@ def notes(
         lacking = [word for place, word in enumerate(task.answers) if place not in classes]
         found.append(f"rows: no training row has the answer {', '.join(map(repr, lacking))}")
     return found
+
+
+def _cut(split: str, drawn: int, given: int, size: int | None) -> list[str]:
+    """A sentence where a file given for a split is not taken whole."""
+    if drawn == given or size == 0:
+        return []
+    if drawn == size:
+        return [
+            f"{split}_rows: {drawn} of {given} rows are drawn ({split}_size={size}); "
+            f"{split}_size=null takes all"
+        ]
+    return [f"{split}_rows: {given - drawn} of {given} rows are in test_rows too and are left out"]
 
 
 def template_notes(task: Task, table: pd.DataFrame) -> list[str]:

@@ -70,6 +70,16 @@ def films(labels: list[Any], first: str = "film 0") -> pd.DataFrame:
         ),
         (
             films([0, 1] * 6),
+            {
+                "validation_rows": TableRows(films([0, 1] * 8).iloc[12:]),
+                "test_rows": TableRows(films([0, 1] * 9).iloc[14:]),
+                "validation_size": None,
+                "test_size": None,
+            },
+            ["validation_rows: 2 of 4 rows are in test_rows too and are left out"],
+        ),
+        (
+            films([0, 1] * 6),
             {"test_rows": TableRows(films([0, 1] * 30, "new").iloc[12:])},
             ["test_rows: 2 of 48 rows are drawn (test_size=2); test_size=null takes all"],
         ),
