@@ -142,7 +142,7 @@ class Watch:
         total, epoch = _total_steps(trainer), float(trainer.num_training_batches)
         if not trainer.enable_validation or total is None or not math.isfinite(epoch):
             return
-        interval = float(trainer.val_check_batch)
+        interval = float(trainer.val_check_batch or math.inf)
         every = trainer.check_val_every_n_epoch
         first = interval if every is None else (every - 1) * epoch + interval
         whole, rest = divmod(total, math.ceil(epoch / micro_batches))

@@ -55,9 +55,9 @@ def model_card(
         "ms per step (median)": summary.get("step_ms_median"),
         "versions": ", ".join(f"{k} {v}" for k, v in (summary.get("versions") or {}).items()),
     }
-    for after, changed in changes:
-        if after < step:
-            facts[f"changed after step {after}"] = _changed(changed)
+    for since, changed in changes:
+        if since < step:
+            facts[f"changed after step {since}"] = _changed(changed)
     path = Path(source["path"])
     local = path.is_absolute() or path.exists() or "/" not in source["path"]
     hub = None if local else source["path"]

@@ -44,10 +44,10 @@ def extent(weight: PerturbedWeight) -> Extent:
         unit = relative_length(scale, torch.tensor(site.unit, device=scale.device))
         return Extent(True, scale.numel(), _rms(unit) * math.sqrt(scale.numel() * density))
     count = store.rows * store.columns
-    unit = site.unit[1]
+    length = site.unit[1]
     if site.unit[0] and (parts := store.scales()):
-        unit += site.unit[0] * _rms(parts["scale"])
-    return Extent(False, count, unit * math.sqrt(count * density))
+        length += site.unit[0] * _rms(parts["scale"])
+    return Extent(False, count, length * math.sqrt(count * density))
 
 
 def relative_direction(weights: Iterable[PerturbedWeight]) -> float:
