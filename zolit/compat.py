@@ -55,7 +55,9 @@ from torchao.utils import TorchAOBaseTensor  # noqa: E402
 from transformers import GgufConfig  # noqa: E402
 from transformers.conversion_mapping import get_model_conversion_mapping  # noqa: E402
 from transformers.core_model_loading import (  # noqa: E402
+    Concatenate,
     ConversionOps,
+    MergeModulelist,
     WeightConverter,
     WeightRenaming,
     rename_source_key,
@@ -79,6 +81,7 @@ __all__ = [
     "TENSOR_PROCESSORS",
     "AOBaseConfig",
     "AutoHfQuantizer",
+    "Concatenate",
     "Conv1D",
     "ConversionOps",
     "Float8Tensor",
@@ -95,6 +98,7 @@ __all__ = [
     "KernelPreference",
     "LoadStateDictInfo",
     "MappingType",
+    "MergeModulelist",
     "PerAxis",
     "PerGroup",
     "PerRow",

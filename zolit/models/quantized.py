@@ -18,6 +18,7 @@ from zolit.models.formats.gptq import GptqFormat, settle_zeros
 from zolit.models.formats.layer import LayerTensors
 from zolit.models.formats.torchao import TorchaoFormat
 from zolit.models.formats.weights import layer_weight
+from zolit.models.quantized_experts import Stack, expert_stacks, stacked
 from zolit.models.shards import LazyTensor
 from zolit.models.source import ModelSource
 from zolit.strategies.quantizer.base import Quantizer
@@ -153,9 +154,12 @@ def contents(
         for name, tensor in tensors.items()
         if name.rpartition(".")[0] not in quantized and name not in rounding
     }
+    stacks = expert_stacks(skeleton, quantized)
+    shapes = {one: (s.rows, s.columns) for s in stacks.values() for one in s.modules}
+    readers: dict[str, Callable[[], StoredWeight]] = {}
     for module, parts in quantized.items():
         file = next(parts[mark].file for mark in form.marks if mark in parts)
-        linear = _linear(skeleton, module, str(file))
+        linear = None if module in shapes else _linear(skeleton, module, str(file))
         own = {leaf: one for leaf, one in parts.items() if f"{module}.{leaf}" not in rounding}
         layer = LayerTensors(module, str(file), own, str(form))
         for leaf in sorted(own.keys() - form.parts):
@@ -163,11 +167,17 @@ def contents(
         bias = parts.get("bias")
         if bias is not None and _has_bias(linear, layer, bias):
             rest[f"{module}.bias"] = bias
-        shape = (linear.out_features, linear.in_features)
-        if not layers and isinstance(form, GptqFormat):
+        shape = (linear.out_features, linear.in_features) if linear else shapes[module]
+        if not readers and isinstance(form, GptqFormat):
             form = _settled(form, layer, shape[0])
-        layers[f"{module}.weight"] = StoredLayer(_reader(layer, form, *shape), str(form))
-        rest[f"{module}.weight"] = stand_in(f"{module}.weight", file, shape, dtype)
+        readers[module] = _reader(layer, form, *shape)
+        if linear is not None:
+            layers[f"{module}.weight"] = StoredLayer(readers[module], str(form))
+            rest[f"{module}.weight"] = stand_in(f"{module}.weight", file, shape, dtype)
+    for name, stack in stacks.items():
+        file = next(iter(quantized[stack.modules[0]].values())).file
+        layers[name] = StoredLayer(_stacker(name, stack, readers), str(form))
+        rest[name] = stand_in(name, file, tuple(skeleton.get_parameter(name).shape), dtype)
     if isinstance(form, Fp8Format | CompressedFormat):
         _tell_rounding(form.activations, rounding)
     return Contents(Stored.of(layers), rest)
@@ -204,6 +214,12 @@ def _reader(
     layer: LayerTensors, form: Format, rows: int, columns: int
 ) -> Callable[[], StoredWeight]:
     return lambda: layer_weight(layer, form, rows, columns)
+
+
+def _stacker(
+    name: str, stack: Stack, readers: Mapping[str, Callable[[], StoredWeight]]
+) -> Callable[[], StoredWeight]:
+    return lambda: stacked([readers[module]() for module in stack.modules], name)
 
 
 def stand_in(name: str, file: Path, shape: tuple[int, ...], dtype: torch.dtype) -> LazyTensor:
@@ -243,13 +259,13 @@ def check_kept(model: nn.Module, quantizer: Stored, origin: str) -> None:
             )
 
 
-def _has_bias(linear: nn.Linear, layer: LayerTensors, bias: LazyTensor) -> bool:
+def _has_bias(linear: nn.Linear | None, layer: LayerTensors, bias: LazyTensor) -> bool:
     """Whether the model has this bias; AutoGPTQ writes zeros where it has none.
 
     Raises:
         UserError: if the checkpoint has a bias that the model lacks.
     """
-    if linear.bias is not None:
+    if linear is not None and linear.bias is not None:
         return True
     if bias[:].any():
         raise layer.bad("bias", "is not zero, but the layer has no bias in the model")
