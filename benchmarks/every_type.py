@@ -32,6 +32,7 @@ def main() -> None:
         cases = [case for case in cases if case[0] in options.only.split(",")]
     chosen = options.checks.split(",") if options.checks else None
     rows = []
+    examine("llama", "causal")  # imports what each process would
     for row in walk(cases, examine, chosen=chosen):
         rows.append(row)
         print(row["kind"], row["type"], _summary(row), flush=True)

@@ -155,6 +155,17 @@ class StandIns(TorchFunctionMode):
             self._read(bias, x.shape, marked)
         return out
 
+    def _rows(self, weight: Tensor, index: Any) -> Any:
+        """Rows of a table that is no module of torch's, as of positions: waves, like those."""
+        tabular = isinstance(weight, Tensor) and weight.dim() == 2 and not any(weight.stride())
+        numbers = isinstance(index, slice) or (
+            isinstance(index, Tensor) and index.dtype in (torch.int64, torch.int32)
+        )
+        if not tabular or not numbers or weight.device.type != "cpu" or id(weight) in self._tuned:
+            return NotImplemented
+        indices = torch.arange(len(weight))[index]
+        return (indices.unsqueeze(-1) * torch.linspace(0.1, 1.7, weight.shape[1])).cos()
+
     def _product(
         self, x: Tensor, matrix: Tensor, *others: Any, out: Tensor | None = None, **options: Any
     ) -> Any:
@@ -206,6 +217,7 @@ _READS: dict[Any, Callable[..., Any]] = {
     torch.addmm: StandIns._addmm,
     F.embedding: StandIns._embedding,
     expert_linear: StandIns._experts,
+    Tensor.__getitem__: StandIns._rows,
 }
 """What reads two versions of a weight in a pair, see `PerturbedWeight`."""
 

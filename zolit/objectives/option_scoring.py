@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from zolit.errors import UserError
 from zolit.models.pairs import special_tokens
 from zolit.objectives.answer_head import only_answers
+from zolit.objectives.answer_trial import answers_alone
 from zolit.objectives.base import Objective
 from zolit.objectives.padding import Together, groups, rows_together
 from zolit.objectives.prompt_batch import PromptBatch, Rows
@@ -61,10 +63,13 @@ class OptionScoring(Objective):
         self.compares = shared < 1
         self.together: Together = "all"
         """Which rows of a batch the model may see together, found by `try_out`."""
+        self.alone = True
+        """Whether logits of the answers may be made without the others, found by `try_out`."""
 
     def try_out(self, model: nn.Module) -> None:
         left = not is_masked_model(type(model))
         self.together = rows_together(model, answer_logits, left)
+        self.alone = answers_alone(model, answer_logits)
 
     def losses(self, model: nn.Module, batch: PromptBatch, copies: int = 1) -> Tensor:
         return self.compare(self._scores(model, batch, copies).chunk(copies), batch)
@@ -99,19 +104,19 @@ class OptionScoring(Objective):
     def _scores(self, model: nn.Module, batch: PromptBatch, copies: int) -> Tensor:
         """``[copies * B, C]`` float32."""
         if self.together == "all":
-            scores = _row_scores(model, batch.rows(), copies)
+            scores = _row_scores(model, batch.rows(), copies, self.alone)
         else:
             parts = list(groups(batch.attention_mask, self.together))
             each = [
-                _row_scores(model, batch.rows(rows, columns), copies).chunk(copies)
-                for rows, columns in parts
+                _row_scores(model, part, copies, self.alone).chunk(copies)
+                for part in (batch.rows(*place) for place in parts)
             ]
             order = torch.cat([rows for rows, _ in parts]).argsort()
             scores = torch.cat([torch.cat(copy)[order] for copy in zip(*each, strict=True)])
         return scores.view(copies * len(batch), -1)
 
 
-def _row_scores(model: nn.Module, rows: Rows, copies: int) -> Tensor:
+def _row_scores(model: nn.Module, rows: Rows, copies: int, few: bool) -> Tensor:
     """``[copies * R, C]`` float32: of all answers where a row is a prompt, else of its own one."""
     inputs = (
         rows.input_ids.repeat(copies, 1),
@@ -120,7 +125,7 @@ def _row_scores(model: nn.Module, rows: Rows, copies: int) -> Tensor:
     )
     if rows.of_one_token:
         answers = rows.answer_ids[:, 0]
-        with only_answers(model, answers) as alone:
+        with only_answers(model, answers) if few else nullcontext(False) as alone:
             logits = answer_logits(model, *inputs)[:, 0]
         return logits if alone else logits[:, answers].float()
     logits = answer_logits(model, *inputs).float()
@@ -158,7 +163,8 @@ def answer_logits(
     positions = positions.clamp(min=0)
     if is_masked_model(type(network)):
         head = next((name for name in MASKED_HEADS if hasattr(model, name)), None)
-        if head is None:
+        # A bare output layer may have more before it than hidden states.
+        if head is None or isinstance(getattr(network, head), nn.Linear):
             return _at(network(**inputs).logits, positions)
         hidden = network.base_model(**inputs).last_hidden_state
         logits: Tensor = getattr(network, head)(_at(hidden, positions))

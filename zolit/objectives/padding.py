@@ -26,8 +26,10 @@ Logits = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
 LENGTHS = (7, 12, 7)
 """Tokens of the rows that a model is tried on."""
 
-NEAR = 1e-3
-"""What rounding makes of logits in float32 through a deep model, as a part of the largest."""
+NEAR, ROUNDED = 1e-3, 1e-5
+"""Differences of logits, as parts of what tells rows apart, that rounding in float32 may and that
+it always may make.
+"""
 
 
 def rows_together(model: nn.Module, logits: Logits, left: bool) -> Together:
@@ -42,7 +44,8 @@ def rows_together(model: nn.Module, logits: Logits, left: bool) -> Together:
         left: whether rows are padded on the left.
 
     Raises:
-        UserError: if the model gives the same row another score when it is asked again.
+        UserError: if the model gives the same row another score when it is asked again, or cannot
+            be run as it is called here.
     """
     words = word_embeddings(model)
     if words is None:
@@ -53,6 +56,7 @@ def rows_together(model: nn.Module, logits: Logits, left: bool) -> Together:
         raise
     # Whatever a model's own code comes to with numbers that it never meets.
     except Exception:
+        _check_that_it_runs(model, logits, left, len(words))
         together = "one length"
     if together != "all":
         log.warning(
@@ -83,8 +87,7 @@ def groups(mask: Tensor, together: Together) -> Iterator[tuple[Tensor, slice]]:
 
 def _found(model: nn.Module, logits: Logits, left: bool, words: int) -> Together:
     config = getattr(model, "config", None)
-    marks = special_tokens(config or {})
-    plain = [token for token in range(1, min(words, 256)) if token not in marks]
+    plain = _plain_tokens(config, words)
     ids, mask, positions = _batch(torch.tensor(plain[:-1]), left)
     copy = blank(model)
 
@@ -113,17 +116,58 @@ def _found(model: nn.Module, logits: Logits, left: bool, words: int) -> Together
     pads = [plain[-1], *([own] if isinstance(own, int) and 0 <= own < words else [])]
     one_by_one = list(groups(mask, "one row"))
     alone = run(pads[0], one_by_one)
-    if not _near(run(pads[0], one_by_one, seed=1), alone):
+    if not alone.isfinite().all():
+        raise ArithmeticError("stand-ins lead to numbers that are not finite")
+    if _apart(run(pads[0], one_by_one, seed=1), alone) > NEAR:
         raise UserError(
             f"model.source: {type(model).__name__} draws random numbers in its forward, so that a "
             "row has another score each time, and losses would differ by the draws; choose "
             "another model"
         )
     every = [(torch.arange(len(ids)), slice(0, ids.shape[1]))]
-    if all(_near(run(pad, every), alone) for pad in pads):
-        return "all"
-    alike = run(pads[0], list(groups(mask, "one length")))
-    return "one length" if _near(alike, alone) else "one row"
+    alike = _apart(run(pads[0], list(groups(mask, "one length"))), alone)
+    if alike > NEAR:
+        return "one row"
+    # Rows of one length show how a model rounds in batches of another size.
+    rounding = max(ROUNDED, 20 * alike)
+    padded = max(_apart(run(pad, every), alone) for pad in pads)
+    return "all" if padded <= min(NEAR, rounding) else "one length"
+
+
+def _check_that_it_runs(model: nn.Module, logits: Logits, left: bool, words: int) -> None:
+    """One row through the model itself, which says what is wrong if anything is.
+
+    Raises:
+        UserError: with the reason.
+    """
+    device = next(model.parameters()).device
+    if device.type == "meta":
+        return
+    plain = _plain_tokens(getattr(model, "config", None), words)
+    ids, mask, positions = _batch(torch.tensor(plain[:-1]), left)
+    rows, columns = next(iter(groups(mask, "one row")))
+    places = positions[rows] - columns.start
+    try:
+        with torch.no_grad():
+            logits(
+                model,
+                *(one.to(device) for one in (ids[rows, columns], mask[rows, columns], places)),
+            )
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"model.source: {type(model).__name__} cannot be run on a prompt as a language model "
+            f"is ({type(error).__name__}: {reason}); give a model that takes token ids and an "
+            "attention mask alone"
+        ) from error
+
+
+def _plain_tokens(config: Any, words: int) -> list[int]:
+    """Token ids that a configuration gives no meaning to."""
+    marks = special_tokens(config or {})
+    return [token for token in range(1, min(words, 256)) if token not in marks]
 
 
 def _batch(plain: Tensor, left: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -140,6 +184,7 @@ def _batch(plain: Tensor, left: bool) -> tuple[Tensor, Tensor, Tensor]:
     return ids, mask, positions
 
 
-def _near(got: Tensor, wanted: Tensor) -> bool:
-    largest = wanted.abs().max().clamp(min=1e-6)
-    return bool((got - wanted).abs().max() <= NEAR * largest)
+def _apart(got: Tensor, wanted: Tensor) -> float:
+    """Largest difference of the logits of rows, as a part of how much rows differ."""
+    rows = (wanted - wanted.mean(dim=0)).abs().max()
+    return float((got - wanted).abs().max() / rows.clamp(min=1e-6 * wanted.abs().max()))

@@ -1,0 +1,46 @@
+"""Whether the logits of a few answers may be made without those of the other words."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zolit.models.stand_ins import StandIns, blank, word_embeddings
+from zolit.objectives.padding import Logits
+
+ANSWERS = (3, 1)
+
+
+def answers_alone(model: nn.Module, logits: Logits) -> bool:
+    """Whether what a model does behind its output layer does it to each word by itself.
+
+    A soft cap does. A bias of the whole vocabulary, added apart from the layer, and a softmax do
+    not. The output layer says the same of every hidden state here, for all words and for a few.
+
+    Args:
+        model: prepared, on any device; its blocks are not compiled.
+        logits: how it will be called.
+    """
+    words = word_embeddings(model)
+    head: Any = getattr(model, "get_output_embeddings", lambda: None)()
+    if words is None or not isinstance(head, nn.Linear) or head.out_features <= max(ANSWERS):
+        return True
+    ids = torch.full((1, 4), min(5, len(words) - 1))
+    mask, last, answers = torch.ones_like(ids), torch.tensor([[3]]), torch.tensor(ANSWERS)
+    said = torch.linspace(-2, 2, head.out_features)
+
+    def call(network: Any, values: Tensor) -> Tensor:
+        layer = network.get_output_embeddings()
+        layer._compiled_call_impl = lambda hidden: values.expand(*hidden.shape[:-1], len(values))
+        return logits(network, ids, mask, last).float()
+
+    model.eval()
+    try:
+        copy = blank(model)
+        every = StandIns(copy).run(call, said)
+        few = StandIns(copy).run(call, said[answers])
+    # Whatever a model's own code comes to with a vocabulary of another size.
+    except Exception:
+        return False
+    wanted = every[..., answers]
+    return few.shape == wanted.shape and bool(torch.allclose(few, wanted, atol=1e-5))
