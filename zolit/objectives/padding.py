@@ -6,7 +6,7 @@ the start of the padded row, or carry a state through it.
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
