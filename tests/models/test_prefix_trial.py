@@ -267,3 +267,27 @@ def test_models_made_to_mislead(kind: Callable[[], nn.Module]) -> None:
     share_prefix(model, reading, forms)
     for got, one in zip(passes(), wanted, strict=True):
         torch.testing.assert_close(got, one, rtol=1e-5, atol=1e-5)
+
+
+class Counting(Toy):
+    """A model that changes itself as it runs, as RWKV does with its weights."""
+
+    calls = 0
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        self.calls += 1
+        return super().forward(ids, mask)
+
+
+def test_what_a_forward_changes_of_its_model_stays_in_the_copy() -> None:
+    model, perturber = Counting().eval(), DensePerturber()
+    reading = Reading(perturber.direction(), "reference")
+    planned = prepare(model, NoQuantizer(), perturber, reading, ["layers.2.linear.weight"])
+
+    def forward(model: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
+        out: Tensor = model(ids, mask)
+        return out
+
+    assert try_pairs(model, forward, planned, tell=False).pairable
+    assert len(try_prefix(model, reading, forward)) == 2
+    assert model.calls == 0
