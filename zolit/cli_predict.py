@@ -144,6 +144,8 @@ def _checked_target(to: str, rows: Path) -> Path | None:
             f"--to: got {to!r}, expected a file in an existing folder; {str(file.absolute())!r} "
             "is none"
         )
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise UserError(f"--to: got {to!r}, which cannot be written; name a file you may write")
     if file.exists() and rows.exists() and file.samefile(rows):
         raise UserError(f"--to: got {to!r}, which is the file of rows; name another file")
     return file
