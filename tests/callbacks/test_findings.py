@@ -73,14 +73,14 @@ def test_steps_too_short_to_do_anything(relative: float, total: int | None, told
         (2.0, 4, None, None),
         (3.0, 4, None, "twice that of a guess"),
         (3.0, None, None, None),
-        (math.nan, 4, 1.25, "val loss is nan"),
-        (math.inf, None, None, "val loss is inf"),
+        (math.nan, 4, 1.25, "the loss is nan"),
+        (math.inf, None, None, "the loss is inf"),
     ],
 )
 def test_a_loss_that_steps_have_ruined(
     loss: float, classes: int | None, zero_shot: float | None, told: str | None
 ) -> None:
-    said = findings.of_loss("val loss", loss, classes, zero_shot)
+    said = findings.of_loss(loss, classes, zero_shot)
     assert (said is None) == (told is None)
     assert told is None or told in str(said)
 

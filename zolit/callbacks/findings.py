@@ -80,29 +80,28 @@ def of_answers(found: AnswerPattern, before: AnswerPattern | None) -> tuple[str,
     return None
 
 
-def of_loss(name: str, loss: float, classes: int | None, zero_shot: float | None) -> str | None:
+def of_loss(loss: float, classes: int | None, zero_shot: float | None) -> str | None:
     """Whether a loss is that of a model which the steps have ruined.
 
     Args:
-        name: of the figure.
         loss: in nats.
         classes: candidate answers, None if they are not known.
         zero_shot: loss of the untuned model on the test rows, None if it is not known.
     """
     if not math.isfinite(loss):
-        return f"{name} is {loss}: the steps are too long for this model; lower lr, or eps"
+        return f"the loss is {loss}: the steps are too long for this model; lower lr, or eps"
     guess = math.log(classes) if classes else 0.0
     if zero_shot is None:
         if not classes or loss <= 2 * guess:
             return None
         return (
-            f"{name} {loss:.4f} is twice that of a guess ({guess:.4f}); if the untuned model was "
+            f"the loss {loss:.4f} is twice that of a guess ({guess:.4f}); if the untuned model was "
             "better, lower lr"
         )
     if loss <= max(guess, 2 * zero_shot):
         return None
     return (
-        f"{name} {loss:.4f} is more than twice that of the untuned model ({zero_shot:.4f}): the "
+        f"the loss {loss:.4f} is more than twice that of the untuned model ({zero_shot:.4f}): the "
         "steps are too long; lower lr"
     )
 

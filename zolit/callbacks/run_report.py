@@ -115,7 +115,8 @@ class RunReport(Callback):
             if (one := self._validated(trainer.global_step, metrics)) is not None:
                 best = best_validation(self.validations, self.best_by) is one
                 say(trainer, f"validation after {_told(one)}{' (best so far)' if best else ''}")
-            self.watch.validated(pl_module, metrics, self.zero_shot.get("test_loss"))
+            zero_shot = self.zero_shot.get("test_loss")
+            self.watch.validated(pl_module, metrics, zero_shot, trainer.global_step)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         metrics = {

@@ -71,7 +71,11 @@ class Watch:
             self._held_back(module)
 
     def validated(
-        self, module: L.LightningModule, metrics: Mapping[str, float], zero_shot: float | None
+        self,
+        module: L.LightningModule,
+        metrics: Mapping[str, float],
+        zero_shot: float | None,
+        step: int,
     ) -> None:
         """After a validation.
 
@@ -79,16 +83,25 @@ class Watch:
             module: that was validated.
             metrics: ``val_loss``, if it is logged.
             zero_shot: test loss of the untuned model, None if it is not known.
+            step: optimizer steps made before.
         """
+        where = f"after step {step}"
         self._held_back(module)
-        self._judge(_evaluated(module, "val"), metrics.get("val_loss"), "val loss", zero_shot)
+        found = self._judgements(_evaluated(module, "val"), metrics.get("val_loss"), zero_shot)
+        for kind, sentence in found.items():
+            self._set(kind, sentence and f"{where}: {sentence}")
 
     def tested(
         self, module: L.LightningModule, metrics: Mapping[str, float], zero_shot: float | None
     ) -> None:
-        """After the test that follows fitting; arguments as of `validated`."""
+        """After the test that follows fitting; arguments as of `validated`.
+
+        What the last validation found stays: the test may be of an earlier step.
+        """
         loss = metrics.get("test_loss")
-        self._judge(_evaluated(module, "test"), loss, "test loss", zero_shot)
+        for kind, sentence in self._judgements(_evaluated(module, "test"), loss, zero_shot).items():
+            if sentence is not None:
+                self._tell(kind, f"the tested model: {sentence}")
         self._set("worse", findings.of_result(zero_shot, loss))
 
     def texts(self, before: float | None, after: float | None) -> None:
@@ -114,16 +127,19 @@ class Watch:
         if carried and not module.quantizer.keep_error:
             self._set("held back", findings.of_held_back(self.length.codes))
 
-    def _judge(
-        self, found: Evaluation | None, loss: float | None, name: str, zero_shot: float | None
-    ) -> None:
+    def _judgements(
+        self, found: Evaluation | None, loss: float | None, zero_shot: float | None
+    ) -> dict[str, str | None]:
+        """Sentence of each kind that an evaluation can show, None where it does not hold."""
         pattern = None if found is None else found.pattern()
         said = None if pattern is None else findings.of_answers(pattern, self.untuned)
-        for kind in ("constant", "one answer"):
-            self._set(kind, said[1] if said is not None and said[0] == kind else None)
+        judged: dict[str, str | None] = {"constant": None, "one answer": None, "loss": None}
+        if said is not None:
+            judged[said[0]] = said[1]
         if loss is not None:
             classes = None if pattern is None else pattern.classes
-            self._set("loss", findings.of_loss(name, loss, classes, zero_shot))
+            judged["loss"] = findings.of_loss(loss, classes, zero_shot)
+        return judged
 
     def _set(self, kind: str, sentence: str | None) -> None:
         """What holds of a kind now; None: nothing any more."""
