@@ -55,6 +55,19 @@ def test_refused_without_any_library(content: bytes, sentence: str, tmp_path: Pa
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_part_that_is_refused_waits_for_no_library_of_another(tmp_path: Path) -> None:
+    """Lightning loads torchmetrics, and that transformers and matplotlib; the rest is zolit's."""
+    optimizer = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1}}
+    parts = {"quantizer": "Int8", "perturber": "ScalePerturber", "optimizer": optimizer}
+    rows = {"class_path": "FileRows", "init_args": {"path": "rows.csv"}}
+    task = {"init_args": {"task": "sst2", "rows": rows}}
+    saved(tmp_path, model={"source": {"path": "m"}, **parts}, data=task)
+    code, _, errors, loaded = answered("fit", "--config", "c.yaml", cwd=tmp_path)
+    assert code == 2
+    assert "model.optimizer: got 'torch.optim.SGD', which steps on gradients" in errors
+    assert not {"datasets", "peft"} & {*loaded}, loaded
+
+
 def refused(*args: str) -> str:
     with pytest.raises(UserError) as said:
         refuse_early(["fit", *args], zero_order=True)

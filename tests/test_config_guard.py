@@ -154,6 +154,16 @@ def test_a_configuration_that_never_ends_is_refused_at_once(
     assert time.process_time() - began < 20
 
 
+def test_a_key_twice_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("model:\n  optimizer: {lr: 1}\n  seed: 1\n  optimizer: {lr: 2}\n")
+    said = refusal(capsys, "fit", "--config", str(file))
+    assert "has 'optimizer' a second time in one group, in line 4" in said
+    with pytest.raises(UserError, match="a second time"):
+        load_yaml(file.read_text(), "the journal")
+    check_yaml("a: {lr: 1}\nb: {lr: 2}\nc: {1: x, '1': y}\nd: &d {e: 1}\nf: {<<: *d, e: 2}", "r")
+
+
 def test_aliases_may_be_used() -> None:
     text = "a: &a {lr: 0.1}\nb: *a\nc: [*a, *a]"
     check_yaml(text, "recipe")

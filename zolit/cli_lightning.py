@@ -214,15 +214,15 @@ class ZolitCLI(LightningCLI):
                 print(said)
                 sys.exit(0)
             resumed = Resumption(self.folder, self._one(Journal), options.salvage)
+        # What would be refused only inside trainer.fit is made once before the folder is.
+        datamodule.prepare_data()
+        datamodule.setup("fit")
+        check_validation(self.trainer, datamodule.train_dataloader())
         if options.zero_shot and tests and not (resumed and resumed.zero_shot):
             loggers, self.trainer.loggers = self.trainer.loggers, []  # they would make folders
             self._test(model, datamodule, None)
             self.trainer.loggers = loggers
             self._say("zero-shot", self.trainer.callback_metrics)
-        # What would be refused only inside trainer.fit is made once before the folder is.
-        datamodule.prepare_data()
-        datamodule.setup("fit")
-        check_validation(self.trainer, datamodule.train_dataloader())
         model.configure_model()
         model.configure_optimizers()
         if resumed is None:

@@ -85,7 +85,8 @@ def check_yaml(text: str, name: str) -> None:
 
     Raises:
         UserError: if it has more than `MOST_NODES` values with its aliases written out, contains
-            itself, is nested too deeply, or has a value that does not fit its tag.
+            itself, is nested too deeply, has a key twice in one mapping, or a value that does not
+            fit its tag.
     """
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -96,6 +97,11 @@ def check_yaml(text: str, name: str) -> None:
         raise UserError(
             f"--config: {name!r} is not valid YAML in line {error.node.start_mark.line + 1}, "
             f"{error.node.value!r} is no {error.node.tag.rpartition(':')[2]}; put text in quotes"
+        ) from error
+    except _TwiceError as error:
+        raise UserError(
+            f"--config: {name!r} has {error.node.value!r} a second time in one group, in line "
+            f"{error.node.start_mark.line + 1}; keep one of them"
         ) from error
     except RecursionError as error:
         raise UserError(
@@ -115,6 +121,7 @@ def _count(node: yaml.Node, known: dict[int, int], above: set[int]) -> int:
     if id(node) not in known:
         children: list[yaml.Node] = []
         if isinstance(node, yaml.MappingNode):
+            _refuse_twins(node)
             children = [part for pair in node.value for part in pair]
         elif isinstance(node, yaml.SequenceNode):
             children = node.value
@@ -124,6 +131,23 @@ def _count(node: yaml.Node, known: dict[int, int], above: set[int]) -> int:
         known[id(node)] = 1 + sum(_count(child, known, above) for child in children)
         above.remove(id(node))
     return known[id(node)]
+
+
+class _TwiceError(Exception):
+    """A key that its mapping has already; PyYAML would take the last one without a word."""
+
+    def __init__(self, node: yaml.Node) -> None:
+        self.node = node
+
+
+def _refuse_twins(node: yaml.MappingNode) -> None:
+    found = set()
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+            continue
+        if (key.tag, key.value) in found:
+            raise _TwiceError(key)
+        found.add((key.tag, key.value))
 
 
 class _UnfitError(Exception):
