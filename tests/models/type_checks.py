@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+from transformers.utils import logging
 from type_configs import PAD, VOCAB, build
 
 from zolit.datamodules.collate import Collate
@@ -19,7 +20,6 @@ from zolit.models.blocks import block_lists
 from zolit.models.prepare import prepare, stored_weights
 from zolit.models.source import ModelSource
 from zolit.module import ZeroOrderModule
-from zolit.objectives.option_scoring import OptionScoring
 from zolit.objectives.prompt_batch import PromptBatch
 from zolit.strategies import (
     CodePerturber,
@@ -56,6 +56,7 @@ def examine(model_type: str, kind: str, chosen: list[str] | None = None) -> dict
     row: dict[str, Any] = {"type": model_type, "kind": kind}
     try:
         with torch.no_grad():
+            logging.disable_progress_bar()
             original = build(model_type, kind)
             original(input_ids=_ids())
     except Exception as error:
@@ -157,7 +158,7 @@ def prefix(case: Case) -> str:
     reading = Reading(perturber.direction(), "reference")
     bare = case.plain()
     prepare(bare, quantizer, perturber, reading, upper)
-    batch, objective, worst = case.batch(), OptionScoring(), []
+    batch, objective, worst = case.batch(), module.objective, []
     with module.reading.same_batch():
         for key in (5, 6):
             for copies in (1, 2) if module.pairable else (1,):
@@ -175,7 +176,7 @@ def blocks(case: Case) -> str:
     """Losses with compiled blocks and without."""
     module = case.module("int8", kernels="compiled", compile="blocks")
     other = case.module("int8", kernels="compiled")
-    objective, batch = OptionScoring(), case.batch()
+    objective, batch = module.objective, case.batch()
     results = []
     for key in (5, 6):
         both = []
@@ -199,7 +200,9 @@ def rows(case: Case) -> str:
             for number in range(len(lengths))
         ]
     )
-    return _same(together, alone)
+    said = _same(together, alone)
+    layout = module.objective.together
+    return said if layout == "all" or said != "equal" else layout
 
 
 def unread(case: Case) -> str:
@@ -262,7 +265,7 @@ CHECKS: dict[str, Callable[[Case], Any]] = {
 
 
 def _paired(module: ZeroOrderModule, form: str, batch: PromptBatch) -> str:
-    objective, eps = OptionScoring(), FORMATS[form][2]
+    objective, eps = module.objective, FORMATS[form][2]
     with module.reading.perturbed(5, eps, 2):
         both = objective.losses(module.network, batch, 2)
     alone = []
