@@ -27,7 +27,7 @@ def class_options(
         "trainer.logger": Logger,
     }
     for group, cls in (("model", model), ("data", data)):
-        hints = get_type_hints(cls.__init__)  # type: ignore[misc]
+        hints = get_type_hints(cls.__init__)
         options.update({f"{group}.{name}": hint for name, hint in hints.items()})
     found = {name: subclasses(hint) for name, hint in options.items()}
     if issubclass(model, ZeroOrderModule):

@@ -126,7 +126,8 @@ class ZolitCLI(LightningCLI):
                 raise said from error
             message = getattr(error, "message", None) or str(error)
             known = next(iter(self._subcommand_parsers.values())).get_defaults().keys()
-            classes = class_options(self.model_class, self.default_datamodule)
+            model_class: Any = self.model_class
+            classes = class_options(model_class, self.default_datamodule)
             raise UserError(explain(message, self.given, known, classes)) from error
         self.command = str(self.config.subcommand)
         config = self.config[self.command]
