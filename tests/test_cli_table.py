@@ -43,8 +43,11 @@ def test_it_names_the_step_and_why_it_was_chosen() -> None:
     assert "a step moves the weights by 0.42 %" in text
 
 
-def test_the_last_step_where_it_is_the_best() -> None:
-    text = shown(best={"by": "val_loss", "step": 30, "val_loss": 0.833, "val_accuracy": 0.53})
+@pytest.mark.parametrize("steps", [30, 31])
+def test_the_last_validation_where_it_is_the_best(steps: int) -> None:
+    text = shown(
+        steps=steps, best={"by": "val_loss", "step": 30, "val_loss": 0.833, "val_accuracy": 0.53}
+    )
     assert "step 30, the best by val loss (0.8330)" in text
     assert "(best)" not in text
     assert "val loss at step 30 (last) 0.8330" in text

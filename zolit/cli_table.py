@@ -44,7 +44,11 @@ def result_table(summary: dict[str, Any], folder: str) -> Table:
         table.add_section()
         for name in sorted(last):
             label = f"{name.replace('_', ' ')} at step "
-            if best is not None and best["step"] != steps and best.get(name) is not None:
+            if (
+                best is not None
+                and best["step"] != summary["validation_step"]
+                and best.get(name) is not None
+            ):
                 table.add_row(f"{label}{best['step']} (best)", "", _figure(best[name]))
             table.add_row(f"{label}{summary['validation_step']} (last)", "", _figure(last[name]))
     table.add_section()

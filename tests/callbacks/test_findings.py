@@ -63,6 +63,11 @@ def test_steps_too_short_to_do_anything(relative: float, total: int | None, told
     assert said is None or "raise lr (it is 1e-06)" in said
 
 
+def test_steps_longer_than_the_weights() -> None:
+    said = findings.of_step_length(12.3, 3, 5, "it is 0.4")
+    assert said == "a step moves the weights by 12.3 times their size; lower lr (it is 0.4)"
+
+
 @pytest.mark.parametrize(
     ("loss", "classes", "zero_shot", "told"),
     [

@@ -72,7 +72,7 @@ def test_the_default_rate_and_eps_are_told(
 
 def test_steps_that_do_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = fitted(scales(optimizer=lambda p: ZOSGD(p, lr=1e-9)), tmp_path)
-    sentence = told["findings"]["short"]
+    sentence = told["findings"]["length"]
     assert "too little to change an answer; raise lr (it is 1e-09; ScalePerturber's" in sentence
     assert capsys.readouterr().out.count(sentence) == 1
 

@@ -16,7 +16,7 @@ MOST_FORGOTTEN = 1.0
 
 
 def of_step_length(relative: float, steps: int, total: int | None, lr: str) -> str | None:
-    """Whether steps are too short to do anything.
+    """Whether steps are too short to do anything, or longer than the weights.
 
     Args:
         relative: length of a step beside the weights that it moves, root mean square so far.
@@ -25,6 +25,8 @@ def of_step_length(relative: float, steps: int, total: int | None, lr: str) -> s
         lr: the learning rate, with where it is from.
     """
     reach = relative * math.sqrt(total or steps)
+    if relative > 1:
+        return f"a step moves the weights by {relative:.1f} times their size; lower lr ({lr})"
     if not relative or reach >= LEAST_MOVE:
         return None
     return (
@@ -132,7 +134,7 @@ def of_text(before: float | None, after: float | None) -> str | None:
         return None
     return (
         f"the loss of the prompts' own text went from {before:.2f} to {after:.2f} nats a token: "
-        "the task was learnt at the cost of the language; lower lr if the model is to write as well"
+        "the model writes worse than before; lower lr if it is to do more than the task"
     )
 
 

@@ -117,7 +117,7 @@ class Watch:
         lr = f"it is {rate:g}; {type(module.perturber).__name__}'s default is {own:g}"
         if not given:
             lr = f"it is {rate:g}"
-        self._set("short", findings.of_step_length(length.relative, length.steps, total, lr))
+        self._set("length", findings.of_step_length(length.relative, length.steps, total, lr))
 
     def _held_back(self, module: L.LightningModule) -> None:
         optimizer: Any = module.optimizers(use_pl_optimizer=False)
