@@ -238,3 +238,13 @@ def test_a_cast_reads_the_weight() -> None:
     assert type(cast) is Tensor
     assert cast.dtype == torch.float64
     torch.testing.assert_close(cast.float(), weight + 0.0)
+
+
+def test_a_model_that_changes_a_stored_weight_in_place_is_refused() -> None:
+    """RWKV divides some of its weights when it is first evaluated; nothing came of it."""
+    weight = wrap(matrix(8, 32), Int8(), reader())
+    before = weight.dense().clone()
+    with torch.no_grad(), pytest.raises(UserError, match=r"w is changed in place.*div_"):
+        weight.div_(2)
+    assert torch.equal(weight.dense(), before)
+    assert torch.equal(weight.div(2), before / 2)

@@ -124,7 +124,7 @@ class PerturbedWeight(Tensor):
 
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]
-        cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
         if func in (aten.detach.default, aten.alias.default, aten.view_as.default):
@@ -135,6 +135,14 @@ class PerturbedWeight(Tensor):
             return weight.with_store(weight.store.replace(copies))
         if func is aten._to_copy.default:
             return _to_copy(args[0], **kwargs)
+
+        written = args[0] if args and func._schema.is_mutable else None
+        if isinstance(written, PerturbedWeight):
+            # It would change a decoded copy, and nothing would come of it.
+            raise UserError(
+                f"{written.path} is changed in place by the model ({func}), which a stored weight "
+                "cannot be; choose another model, or turn this off in its configuration"
+            )
 
         def read(value: Any) -> Any:
             return value.dense() if isinstance(value, PerturbedWeight) else value
