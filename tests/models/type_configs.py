@@ -45,7 +45,7 @@ SIZES: list[tuple[str, int]] = [
     (r"sliding_window|sliding_window_size|window_size|local_attention_window_len", 8),
     (r"rotary_dim|num_mel_bins|image_size|patch_size", 4),
 ]
-TOKENS = re.compile(r".*(_token_id|_token_index|_token|_id)$")
+TOKENS = re.compile(r".*(_token_id|_token_index|_id)")
 
 
 def keys(kind: str) -> list[str]:

@@ -49,7 +49,7 @@ def read_parameters(model: nn.Module, forward: Forward) -> set[str] | None:
         copy = hollow(model)
         for module in copy.modules():
             config = getattr(module, "config", None)
-            if hasattr(config, "_experts_implementation"):
+            if config is not None and hasattr(config, "_experts_implementation"):
                 # The one that does not gather the weights of the experts of each token.
                 config._experts_implementation = "eager"
         names = dict(copy.named_parameters())
