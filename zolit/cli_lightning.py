@@ -211,7 +211,7 @@ class ZolitCLI(LightningCLI):
         tests = is_overridden("test_dataloader", datamodule, L.LightningDataModule)
         resumed = None
         if self.config.fit.resume is not None:
-            if (said := nothing_to_do(self.folder, self._config_text())) is not None:
+            if (said := nothing_to_do(self.folder, self._config_text({}))) is not None:
                 print(said)
                 sys.exit(0)
             resumed = Resumption(self.folder, self._one(Journal), options.salvage)
@@ -323,10 +323,12 @@ class ZolitCLI(LightningCLI):
                 raise KeyboardInterrupt from stop
             raise
 
-    def _config_text(self) -> str:
+    def _config_text(self, settled: Mapping[str, Any] | None = None) -> str:
+        """The configuration as YAML, with numbers that the module chose once it was loaded."""
         config = self.config.fit.clone()
         config.resume = None
-        for key, value in settled_options(self.model).items():
+        chosen = settled_options(self.model) if settled is None else settled
+        for key, value in chosen.items():
             if config.get(key, value) is None:
                 config[key] = value  # a number, so that the run can be made again
         return recorded(str(self._parser("fit").dump(config, skip_none=False)))
