@@ -99,7 +99,7 @@ def test_a_type_of_blocks(
         (["RUN", "--to", "TO", "--gguf-type", "Q8_0"], "use --format gguf"),
         (["RUN", "--to", "TO", "--format", "gguf", "--gguf-type", "Q5_K"], "invalid choice"),
         (["RUN", "--to", "TO", "--ckpt_path", "RUN/config.yaml"], "cannot be read as a checkpoint"),
-        (["RUN", "--to", "TO", "--ckpt_path", "none.ckpt"], "holds no run with a checkpoint"),
+        (["RUN", "--to", "TO", "--ckpt_path", "none.ckpt"], "none.ckpt'; checkpoints of the run:"),
         (["RUN", "--to", "RUN/config.yaml"], "not empty"),
         (["RUN", "--to", "RUN/config.yaml/model"], "cannot be written"),
         (["RUN"], "--to"),
