@@ -38,8 +38,8 @@ def test_numbers_are_written_down(
     assert {step.rates for step in journal.steps} == {(lr,)}
     out = capfd.readouterr().out
     assert f"lr {lr:g}, the default of CodePerturber" in out
-    for config in (open_recipe, str(tmp_path / "run" / "config.yaml")):
+    for steps, config in ((4, open_recipe), (5, str(tmp_path / "run" / "config.yaml"))):
         again = ["fit", "--config", config, "--resume", str(tmp_path / "run")]
-        run(args=[*again, "--trainer.max_steps=4"])
+        run(args=[*again, f"--trainer.max_steps={steps}"])
         told = capfd.readouterr()
         assert "follow other options" not in told.err
