@@ -9,6 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED,
+)
 
 HEAD = """# Models: every causal and masked type of transformers
 
@@ -64,9 +70,11 @@ def page(rows: list[dict[str, Any]]) -> str:
         lines.append(f"| {row['type']} | {row['kind']} | {result(row)} | {' | '.join(numbers)} |")
     right = sum("right" in line.split("|")[3] for line in lines)
     built = [row for row in rows if row["built"] == "yes"]
+    left = len(CAUSAL) + len(MASKED) - len(rows)
+    rest = f" {left} types have not been walked yet." if left else ""
     count = (
         f"\n{len(rows)} types, {len(built)} built, {right} right, "
-        f"{sum(result(row).startswith('refused') for row in built)} refused.\n"
+        f"{sum(result(row).startswith('refused') for row in built)} refused.{rest}\n"
     )
     return HEAD.format(version=transformers.__version__) + "\n".join(lines) + "\n" + count
 

@@ -246,7 +246,8 @@ def int4(case: Case) -> str:
     if any(w.store.columns % 32 for w in stored_weights(case.module("int8").network)):
         return "narrow"  # no group size divides layers that are this tiny
     reading = Reading(CodePerturber().direction(), "reference")
-    prepare(network, Int4(32), CodePerturber(), reading, ["linear"])
+    forward = case.module().objective.rehearsal()
+    prepare(network, Int4(32), CodePerturber(), reading, ["linear"], forward=forward)
     plain = case.plain()
     _put(network, plain)
     return _same(_logits(network), _logits(plain))
