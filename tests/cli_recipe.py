@@ -53,7 +53,7 @@ def changed(base: Recipe, changes: dict[str, Any]) -> Recipe:
     return result
 
 
-DELETE = object()
+DELETE = Ellipsis
 
 
 def write(recipe: Recipe, file: Path) -> str:

@@ -34,6 +34,11 @@ torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", THREADS)))
 FILMS = [f"film {n} is {'bright and short' if n % 2 else 'dull and long'}" for n in range(48)]
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Parts of zolit by their class: an address would differ between processes of a suite."""
+    return type(val).__name__ if type(val).__module__.startswith("zolit.") else None
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     folder = ROOT.parent / "shared" / "data"

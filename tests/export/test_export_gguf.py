@@ -75,7 +75,6 @@ def test_architectures(name: str, tokenizer: Any, tmp_path: Path) -> None:
         (Float8(), Kind.F32),
         (NoQuantizer(), Kind.F32),
     ],
-    ids=str,
 )
 def test_codes_choose_their_blocks(
     quantizer: Quantizer, kind: Kind, tokenizer: Any, tmp_path: Path

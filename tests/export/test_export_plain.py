@@ -14,7 +14,7 @@ from zolit.strategies import Float8, Int4, Int8, NoQuantizer, Quantizer
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("quantizer", [Int4(32), Int8(), Float8(), NoQuantizer()], ids=str)
+@pytest.mark.parametrize("quantizer", [Int4(32), Int8(), Float8(), NoQuantizer()])
 def test_plain_models_read_as_stored_ones(name: str, quantizer: Quantizer, tmp_path: Path) -> None:
     model, _, _ = prepared(name, quantizer)
     one = batch(name)

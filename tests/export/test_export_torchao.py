@@ -37,7 +37,7 @@ def loaded(folder: Path) -> tuple[nn.Module, dict[str, set[str]]]:
 
 
 @pytest.mark.parametrize("name", ["llama", "llama_tied", "opt"])
-@pytest.mark.parametrize(("quantizer", "kind"), FORMATS, ids=str)
+@pytest.mark.parametrize(("quantizer", "kind"), FORMATS)
 def test_loaded_models_read_as_the_tuned_ones(
     name: str, quantizer: Quantizer, kind: type, tmp_path: Path
 ) -> None:

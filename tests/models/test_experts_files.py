@@ -70,7 +70,7 @@ def test_checkpoints_of_both_layouts_are_streamed(
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "torchao"])
-@pytest.mark.parametrize("quantizer", [Int8(), Int4(32), NoQuantizer()], ids=str)
+@pytest.mark.parametrize("quantizer", [Int8(), Int4(32), NoQuantizer()])
 @pytest.mark.parametrize("name", MODELS)
 def test_exports_read_as_the_tuned_model(
     name: str, quantizer: Quantizer, kind: str, tmp_path: Path
