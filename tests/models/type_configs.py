@@ -183,7 +183,7 @@ OWN: dict[str, dict[str, Any]] = {
     "longformer": {"attention_window": [4, 4]},
     "mamba2": {"num_heads": 8, "head_dim": 8, "n_groups": 1},
     "ministral": {"head_dim": 8},
-    "mobilebert": {"intra_bottleneck_size": 32, "true_hidden_size": 32},
+    "mobilebert": {"intra_bottleneck_size": 32, "true_hidden_size": 32, "embedding_size": 16},
     "nemotron": {"num_key_value_heads": 2, "head_dim": 8},
     "neomme": {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16},
     "qwen4_exp": {"text_config": _QWEN4},
