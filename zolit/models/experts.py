@@ -157,7 +157,7 @@ class StoredExperts(nn.Module):
         _layers[number] = self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "StoredExperts":
-        return StoredExperts(deepcopy(self.experts, memo))
+        return StoredExperts(deepcopy(self.__dict__["experts"], memo))
 
     def forward(self, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
         """As `multiply_experts`."""

@@ -87,7 +87,7 @@ class Preparation:
             UserError: if the quantizer cannot hold a matrix of this shape.
         """
         if isinstance(value, TorchAOBaseTensor):  # a quantized checkpoint that is quantized anew
-            value = value.dequantize()  # type: ignore[no-untyped-call]
+            value = value.dequantize()
         matrix = as_matrix(value, one.quantized, one.transposed)
         if not one.quantized:
             return DenseWeight(matrix)

@@ -229,11 +229,11 @@ def _perturb(
     """
     site, store, count = weight.site, weight.store, out.shape[1]
     if moves_outputs(weight):
-        factors = output_factors(weight)
-        if factors is None:
+        of_outputs = output_factors(weight)
+        if of_outputs is None:
             return
         for part in parts:
-            mine = factors[part.half % len(factors), 0].view(-1, count)[part.expert]
+            mine = of_outputs[part.half % len(of_outputs), 0].view(-1, count)[part.expert]
             out[part.tokens] *= mine
         return
     if site is None or site.coordinates != "low_rank":
