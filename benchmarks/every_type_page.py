@@ -102,4 +102,5 @@ def _cell(text: str) -> str:
 if __name__ == "__main__":
     *sources, target = map(Path, sys.argv[1:])
     found = [row for source in sources for row in json.loads(source.read_text(encoding="utf-8"))]
-    target.write_text(page(found), encoding="utf-8")
+    last = {(row["type"], row["kind"]): row for row in found}
+    target.write_text(page(list(last.values())), encoding="utf-8")

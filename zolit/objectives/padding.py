@@ -145,14 +145,12 @@ def _check_that_it_runs(model: nn.Module, logits: Logits, left: bool, words: int
         return
     plain = _plain_tokens(getattr(model, "config", None), words)
     ids, mask, positions = _batch(torch.tensor(plain[:-1]), left)
-    rows, columns = next(iter(groups(mask, "one row")))
-    places = positions[rows] - columns.start
     try:
         with torch.no_grad():
-            logits(
-                model,
-                *(one.to(device) for one in (ids[rows, columns], mask[rows, columns], places)),
-            )
+            for rows, columns in groups(mask, "one row"):
+                places = positions[rows] - columns.start
+                inputs = (ids[rows, columns], mask[rows, columns], places)
+                logits(model, *(one.to(device) for one in inputs))
     except UserError:
         raise
     except Exception as error:
