@@ -25,8 +25,7 @@ from zolit.models.checkpoint import (
 )
 from zolit.models.load import load_prepared
 from zolit.models.passes import arrange_passes
-from zolit.models.prepare import Preparation, prepare
-from zolit.models.probe import Forward
+from zolit.models.prepare import Parts, Preparation, prepare
 from zolit.models.source import ModelSource
 from zolit.models.start import Started, check_files, check_started, start_from
 from zolit.noise import fold, signed
@@ -179,9 +178,7 @@ class ZeroOrderModule(L.LightningModule):
                 model, pairable = load_prepared(self.source, dtype, preparation)
             self._take(model, pairable)
 
-    def parts(
-        self,
-    ) -> tuple[Quantizer, Perturber, Reading, list[str], Adapter | None, Forward | None]:
+    def parts(self) -> Parts:
         """What a `Preparation` of the model is made of."""
         forward = self.objective.rehearsal()
         return self.quantizer, self.perturber, self.reading, self.tune, self.adapter, forward
@@ -195,9 +192,8 @@ class ZeroOrderModule(L.LightningModule):
     def _take(self, model: nn.Module, pairable: bool) -> None:
         self.started = start_from(model, self.start_files)
         self.objective.try_out(model)
-        compiles = self.compiles_blocks and self.reading.compiled
-        told = pairable, compiles, self.estimator.paired
-        self.pairable = arrange_passes(model, self.reading, last_logits, *told)
+        how = pairable, self.compiles_blocks and self.reading.compiled, self.estimator.paired
+        self.pairable = arrange_passes(model, self.reading, last_logits, *how)
         # Every step switches to eval mode itself; Lightning warns of a fit that starts in it.
         self.model = model.train()
         self._fingerprint = None

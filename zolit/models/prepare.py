@@ -23,6 +23,9 @@ from zolit.tensors.store import StoredWeight
 from zolit.tensors.update import quantization_error
 from zolit.tensors.weight import PerturbedWeight, perturbed_weights
 
+Parts = tuple[Quantizer, Perturber, Reading, list[str], Adapter | None, Forward | None]
+"""What a `Preparation` is made of, in its order."""
+
 
 @dataclass(frozen=True)
 class Preparation:
