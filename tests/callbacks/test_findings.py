@@ -93,6 +93,7 @@ def test_a_loss_that_steps_have_ruined(
 def test_a_result_that_is_worse() -> None:
     assert findings.of_result(1.3509, 1.3) is None
     assert findings.of_result(None, 1.3) is None
+    assert findings.of_result(0.71901, 0.71903) is None
     said = findings.of_result(1.3509, 1.3523)
     assert said is not None
     assert "worse than zero-shot: test loss 1.3509 -> 1.3523" in said

@@ -121,6 +121,8 @@ def test_the_vision_tower_stays_as_it_is(gemma: Path, caplog: pytest.LogCaptureF
     assert not [path for path in tuned if "language_model" not in path]
     stored = {weight.path for weight in stored_weights(one.network)}
     assert stored == set(tuned)
+    # Nor is it advised to tune what else the tower holds.
+    assert not any("no linear layers" in line for line in caplog.messages)
     for name, parameter in one.network.named_parameters():
         if "vision_tower" in name:
             original = made("gemma3").get_parameter(name)

@@ -115,7 +115,8 @@ def of_result(before: float | None, after: float | None) -> str | None:
         before: test loss, zero-shot; None if it is not known.
         after: fine-tuned; None if it is not known.
     """
-    if before is None or after is None or after <= before:
+    # A difference that the sentence cannot show is none.
+    if before is None or after is None or f"{after:.4f}" == f"{before:.4f}" or after < before:
         return None
     return (
         f"worse than zero-shot: test loss {before:.4f} -> {after:.4f}; take another lr (lower if "

@@ -75,11 +75,13 @@ class Plan:
         weights: the parameters that zolit stores, in the order of the model.
         pairable: whether every tuned weight can be read in two versions in one pass.
         unread: paths of parameters that ``tune`` names and no forward reads.
+        idle: paths of all parameters that no forward reads.
     """
 
     weights: tuple[Planned, ...]
     pairable: bool
     unread: tuple[str, ...] = ()
+    idle: frozenset[str] = frozenset()
 
     def tell(self) -> None:
         """Log which weights are not tuned because nothing reads them, if there are any."""
@@ -130,7 +132,8 @@ def make_plan(
         if tuned:
             index += 1
             pairable = pairable and _pairable(one, inputs)
-    return Plan(tuple(weights), pairable, tuple(f.path for f in found if f.path in chosen & unread))
+    named = tuple(f.path for f in found if f.path in chosen & unread)
+    return Plan(tuple(weights), pairable, named, frozenset(unread))
 
 
 def branches(apart: Iterable[str], others: Iterable[str]) -> list[str]:

@@ -203,9 +203,9 @@ def _settled(form: GptqFormat, layer: LayerTensors, rows: int) -> GptqFormat:
     found = settle_zeros(layer, form, rows)
     if found != form:
         log.warning(
-            "zero points are read as %s, which sym=true and the data ask for, against the "
-            "checkpoint_format of config.json",
-            "stored less one (gptq)" if found.zeros_less_one else "stored as they are (gptq_v2)",
+            "zero points are taken for %s: sym=true and the data ask for that, though the "
+            "checkpoint_format of config.json says the other",
+            "one more than stored (gptq)" if found.zeros_less_one else "what is stored (gptq_v2)",
         )
     return found
 

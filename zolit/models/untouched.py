@@ -16,6 +16,8 @@ LEAST = 0.01
 def tell_untouched(model: nn.Module, plan: Plan) -> None:
     """One line on matrices that are no linear layer, experts, embedding or norm, if they matter.
 
+    Of those that no forward reads `Plan.tell` speaks.
+
     Args:
         model: not prepared yet; on any device.
         plan: of it.
@@ -28,7 +30,7 @@ def tell_untouched(model: nn.Module, plan: Plan) -> None:
 def untouched(model: nn.Module, plan: Plan) -> str | None:
     """The sentence of `tell_untouched`; None where less than `LEAST` of the parameters are such."""
     found = find_parameters(model)
-    planned = {one.path for one in plan.weights}
+    planned = plan.idle.union(one.path for one in plan.weights)
     unknown = [
         one
         for one in found
