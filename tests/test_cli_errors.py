@@ -108,6 +108,8 @@ def test_refused_recipe(
         (["--model.qantizer", "Int8"], ("model.qantizer", "model.quantizer")),
         (["--model.quantizer"], ("--model.quantizer", "expected one argument")),
         (["extra"], ("'extra'", "--config")),
+        # A beginning of an option's name is not taken for the option.
+        (["--trainer.max_step", "3"], ("trainer.max_step;", "trainer.max_steps")),
     ],
 )
 def test_refused_option(

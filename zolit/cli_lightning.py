@@ -80,7 +80,7 @@ class ZolitCLI(LightningCLI):
         self._zero_order = issubclass(model_class, ZeroOrderModule)
         written = with_recipe(sys.argv[1:] if args is None else args)
         self.given = read_given(written)
-        no_exit = {"exit_on_error": False}
+        strict = {"exit_on_error": False, "allow_abbrev": False}
         super().__init__(
             model_class,
             L.LightningDataModule,
@@ -92,8 +92,8 @@ class ZolitCLI(LightningCLI):
             auto_configure_optimizers=False,
             parser_kwargs={
                 "prog": "zolit",
-                **no_exit,
-                **{command: dict(no_exit) for command in RECIPE_COMMANDS},
+                **strict,
+                **{command: dict(strict) for command in RECIPE_COMMANDS},
             },
             args=written,
         )

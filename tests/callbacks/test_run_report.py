@@ -73,3 +73,14 @@ def test_a_run_refused_at_its_start_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="toy"):
         trainer(RunReport(str(tmp_path / "run"))).fit(Toy(fail_at=0), loader())
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_resumed_run_keeps_the_zero_shot_figures_that_it_measured_anew(tmp_path: Path) -> None:
+    report = RunReport(str(tmp_path / "run"))
+    trainer(report).test(Toy(), loader(), verbose=False)
+    measured = dict(report.zero_shot)
+    report.take_up({}, [], lambda batches: batches)
+    assert report.zero_shot == measured != {}
+    report.take_up({"test_loss": 3.0}, [], lambda batches: batches)
+    assert report.zero_shot == {"test_loss": 3.0}

@@ -68,12 +68,13 @@ class RunReport(Callback):
         """Go on with the report of a run that was interrupted.
 
         Args:
-            zero_shot: metrics of its test before fitting.
+            zero_shot: metrics of its test before fitting; empty if it was killed before it wrote
+                them down: then those that were measured anew stay.
             rows: of its metrics.csv.
             steps: optimizer steps made after so many batches.
         """
-        self.zero_shot = zero_shot
         if zero_shot:
+            self.zero_shot = zero_shot
             self.text_loss = earlier_text_loss(self.folder)
         for row in rows:
             step = steps(int(row["step"]) + 1)
