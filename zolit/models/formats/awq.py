@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from zolit.errors import UserError
-from zolit.models.formats.layer import FLOATS, GroupedCodes, LayerTensors
+from zolit.models.formats.layer import FLOATS, GroupedCodes, LayerTensors, declared_otherwise
 
 NIBBLES = (0, 4, 1, 5, 2, 6, 3, 7)
 """Nibble, the lowest first, of each of the eight outputs of a word."""
@@ -53,11 +53,8 @@ def awq_format(config: dict[str, Any], file: str) -> AwqFormat:
     """
 
     def refuse(key: str, expected: str) -> UserError:
-        return UserError(
-            f"model.source: quantization_config of {file!r} has {key}={config.get(key)!r}, "
-            f"expected {expected}; give an AWQ checkpoint of that kind, or a float model with "
-            "quantizer Int4"
-        )
+        advice = "give an AWQ checkpoint of that kind, or a float model with quantizer Int4"
+        return declared_otherwise(config, key, file, expected, advice)
 
     for key in ("bits", "w_bit"):
         if config.get(key, 4) != 4:

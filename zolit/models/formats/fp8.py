@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import torch
 
 from zolit.errors import UserError
+from zolit.models.formats.layer import declared_otherwise
 from zolit.models.formats.scaled import CHANNEL, TENSOR, Block
 
 METHODS = ("fp8", "mxfp8", "fbgemm_fp8")
@@ -50,11 +51,8 @@ def fp8_format(config: dict[str, Any], file: str) -> Fp8Format:
     """
 
     def refuse(key: str, expected: str) -> UserError:
-        return UserError(
-            f"model.source: quantization_config of {file!r} has {key}={config.get(key)!r}, "
-            f"expected {expected}; give a checkpoint of that kind, or the float model with "
-            "quantizer Float8"
-        )
+        advice = "give a checkpoint of that kind, or the float model with quantizer Float8"
+        return declared_otherwise(config, key, file, expected, advice)
 
     method = str(config["quant_method"])
     if config.get("fmt", "e4m3") not in ("e4m3", "e4m3fn"):

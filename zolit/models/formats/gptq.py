@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from zolit.errors import UserError
-from zolit.models.formats.layer import FLOATS, GroupedCodes, LayerTensors
+from zolit.models.formats.layer import FLOATS, GroupedCodes, LayerTensors, declared_otherwise
 
 BITS = (2, 3, 4, 8)
 _CHUNK = 1 << 22
@@ -66,11 +66,8 @@ def gptq_format(config: dict[str, Any], file: str) -> GptqFormat:
     """
 
     def refuse(key: str, expected: str) -> UserError:
-        return UserError(
-            f"model.source: quantization_config of {file!r} has {key}={config.get(key)!r}, "
-            f"expected {expected}; give a GPTQ checkpoint of that kind or a float model with "
-            "quantizer Int4"
-        )
+        advice = "give a GPTQ checkpoint of that kind or a float model with quantizer Int4"
+        return declared_otherwise(config, key, file, expected, advice)
 
     bits, group_size = config.get("bits"), config.get("group_size", -1)
     if bits not in BITS:

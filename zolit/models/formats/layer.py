@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import EllipsisType
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -167,3 +167,21 @@ class LayerTensors:
 
 def _word(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def declared_otherwise(
+    config: dict[str, Any], key: str, file: str, expected: str, advice: str
+) -> UserError:
+    """The error of a ``quantization_config`` that declares what cannot be read.
+
+    Args:
+        config: its content.
+        key: of the value that is refused.
+        file: that holds it.
+        expected: values that can be read.
+        advice: what to give instead.
+    """
+    return UserError(
+        f"model.source: quantization_config of {file!r} has {key}={config.get(key)!r}, "
+        f"expected {expected}; {advice}"
+    )
