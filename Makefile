@@ -21,10 +21,6 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-war
 # Compiled kernels are kept between runs, inside the checkout.
 export TORCHINDUCTOR_CACHE_DIR := $(CURDIR)/.cache/inductor
 
-# Waiting threads sleep, as under the command line (zolit/threads.py).
-OMP_WAIT_POLICY ?= PASSIVE
-export OMP_WAIT_POLICY
-
 .PHONY: quickstart test lint bench clean
 
 quickstart: runs/quickstart/.done

@@ -6,7 +6,8 @@ OpenMP threads that have nothing to do spin for a while before they sleep. Where
 holds a core, the spinning threads take turns with the ones they wait for. Each policy is a worker
 process of its own, since OpenMP reads its settings when torch is loaded; the workers take turns,
 one step at a time, so that a change of the machine's mood meets all alike. The competitor is one
-process that never sleeps. Medians of steps; SmolLM2-135M, 16 prompts of 48 tokens, one direction;
+process that never sleeps. Medians of steps; beside the first policy, medians of the quotients of a
+round; SmolLM2-135M, 16 prompts of 48 tokens, one direction;
 and the reads of a step of configs/quickstart.yaml: 32 prompts, 16 directions, the last ten layers.
 """
 
@@ -24,15 +25,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from zolit.threads import SETTINGS
+
 POLICIES: dict[str, dict[str, str]] = {
     "torch's default": {"GOMP_SPINCOUNT": "300000"},  # as where nothing is set
     "OMP_WAIT_POLICY=PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "zolit": {},  # the default, and `zolit.threads.share_cores`, which `waiting` calls
     "GOMP_SPINCOUNT=1000": {"GOMP_SPINCOUNT": "1000"},
     "GOMP_SPINCOUNT=10000": {"GOMP_SPINCOUNT": "10000"},
     "GOMP_SPINCOUNT=30000": {"GOMP_SPINCOUNT": "30000"},
     "one thread": {"OMP_NUM_THREADS": "1"},
 }
-SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+SETTLE = 2.5
+"""Seconds between two steps: the others' turns are over for whoever looks at the machine."""
 CONDITIONS = ("idle", "busy")
 CASES = ("two bf16 forwards", "QuZO int8", "scales of int4", "quickstart's step")
 
@@ -76,6 +81,7 @@ def worker(cases: list[str]) -> None:
             call()
         print(f"ready, {torch.get_num_threads()} threads", flush=True)
         for line in sys.stdin:
+            time.sleep(SETTLE)
             start = time.perf_counter()
             calls[line.strip()]()
             print(1e3 * (time.perf_counter() - start), flush=True)
@@ -128,6 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--policies", nargs="+", choices=list(POLICIES), default=list(POLICIES))
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=list(CONDITIONS))
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", type=Path, help="file for one JSON line a figure")
     parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
@@ -138,35 +145,36 @@ def main() -> None:
     workers = {policy: start(policy, arguments.cases) for policy in arguments.policies}
     for policy, process in workers.items():
         print(f"{policy}: {process.stdout.readline().strip()}", file=sys.stderr)  # type: ignore[union-attr]
-    medians: dict[tuple[str, str, bool], float] = {}
-    for condition in CONDITIONS:
-        busy = condition == "busy"
-        with competitor(busy):
+    first = arguments.policies[0]
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for condition in arguments.conditions:
+        with competitor(condition == "busy"):
             for case in arguments.cases:
                 times: dict[str, list[float]] = {policy: [] for policy in workers}
                 for _ in range(arguments.repeats):
                     for policy, process in workers.items():
                         times[policy].append(ask(process, case))
                 for policy, measured in times.items():
-                    medians[case, policy, busy] = statistics.median(measured)
+                    beside = [one / base for one, base in zip(measured, times[first], strict=True)]
+                    figures = found.setdefault((case, policy), {})
+                    figures[condition] = statistics.median(measured)
+                    figures[condition + " beside"] = statistics.median(beside)
                     told = ", ".join(f"{one:.0f}" for one in measured)
                     print(f"{case}, {condition}, {policy}: {told} ms", file=sys.stderr, flush=True)
     for process in workers.values():
         process.kill()
         process.wait()
-    first = arguments.policies[0]
-    print(f"| step | policy | idle, ms | / {first} | busy, ms | busy / idle | / {first}, idle |")
+    print(f"| step | policy | idle, ms | / {first} | busy, ms | / {first} | busy / idle |")
     print("|---|---|---|---|---|---|---|")
     lines = []
-    for case in arguments.cases:
-        base = medians[case, first, False]
-        for policy in workers:
-            idle, busy_ms = medians[case, policy, False], medians[case, policy, True]
-            print(
-                f"| {case} | {policy} | {idle:.0f} | {idle / base:.2f} | {busy_ms:.0f} | "
-                f"{busy_ms / idle:.2f} | {busy_ms / base:.2f} |"
-            )
-            lines.append({"case": case, "policy": policy, "idle_ms": idle, "busy_ms": busy_ms})
+    for (case, policy), figures in found.items():
+        cells = [
+            f"{figures[name]:.{digits}f}" if name in figures else ""
+            for name, digits in (("idle", 0), ("idle beside", 2), ("busy", 0), ("busy beside", 2))
+        ]
+        both = f"{figures['busy'] / figures['idle']:.2f}" if len(figures) == 4 else ""
+        print(f"| {case} | {policy} | {' | '.join(cells)} | {both} |")
+        lines.append({"case": case, "policy": policy, **figures})
     if arguments.json:
         arguments.json.write_text("".join(json.dumps(line) + "\n" for line in lines))
 

@@ -1,5 +1,5 @@
 """Imported first by the scripts beside this one: their threads wait as those of `zolit` do."""
 
-from zolit.threads import sleep_while_waiting
+from zolit.threads import share_cores
 
-sleep_while_waiting()
+share_cores()

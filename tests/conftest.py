@@ -3,13 +3,13 @@
 import os
 from pathlib import Path
 
-# Before torch and tqdm read them: compiled kernels are kept inside the checkout, bars are shown and
-# threads wait as under the command line.
+# Before torch and tqdm read them: compiled kernels are kept inside the checkout, bars are shown as
+# under the command line, and waiting threads sleep, since several processes share the cores.
 os.environ.setdefault(
     "TORCHINDUCTOR_CACHE_DIR", str(Path(__file__).resolve().parents[1] / ".cache" / "inductor")
 )
 os.environ.setdefault("TQDM_DELAY", "5")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as zolit.threads does
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 import torch

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from zolit.cli_help import answer, takes_run
 from zolit.errors import UserError
-from zolit.threads import sleep_while_waiting
+from zolit.threads import share_cores
 
 if TYPE_CHECKING:
     import lightning as L
@@ -33,7 +33,6 @@ def main(
         args: command-line arguments, by default those of the process.
         model_class: another module than ``ZeroOrderModule``.
     """
-    sleep_while_waiting()
     given = sys.argv[1:] if args is None else args
     if (said := answer(given)) is not None:
         print(said, end="")
@@ -43,6 +42,7 @@ def main(
         sys.path.append(os.getcwd())
     try:
         if takes_run(given):
+            share_cores()
             from zolit import cli_runs
 
             cli_runs.run(given)
@@ -50,6 +50,7 @@ def main(
             from zolit.cli_early import refuse_early
 
             refuse_early(given, model_class is None)
+            share_cores()
             from zolit import cli_lightning
 
             cli_lightning.run_command(model_class, args)

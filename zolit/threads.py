@@ -1,29 +1,112 @@
 """How the threads of OpenMP wait for one another.
 
-By default a thread that is done with its part of a product spins until the others are. Where
-another process holds one of the cores, it spins away the time that the thread it waits for needs,
-and a step takes several times as long (docs/performance.md). Imports nothing heavy: the settings
-are read when torch is loaded, so they are made before.
+A thread that is done with its part of a product waits for the others. GNU's library, which torch's
+wheels bring, lets it spin for some milliseconds before it sleeps. On an idle machine that is
+right: waking a thread takes as long as a small product. Where another process holds one of the
+cores, it spins away the time that the thread it waits for needs, and a step takes three to five
+times as long (docs/performance.md). The setting is read once, when torch is loaded, and a machine
+does not stay idle or busy. So a thread of this file looks at the machine each second, and lets
+waiting threads sleep while others need the cores.
+
+How: GNU's library spins a hundred turns only, instead of 300000, while a process has more threads
+in its teams than cores (``gomp_throttled_spin_count_var`` in its sources). A team belongs to the
+thread that opened it. One more, opened by a thread that then waits, makes them more; where that
+thread ends, they are as before. Number of threads, order of sums and results stay as they are.
 """
 
 import os
-from collections.abc import MutableMapping
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
 
-SLEEP = {
-    "OMP_WAIT_POLICY": "PASSIVE",  # GNU's library, which torch's wheels bring, and most others
-    "KMP_BLOCKTIME": "0",  # Intel's and LLVM's, milliseconds
-}
+SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+"""What a user may have set: nothing is changed then."""
 
-_OTHERS = ("GOMP_SPINCOUNT",)
+_STAT = Path("/proc/stat")
+_TURNS = 1 << 18
+"""Elements of a sum that torch gives to several threads."""
+_SPARE = 0.3
+"""Cores that other processes may use before it counts: what a desktop does at rest."""
 
 
-def sleep_while_waiting(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Let waiting threads sleep, unless the user has said how they wait.
+def share_cores(environment: Mapping[str, str] = os.environ, every: float = 1.0) -> None:
+    """Let waiting threads sleep while other processes need the cores, unless the user has said how
+    they wait.
 
-    Has no effect on a process that has loaded torch already; processes that it starts inherit it.
+    Once for a process; works with GNU's OpenMP library on Linux and has no effect elsewhere.
 
     Args:
-        environment: variables to set, by default those of this process.
+        environment: variables of this process.
+        every: seconds between two looks at the machine.
     """
-    if not any(name in environment for name in (*SLEEP, *_OTHERS)):
-        environment.update(SLEEP)
+    asked = any(name in environment for name in SETTINGS)
+    if asked or not _STAT.exists() or any(isinstance(t, _Watch) for t in threading.enumerate()):
+        return
+    _Watch(every).start()
+
+
+def busy_cores(before: "Moment", after: "Moment") -> float:
+    """How many cores other processes used between two moments."""
+    seconds = max(after.clock - before.clock, 1e-3)
+    return (after.machine - before.machine - (after.own - before.own)) / seconds
+
+
+class Moment:
+    """Processor seconds so far: of all cores that this process may use, and of the process."""
+
+    def __init__(self) -> None:
+        cores = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+        ticks = 0
+        for line in _STAT.read_text(encoding="ascii").splitlines():
+            name, *fields = line.split()
+            if name in cores:
+                user, nice, system, _idle, _waiting, irq, softirq = map(int, fields[:7])
+                ticks += user + nice + system + irq + softirq
+        self.machine = ticks / os.sysconf("SC_CLK_TCK")
+        self.own = time.process_time()
+        self.clock = time.monotonic()
+
+
+class _Watch(threading.Thread):
+    """Looks at the machine, and opens or closes the second team."""
+
+    def __init__(self, every: float) -> None:
+        super().__init__(name="zolit-cores", daemon=True)
+        self.every = every
+
+    def run(self) -> None:
+        before, team = Moment(), None
+        while True:
+            time.sleep(self.every)
+            torch = sys.modules.get("torch")
+            after = Moment()
+            if hasattr(torch, "get_num_threads"):
+                free = len(os.sched_getaffinity(0)) - busy_cores(before, after)
+                crowded = free + _SPARE < torch.get_num_threads()
+                if crowded and team is None:
+                    team = _Team()
+                    team.start()
+                elif not crowded and team is not None:
+                    team.close()
+                    team = None
+            before = after
+
+
+class _Team(threading.Thread):
+    """Opens a team of its own and keeps it until it is closed."""
+
+    def __init__(self) -> None:
+        super().__init__(name="zolit-team", daemon=True)
+        self._closed = threading.Event()
+
+    def run(self) -> None:
+        import torch
+
+        torch.zeros(_TURNS).add_(1)
+        self._closed.wait()
+
+    def close(self) -> None:
+        self._closed.set()
+        self.join()
