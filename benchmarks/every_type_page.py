@@ -82,7 +82,8 @@ def page(rows: list[dict[str, Any]]) -> str:
 def result(row: dict[str, Any]) -> str:
     """What a row of the table says of a type."""
     if row["built"] != "yes":
-        return _cell(row["built"])
+        asked = row.get("asked", "")
+        return _cell(asked if asked.startswith("refused") else row["built"])
     found = {name: str(row[name]) for name in CHECKS if name in row}
     sentences = [value for value in found.values() if value.startswith("refused")]
     if found.get("loaded", "").startswith("refused"):

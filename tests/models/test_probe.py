@@ -78,6 +78,14 @@ def test_every_weight_of_a_language_model_is_read(name: str) -> None:
     assert read_parameters(model, FORWARD) == {path for path, _ in model.named_parameters()}
 
 
+def test_a_shape_is_no_number() -> None:
+    # Without its CUDA kernel, MRA's attention gives zeros in the shape of the queries.
+    read = read_parameters(build("mra", "masked"), FORWARD)
+    assert read is not None
+    assert any(".output.dense.weight" in name for name in read)
+    assert not [name for name in read if ".self.query" in name]
+
+
 @pytest.mark.parametrize("model_type", TYPES)
 def test_the_meta_device_gives_the_same_answer(model_type: str) -> None:
     model = made(model_type)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 from transformers.utils import logging
 from type_configs import PAD, VOCAB, build
 
@@ -60,6 +61,8 @@ def examine(model_type: str, kind: str, chosen: list[str] | None = None) -> dict
             original = build(model_type, kind)
             original(input_ids=_ids())
     except Exception as error:
+        with tempfile.TemporaryDirectory() as folder:
+            row["asked"] = _asked(model_type, kind, Path(folder))
         return row | {"built": f"not built: {_said(error)}"}
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         try:
@@ -67,6 +70,7 @@ def examine(model_type: str, kind: str, chosen: list[str] | None = None) -> dict
             auto = AutoModelForCausalLM if kind == "causal" else AutoModelForMaskedLM
             Case(original, Path(folder), kind, auto).plain()
         except Exception as error:
+            row["asked"] = _asked(model_type, kind, Path(folder))
             return row | {"built": f"not built: transformers cannot read it back: {_said(error)}"}
         row["built"] = "yes"
         case = Case(original, Path(folder), kind, auto)
@@ -78,6 +82,24 @@ def examine(model_type: str, kind: str, chosen: list[str] | None = None) -> dict
             except Exception as error:
                 row[name] = f"FAILED: {_said(error)}"
     return row
+
+
+def _asked(model_type: str, kind: str, folder: Path) -> str:
+    """What zolit says of a model that transformers cannot build: ``refused: why``, or the error
+    that a user would see. Without weights of its own the folder gets the default configuration.
+    """
+    try:
+        if not (folder / "config.json").exists():
+            AutoConfig.for_model(model_type).save_pretrained(folder)
+            save_file({"none": torch.zeros(1)}, folder / "model.safetensors")
+        source = ModelSource(str(folder), kind=kind)  # type: ignore[arg-type]
+        made = ZeroOrderModule(source, Int8(), CodePerturber(), kernels="reference")
+        made.configure_model()
+    except UserError as error:
+        return f"refused: {error}"
+    except Exception as error:
+        return f"FAILED: {_said(error)}"
+    return "FAILED: zolit loads what transformers does not"
 
 
 class Case:

@@ -168,9 +168,17 @@ _INDEXER = {"indexer_n_heads": 4, "indexer_kv_heads": 1, "indexer_head_dim": 8}
 _QWEN4 = {**_INDEXER, "indexer_budget": 8, "indexer_compress_ratio": 2}
 OWN: dict[str, dict[str, Any]] = {
     "bamba": _MAMBA,
-    "cohere_compass_text": {"rope_parameters": None},
+    "blt": {"patching_threshold": 4.0},
+    "cohere_compass_text": {
+        "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}
+    },
     "dbrx": {"attn_config": {"rope_theta": 10000.0, "kv_n_heads": 2, "clip_qkv": 8.0}},
     "deepseek_v2": {"num_experts_per_tok": 2, "n_routed_experts": 4, "first_k_dense_replace": 1},
+    "deepseek_v4": {
+        "compress_rates": {"compressed_sparse_attention": 4, "heavily_compressed_attention": 8}
+    },
+    "dots3_note": {"head_dim": 16, "per_layer_config": None},
+    "dots3_note_text": {"head_dim": 16, "per_layer_config": None},
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
     "esm": {"vocab_size": VOCAB, "pad_token_id": PAD, "mask_token_id": 2},
     "esmc": {"vocab_size": VOCAB, "num_key_value_heads": None},

@@ -20,6 +20,13 @@ from torch.utils._pytree import tree_leaves
 Forward = Callable[[nn.Module], Any]
 """Runs a model once, as it will be run."""
 
+_SHAPES = frozenset(
+    getattr(torch.ops.aten, name).default
+    for kind in ("zeros", "ones", "empty", "full")
+    for name in (f"{kind}_like", f"new_{kind}")
+)
+"""Operations that take a tensor's shape and none of its numbers."""
+
 
 @torch.no_grad()
 def hollow(model: nn.Module) -> nn.Module:
@@ -131,7 +138,7 @@ class _Operations(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        self.traces.note((args, kwargs), out)
+        self.traces.note(() if func in _SHAPES else (args, kwargs), out)
         if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default):
             self.traces.decided |= self.traces.of((args, kwargs))
         return out
