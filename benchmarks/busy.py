@@ -48,10 +48,10 @@ def worker(cases: list[str]) -> None:
     from smollm2 import SOURCE
     from step import forwards, load, make_batch, recipe
 
-    from zolit.module import ZeroOrderModule
     from zolit.objectives.option_scoring import OptionScoring
     from zolit.quiet import quiet_libraries
     from zolit.strategies import ConstantQueries, Int4, OneSided, ScalePerturber
+    from zolit.training.zero_order import ZeroOrderModule
 
     quiet_libraries()
     batch = make_batch(16, 48)

@@ -23,11 +23,11 @@ from smollm2 import SOURCE
 from torch import Tensor
 
 from zolit.datamodules import FileRows, PromptDataModule
-from zolit.module import ZeroOrderModule
 from zolit.noise import fold
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.quiet import quiet_libraries
 from zolit.strategies import Estimator, Losses, OneSided, ScalePerturber, Stored, TwoPoint
+from zolit.training.zero_order import ZeroOrderModule
 
 EXACT_EPS = 2e-3
 VARIANTS: list[tuple[str, Estimator, float]] = [

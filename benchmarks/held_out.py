@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 from zolit.cli_lightning import ZolitCLI
 from zolit.datamodules import PromptDataModule
-from zolit.module import ZeroOrderModule
 from zolit.quiet import quiet_libraries
+from zolit.training.zero_order import ZeroOrderModule
 
 
 class BuiltCLI(ZolitCLI):

@@ -16,9 +16,9 @@ from smollm2 import SOURCE
 
 from zolit.callbacks.peak_memory import resident_memory
 from zolit.memory.batches import prompts
-from zolit.module import ZeroOrderModule
 from zolit.quiet import quiet_libraries
 from zolit.strategies import Int4
+from zolit.training.zero_order import ZeroOrderModule
 
 
 @torch.no_grad()

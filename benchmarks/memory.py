@@ -37,10 +37,10 @@ from zolit.gradient import ProjectedGradient
 from zolit.memory.batches import Batches
 from zolit.memory.estimate import estimate_memory
 from zolit.models.source import ModelSource
-from zolit.module import ZeroOrderModule
 from zolit.objectives.prompt_batch import PromptBatch
 from zolit.optim import ZOSGD
 from zolit.strategies import CodePerturber, Int4, Perturber, ScalePerturber
+from zolit.training.zero_order import ZeroOrderModule
 
 PERTURBERS: dict[str, Perturber] = {
     "codes": CodePerturber(0.1, distribution="rademacher"),

@@ -39,7 +39,6 @@ from zolit.callbacks.peak_memory import peak_memory, reset_peak_memory
 from zolit.gradient import ProjectedGradient
 from zolit.models.load import load_model
 from zolit.models.plan import find_parameters
-from zolit.module import ZeroOrderModule
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.objectives.prompt_batch import PromptBatch
 from zolit.optim import ZOSGD
@@ -60,6 +59,7 @@ from zolit.strategies import (
 from zolit.tensors.dense import DenseWeight
 from zolit.tensors.product import versions
 from zolit.tensors.weight import PerturbedWeight
+from zolit.training.zero_order import ZeroOrderModule
 
 # hidden, intermediate, layers, heads, key-value heads, vocabulary
 SHAPES = {

@@ -182,7 +182,7 @@ def test_a_fault_of_zolit_keeps_its_traceback(
     def fail(_: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("zolit.module.ZeroOrderModule.configure_model", fail)
+    monkeypatch.setattr("zolit.training.zero_order.ZeroOrderModule.configure_model", fail)
     with pytest.raises(ZeroDivisionError):
         main(["fit", "--config", save()])
 

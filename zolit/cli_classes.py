@@ -8,8 +8,8 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from zolit.cli_checks import follows_a_figure
-from zolit.module import ZeroOrderModule
 from zolit.optim import takes_projected_gradients
+from zolit.training.zero_order import ZeroOrderModule
 
 
 def class_options(

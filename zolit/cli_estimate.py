@@ -14,8 +14,8 @@ from zolit.datamodules.encode import context_length
 from zolit.errors import NotFetchedError
 from zolit.memory.batches import Batches, assumed_batches, largest_batches, shape
 from zolit.memory.estimate import Estimate, estimate_memory
-from zolit.module import ZeroOrderModule
 from zolit.run_folder import RunOptions
+from zolit.training.zero_order import ZeroOrderModule
 
 
 class Trainer(L.Trainer):

@@ -35,11 +35,11 @@ from zolit.config_guard import check_parts, confine_parser
 from zolit.errors import UserError, tell
 from zolit.journal.checkpoints import FileCheckpoints
 from zolit.metrics_file import write_rows
-from zolit.module import ZeroOrderModule
 from zolit.quiet import quiet_libraries
 from zolit.recorded_paths import recorded
 from zolit.run_folder import RunFolder, RunOptions, write_atomically
 from zolit.settled import settled_options
+from zolit.training.zero_order import ZeroOrderModule
 
 TRAINER_DEFAULTS = {
     "accelerator": "auto",

@@ -29,8 +29,8 @@ from zolit.journal.format import Header, Weights
 from zolit.journal.reader import Contents, read_journal
 from zolit.journal.resume import read_run, resumed_checkpoint
 from zolit.metrics_file import Row, read_rows
-from zolit.module import ZeroOrderModule
 from zolit.run_folder import RunFolder
+from zolit.training.zero_order import ZeroOrderModule
 
 
 class Resumption:

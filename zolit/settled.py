@@ -2,7 +2,7 @@
 
 import lightning as L
 
-from zolit.module import ZeroOrderModule
+from zolit.training.zero_order import ZeroOrderModule
 
 
 def settled_options(module: L.LightningModule) -> dict[str, float]:

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from zolit.answers import AnswerPattern, Answers
 from zolit.callbacks import findings
+from zolit.evaluations.answers import AnswerPattern, Answers
 
 
 def pattern(scores: list[list[float]], targets: list[int]) -> AnswerPattern:

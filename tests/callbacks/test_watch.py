@@ -12,9 +12,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from test_module import loader, module, trainer
 
 from zolit.callbacks import RunReport
-from zolit.module import ZeroOrderModule
 from zolit.optim import ZOSGD
 from zolit.strategies import CodePerturber, Int8, ScalePerturber
+from zolit.training.zero_order import ZeroOrderModule
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -12,12 +12,12 @@ from zolit.errors import UserError
 from zolit.gradient import ProjectedGradient
 from zolit.kernels.dispatch import Preference
 from zolit.models.source import ModelSource
-from zolit.module import ZeroOrderModule
 from zolit.noise import fold, signed
 from zolit.objectives.base import Objective
 from zolit.optim import ZOSignSGD
 from zolit.strategies import Mask, Perturber, Quantizer
 from zolit.tensors.weight import PerturbedWeight
+from zolit.training.zero_order import ZeroOrderModule
 
 Config = dict[str, Any]
 """A part as YAML has it: short class name and arguments."""

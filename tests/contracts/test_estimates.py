@@ -13,10 +13,10 @@ import torch
 from recipes import WORKING, Recipe, estimate, module
 from torch import Tensor, nn
 
-from zolit.module import ZeroOrderModule
 from zolit.noise import control_words, coordinates, fold
 from zolit.objectives.base import Objective
 from zolit.tensors.update import move
+from zolit.training.zero_order import ZeroOrderModule
 
 ROWS, COLUMNS, KEYS = 3, 64, 300
 

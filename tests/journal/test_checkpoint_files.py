@@ -17,8 +17,8 @@ from torch import Tensor
 from zolit.callbacks import Journal
 from zolit.errors import UserError
 from zolit.journal.checkpoints import FileCheckpoints, read_checkpoint
-from zolit.module import ZeroOrderModule
 from zolit.strategies import ConstantQueries
+from zolit.training.zero_order import ZeroOrderModule
 
 FRAME: dict[str, Any] = {"epoch": 0, "global_step": 0, "pytorch-lightning_version": "2.6.6"}
 SMALL = {**FRAME, "state_dict": {"w": torch.arange(5.0)}, "loops": {"fit_loop": {"n": 3}}}

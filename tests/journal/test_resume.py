@@ -24,9 +24,9 @@ from zolit.errors import UserError
 from zolit.journal import Weights
 from zolit.journal.digest import weights_digest
 from zolit.journal.resume import read_run
-from zolit.module import ZeroOrderModule
 from zolit.run_folder import RunFolder
 from zolit.strategies import ConstantQueries, Int4
+from zolit.training.zero_order import ZeroOrderModule
 
 HOOKS = ("on_train_batch_start", "on_train_batch_end", "on_validation_start", "on_validation_end")
 

@@ -16,7 +16,6 @@ from zolit.journal import Contents, read_journal
 from zolit.journal.checkpoints import FileCheckpoints
 from zolit.journal.resume import resumed_checkpoint
 from zolit.models.source import ModelSource
-from zolit.module import ZeroOrderModule
 from zolit.objectives.prompt_batch import PromptBatch
 from zolit.optim import ZOSGD
 from zolit.run_folder import RunFolder
@@ -32,6 +31,7 @@ from zolit.strategies import (
     RandomBlocks,
     ScalePerturber,
 )
+from zolit.training.zero_order import ZeroOrderModule
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 from tiny_models import batch, tiny

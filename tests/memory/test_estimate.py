@@ -14,7 +14,6 @@ from zolit.memory.batches import PER_SHAPE, Batches, prompts
 from zolit.memory.estimate import Estimate, estimate_memory
 from zolit.memory.tracker import LiveBytes
 from zolit.models.source import ModelSource
-from zolit.module import ZeroOrderModule
 from zolit.objectives.prompt_batch import PromptBatch
 from zolit.optim import ZOSGD
 from zolit.strategies import (
@@ -30,6 +29,7 @@ from zolit.strategies import (
     ScalePerturber,
     Stored,
 )
+from zolit.training.zero_order import ZeroOrderModule
 
 CODES = CodePerturber(1.0, distribution="rademacher")
 RECIPES: list[tuple[Quantizer, Perturber, bool]] = [

@@ -11,8 +11,8 @@ from quantized_folders import quantized_llama
 from zolit.memory.batches import Batches, prompts
 from zolit.memory.estimate import estimate_memory
 from zolit.models.source import ModelSource
-from zolit.module import ZeroOrderModule
 from zolit.strategies import ScalePerturber, Stored
+from zolit.training.zero_order import ZeroOrderModule
 
 CHUNK = 16 << 10
 FLOAT = 4

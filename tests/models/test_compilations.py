@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from zolit.gradient import ProjectedGradient
 from zolit.models.source import ModelSource
-from zolit.module import ZeroOrderModule
 from zolit.optim import ZOSGD
 from zolit.strategies import (
     CodePerturber,
@@ -20,6 +19,7 @@ from zolit.strategies import (
     Quantizer,
     ScalePerturber,
 )
+from zolit.training.zero_order import ZeroOrderModule
 
 LIMIT = 8
 PARTS: dict[str, tuple[Quantizer, Perturber]] = {

@@ -9,10 +9,10 @@ from test_quantized import NextToken, step
 from torch import Tensor
 
 from zolit.models.source import ModelSource
-from zolit.module import ZeroOrderModule
 from zolit.optim import ZOSGD
 from zolit.strategies import ScalePerturber, Stored
 from zolit.tensors.dense import DenseWeight
+from zolit.training.zero_order import ZeroOrderModule
 
 
 def load(folder: Path, tune: list[str], float_unit: float = 0.1) -> ZeroOrderModule:

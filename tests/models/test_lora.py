@@ -22,7 +22,6 @@ from zolit.models.adapters.base import adapted, merge
 from zolit.models.blocks import StoredLinear, compile_blocks
 from zolit.models.prepare import prepare
 from zolit.models.source import ModelSource
-from zolit.module import ZeroOrderModule
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.strategies import (
     DensePerturber,
@@ -36,6 +35,7 @@ from zolit.strategies import (
 )
 from zolit.tensors.reading import Reading
 from zolit.tensors.weight import PerturbedWeight, perturbed_weights
+from zolit.training.zero_order import ZeroOrderModule
 
 TARGETS = {"gpt2": ["c_attn", "mlp.c_fc"], "roberta": ["query", "value"]}
 FACTORS = 8  # two factors of two targets in two layers

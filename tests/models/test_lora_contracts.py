@@ -35,10 +35,10 @@ from zolit.journal import Weights
 from zolit.journal.digest import weights_digest
 from zolit.models.adapters import LoRA
 from zolit.models.adapters.base import floats
-from zolit.module import ZeroOrderModule
 from zolit.noise import control_words, coordinates, fold
 from zolit.objectives.base import Objective
 from zolit.optim import ZOSignSGD
+from zolit.training.zero_order import ZeroOrderModule
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "methods.md"
 FACTORS = 8  # A and B, two targets, two layers

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from zolit.models.blocks import block_lists
 from zolit.models.source import ModelSource
-from zolit.module import ZeroOrderModule
 from zolit.strategies import Int8, ScalePerturber, TwoPoint
+from zolit.training.zero_order import ZeroOrderModule
 
 
 def adopted(name: str, paired: bool = True, tune: str = "linear") -> ZeroOrderModule:

@@ -18,12 +18,12 @@ from zolit.models.adapters import LoRA
 from zolit.models.prepare import prepare, stored_weights
 from zolit.models.probe import hollow, read_parameters
 from zolit.models.source import ModelSource
-from zolit.module import ZeroOrderModule
 from zolit.objectives.base import Objective
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.strategies import DensePerturber, Int8, NoQuantizer, ScalePerturber
 from zolit.tensors.reading import Reading
 from zolit.tensors.weight import perturbed_weights
+from zolit.training.zero_order import ZeroOrderModule
 
 TYPES = {
     "gemma3": "causal",  # a vision tower

@@ -15,7 +15,6 @@ from zolit.errors import UserError
 from zolit.gradient import ProjectedGradient
 from zolit.kernels.dispatch import Preference
 from zolit.models.source import ModelSource
-from zolit.module import ZeroOrderModule
 from zolit.noise import fold, signed
 from zolit.objectives.base import Objective
 from zolit.optim import ZOSGD
@@ -29,6 +28,7 @@ from zolit.strategies import (
     ScalePerturber,
     Stored,
 )
+from zolit.training.zero_order import ZeroOrderModule
 
 TOKENS = torch.arange(4 * 8).view(4, 8) * 5 % 96
 KINDS = [*GPTQ, *AQLM]

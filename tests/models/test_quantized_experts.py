@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from zolit.errors import UserError
 from zolit.models.source import ModelSource
-from zolit.module import ZeroOrderModule
 from zolit.strategies import ScalePerturber, Stored
+from zolit.training.zero_order import ZeroOrderModule
 
 NAMES = ["mixtral", "qwen3_moe"]
 DECLARED = {

@@ -20,7 +20,6 @@ from zolit.errors import UserError
 from zolit.models.blocks import block_lists
 from zolit.models.prepare import prepare, stored_weights
 from zolit.models.source import ModelSource
-from zolit.module import ZeroOrderModule
 from zolit.objectives.prompt_batch import PromptBatch
 from zolit.strategies import (
     CodePerturber,
@@ -33,6 +32,7 @@ from zolit.strategies import (
 )
 from zolit.tensors.reading import Reading
 from zolit.tensors.weight import PerturbedWeight, perturbed_weights
+from zolit.training.zero_order import ZeroOrderModule
 
 MASK = 2
 NEAR = 2e-5

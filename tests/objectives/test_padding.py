@@ -19,11 +19,11 @@ from zolit.errors import UserError
 from zolit.memory.batches import Batches
 from zolit.memory.estimate import estimate_memory
 from zolit.models.source import ModelSource
-from zolit.module import ZeroOrderModule
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.objectives.padding import groups
 from zolit.objectives.prompt_batch import PromptBatch
 from zolit.strategies import CodePerturber, DensePerturber, Int8, NoQuantizer
+from zolit.training.zero_order import ZeroOrderModule
 
 ONE_TOKEN, SEVERAL = [[20], [30]], [[20], [30, 31, 32]]
 

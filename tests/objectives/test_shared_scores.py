@@ -8,10 +8,10 @@ from transformers.modeling_outputs import CausalLMOutput
 
 from zolit.errors import UserError
 from zolit.models.source import ModelSource
-from zolit.module import ZeroOrderModule
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.objectives.prompt_batch import PromptBatch
 from zolit.strategies import DensePerturber, Estimator, GaussNewton, NoQuantizer, TwoPoint
+from zolit.training.zero_order import ZeroOrderModule
 
 ROWS, OPTIONS, EPS = 16, 3, 1e-4
 

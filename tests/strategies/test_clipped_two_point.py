@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from zolit.errors import UserError
 from zolit.models.source import ModelSource
-from zolit.module import ZeroOrderModule
 from zolit.objectives.base import Objective
 from zolit.optim import ZOSGD
 from zolit.strategies import (
@@ -22,6 +21,7 @@ from zolit.strategies import (
     NoQuantizer,
     TwoPoint,
 )
+from zolit.training.zero_order import ZeroOrderModule
 
 COLUMNS, STEPS = 8, 300
 Inputs = tuple[Tensor, Tensor]

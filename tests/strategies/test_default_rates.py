@@ -13,7 +13,6 @@ from zolit.errors import UserError
 from zolit.models.adapters import LoRA
 from zolit.models.prepare import prepare
 from zolit.models.source import ModelSource
-from zolit.module import ZeroOrderModule
 from zolit.optim import ZOSGD, ZOSignSGD
 from zolit.settled import settled_options
 from zolit.strategies import (
@@ -35,6 +34,7 @@ from zolit.tensors.extent import extent, relative_direction
 from zolit.tensors.reading import Reading
 from zolit.tensors.update import move
 from zolit.tensors.weight import PerturbedWeight, perturbed_weights
+from zolit.training.zero_order import ZeroOrderModule
 
 Parts = tuple[Quantizer, Perturber]
 PARTS: dict[str, Parts] = {

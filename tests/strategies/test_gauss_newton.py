@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from zolit.errors import UserError
 from zolit.gradient import ProjectedGradient
 from zolit.models.source import ModelSource
-from zolit.module import ZeroOrderModule
 from zolit.objectives.base import Objective
 from zolit.optim import ZOSGD
 from zolit.strategies import DensePerturber, GaussNewton, NoQuantizer, RandomBlocks
 from zolit.strategies.estimator.gauss_newton import Linearization, solve
+from zolit.training.zero_order import ZeroOrderModule
 
 ROWS, COLUMNS, ANSWERS = 60, 6, 3
 

@@ -10,10 +10,10 @@ from tiny_models import batch, tiny
 from torch import Tensor
 
 from zolit.models.source import ModelSource
-from zolit.module import ZeroOrderModule
 from zolit.noise import fold
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.strategies import Int8, OneSided, ScalePerturber, TwoPoint
+from zolit.training.zero_order import ZeroOrderModule
 
 EPS = 1e-2
 

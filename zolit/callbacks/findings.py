@@ -2,7 +2,7 @@
 
 import math
 
-from zolit.answers import AnswerPattern
+from zolit.evaluations.answers import AnswerPattern
 
 LEAST_MOVE = 1e-4
 """Of the weights' size: less than this in a whole run changes no answer. bfloat16 tells numbers

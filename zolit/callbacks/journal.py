@@ -18,8 +18,8 @@ from zolit.journal.environment import environment
 from zolit.journal.format import Record
 from zolit.journal.position import position
 from zolit.journal.replay import Replay
-from zolit.module import ZeroOrderModule
 from zolit.run_folder import RunFolder
+from zolit.training.zero_order import ZeroOrderModule
 
 
 class Journal(Callback):

@@ -3,10 +3,10 @@
 import math
 from typing import Any
 
-from zolit.module import ZeroOrderModule
 from zolit.optim import ZOSGD
 from zolit.tensors.extent import relative_direction
 from zolit.tensors.weight import PerturbedWeight
+from zolit.training.zero_order import ZeroOrderModule
 
 
 class StepLength:

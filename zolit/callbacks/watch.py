@@ -6,11 +6,11 @@ from typing import Any
 
 import lightning as L
 
-from zolit.answers import AnswerPattern
 from zolit.callbacks import findings
 from zolit.callbacks.step_length import StepLength
-from zolit.evaluation import Evaluation
-from zolit.module import ZeroOrderModule
+from zolit.evaluations.answers import AnswerPattern
+from zolit.evaluations.classification import Evaluation
+from zolit.training.zero_order import ZeroOrderModule
 
 _FIRST_STEPS = 3
 """Steps whose length is taken for that of the others."""

@@ -20,8 +20,8 @@ from zolit.journal.differences import changes_by_step
 from zolit.journal.parts import module_of
 from zolit.journal.reader import read_journal
 from zolit.models.adapters.base import merge
-from zolit.module import ZeroOrderModule
 from zolit.run_folder import RunFolder
+from zolit.training.zero_order import ZeroOrderModule
 
 
 def export(

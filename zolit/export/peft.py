@@ -7,7 +7,7 @@ from zolit.models.adapters import LoRA
 from zolit.models.adapters.base import adapted
 from zolit.models.adapters.peft_format import write_folder
 from zolit.models.start import started_weights
-from zolit.module import ZeroOrderModule
+from zolit.training.zero_order import ZeroOrderModule
 
 
 def save_peft(module: ZeroOrderModule, folder: Path) -> list[str]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from zolit.errors import UserError
-from zolit.module import ZeroOrderModule
+from zolit.training.zero_order import ZeroOrderModule
 
 _TYPES: dict[str, type] = {
     "callbacks": dict,

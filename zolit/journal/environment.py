@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from zolit.module import ZeroOrderModule
+from zolit.training.zero_order import ZeroOrderModule
 
 PACKAGES = ("zolit", "torch", "torchao", "transformers", "lightning")
 

@@ -12,7 +12,7 @@ from zolit.cli_errors import user_error_behind
 from zolit.config_guard import load_yaml
 from zolit.datamodules import PromptDataModule
 from zolit.errors import UserError
-from zolit.module import ZeroOrderModule
+from zolit.training.zero_order import ZeroOrderModule
 
 
 def module_and_trainer(config: str) -> tuple[Any, L.Trainer]:

@@ -29,8 +29,8 @@ from zolit.journal.replay import Replay
 from zolit.journal.resume import checkpoint, load_start, read_run
 from zolit.journal.writer import JournalWriter
 from zolit.models.source import ModelSource
-from zolit.module import ZeroOrderModule
 from zolit.run_folder import RunFolder
+from zolit.training.zero_order import ZeroOrderModule
 
 _TOLD = ("zero_shot", "final", "peak_memory_mb", "step_ms_median", "versions")
 """Of summary.json, what is published with a run."""

@@ -15,8 +15,8 @@ from zolit.journal.content import check_training
 from zolit.journal.digest import start_tensors, weights_digest
 from zolit.journal.format import Header, Record, Step, Weights
 from zolit.models.checkpoint import check_fingerprint
-from zolit.module import ZeroOrderModule
 from zolit.noise import signed
+from zolit.training.zero_order import ZeroOrderModule
 
 
 class Replay:

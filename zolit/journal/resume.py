@@ -15,8 +15,8 @@ from zolit.journal.format import Header, Position, Step, Weights
 from zolit.journal.position import loop_state
 from zolit.journal.reader import Contents, read_journal
 from zolit.journal.replay import Replay, check_start
-from zolit.module import ZeroOrderModule
 from zolit.run_folder import RunFolder
+from zolit.training.zero_order import ZeroOrderModule
 
 
 @dataclass(frozen=True)

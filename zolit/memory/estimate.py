@@ -19,12 +19,12 @@ from zolit.models.opened import meta_model, open_checkpoint
 from zolit.models.pairs import try_pairs
 from zolit.models.plan import Planned
 from zolit.models.prepare import Preparation, stored_weights
-from zolit.module import DTYPES, ZeroOrderModule
 from zolit.objectives.option_scoring import last_logits
 from zolit.optim import ZOSGD
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.strategies.quantizer.stored import Stored
 from zolit.tensors.store import StoredWeight
+from zolit.training.zero_order import DTYPES, ZeroOrderModule
 
 
 class SameOfAKind(Preparation):

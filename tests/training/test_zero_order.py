@@ -14,7 +14,6 @@ from torch.utils.data import Dataset
 from zolit.datamodules.epochs import EpochSampler, ResumableLoader
 from zolit.errors import UserError
 from zolit.models.source import ModelSource
-from zolit.module import ZeroOrderModule
 from zolit.noise import fold
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.objectives.prompt_batch import PromptBatch
@@ -30,8 +29,9 @@ from zolit.strategies import (
     ScalePerturber,
     TwoPoint,
 )
+from zolit.training.zero_order import ZeroOrderModule
 
-sys.path.insert(0, str(Path(__file__).parent / "models"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 from tiny_models import MODELS, batch, tiny
 
 

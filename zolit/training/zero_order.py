@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from zolit.allocator import returning_memory
 from zolit.errors import UserError
-from zolit.evaluation import Evaluation
+from zolit.evaluations.classification import Evaluation
 from zolit.gradient import ProjectedGradient, TakenStep
-from zolit.journal.position import mended_loop_state
 from zolit.kernels.dispatch import Preference
 from zolit.models.adapters import Adapter
 from zolit.models.checkpoint import (
@@ -46,6 +45,7 @@ from zolit.strategies import (
 )
 from zolit.tensors.reading import Reading
 from zolit.tensors.weight import PerturbedWeight, perturbed_weights
+from zolit.training.loop_state import mended_loop_state
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from zolit.answers import AnswerPattern, Answers
-from zolit.objectives.text_loss import TextLoss
+from zolit.evaluations.answers import AnswerPattern, Answers
+from zolit.evaluations.text_loss import TextLoss
 
 
 class Evaluation:

@@ -8,8 +8,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 from tiny_models import PAD, batch, tiny
 
+from zolit.evaluations.text_loss import TextLoss
 from zolit.objectives.prompt_batch import PromptBatch
-from zolit.objectives.text_loss import TextLoss
 
 
 def row_losses(name: str, rows: list[list[int]]) -> tuple[float, int]:

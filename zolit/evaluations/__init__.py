@@ -1,0 +1,1 @@
+"""What is reported of a model on validation and test rows."""

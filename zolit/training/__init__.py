@@ -1,0 +1,1 @@
+"""LightningModules: they load a model, take its steps, evaluate and save it."""
