@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from test_module import loader, module, trainer
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+from test_zero_order import loader, module, trainer
 
 from zolit.callbacks.step_length import StepLength
 from zolit.optim import ZOSGD

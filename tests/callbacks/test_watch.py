@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from test_module import loader, module, trainer
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+from test_zero_order import loader, module, trainer
 
 from zolit.callbacks import RunReport
 from zolit.optim import ZOSGD
