@@ -33,8 +33,8 @@ transformers {version} knows, loads it with zolit, and compares with an independ
 - **unread**: every weight that `tune: linear` moves changes the logits.
 
 "right" means that all of this holds. A type that zolit refuses stands with its sentence. "not
-built" are types whose tiny configuration transformers or this script cannot build: nothing is known
-of them. What differs is said as it is.
+built" are types whose tiny configuration transformers or this script cannot build; where zolit was
+shown their configuration and refused it, its sentence stands. What differs is said as it is.
 
 Two shares of the parameters of the tiny model: what `tune: [linear]` moves, and what `Int8` stores
 as codes (`Int4` and `Float8` store the same layers, where a group size divides their inputs). The

@@ -9,6 +9,7 @@ import torch
 from tiny_models import tiny
 
 from zolit.errors import UserError
+from zolit.models.config_file import not_valid
 from zolit.models.load import load_model, load_prepared
 from zolit.models.prepare import Preparation
 from zolit.models.source import ModelSource
@@ -68,6 +69,13 @@ def test_a_file_that_is_no_mapping(text: str, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"config\.json") as caught:
             one(tmp_path)
         assert "\n" not in str(caught.value)
+
+
+def test_a_package_that_is_missing_is_named() -> None:
+    error = ImportError("TimmWrapperModel requires the timm library but it was not found.")
+    said = str(not_valid("a/folder", error))
+    assert "'a/folder' needs a package that is not installed" in said
+    assert "timm" in said and said.endswith("install it beside zolit")
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 from transformers.utils import logging
-from type_configs import PAD, VOCAB, build
+from type_configs import PAD, START, VOCAB, build
 
 from zolit.datamodules.collate import Collate
 from zolit.datamodules.encode import Example
@@ -90,13 +90,14 @@ def _asked(model_type: str, kind: str, folder: Path) -> str:
     """
     try:
         if not (folder / "config.json").exists():
-            AutoConfig.for_model(model_type).save_pretrained(folder)
+            start = START.get(model_type, {})
+            AutoConfig.for_model(model_type, **start).save_pretrained(folder)
             save_file({"none": torch.zeros(1)}, folder / "model.safetensors")
         source = ModelSource(str(folder), kind=kind)  # type: ignore[arg-type]
         made = ZeroOrderModule(source, Int8(), CodePerturber(), kernels="reference")
         made.configure_model()
     except UserError as error:
-        return f"refused: {error}"
+        return f"refused: {str(error).replace(str(folder), 'FOLDER')}"
     except Exception as error:
         return f"FAILED: {_said(error)}"
     return "FAILED: zolit loads what transformers does not"

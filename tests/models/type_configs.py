@@ -59,7 +59,7 @@ def tiny_config(model_type: str, kind: str) -> Any:
     Raises:
         Exception: whatever the configuration raises, where shrinking breaks a rule of its own.
     """
-    default = AutoConfig.for_model(model_type)
+    default = AutoConfig.for_model(model_type, **START.get(model_type, {}))
     values = _shrunk(default.to_dict())
     _merge(values, OWN.get(model_type, {}))
     for name in ("model_type", "transformers_version", "architectures"):
@@ -162,9 +162,28 @@ def _nested(config: Any) -> list[Any]:
     return found
 
 
+_ASSISTANT = {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}
+START: dict[str, dict[str, Any]] = {
+    "gemma4_assistant": {"text_config": _ASSISTANT},
+    "gemma4_unified_assistant": {"text_config": _ASSISTANT},
+}
+"""What a type whose own defaults it refuses is made with."""
+
 _MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 8}
 _CHUNKS = {"lsh_attn_chunk_length": 4, "local_attn_chunk_length": 4, "num_buckets": 2}
 _INDEXER = {"indexer_n_heads": 4, "indexer_kv_heads": 1, "indexer_head_dim": 8}
+_SLIDING = {
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    **dict.fromkeys(("q_lora_rank", "kv_lora_rank", "v_head_dim"), 8),
+    **dict.fromkeys(("qk_nope_head_dim", "qk_rope_head_dim"), 8),
+    "head_dim": 16,
+}
+_DOTS3 = {
+    "num_hidden_layers": 2,
+    "layer_types": ["indexed_attention", "sliding_attention"],
+    "per_layer_config": {1: _SLIDING},
+}
 _QWEN4 = {**_INDEXER, "indexer_budget": 8, "indexer_compress_ratio": 2}
 OWN: dict[str, dict[str, Any]] = {
     "bamba": _MAMBA,
@@ -177,8 +196,12 @@ OWN: dict[str, dict[str, Any]] = {
     "deepseek_v4": {
         "compress_rates": {"compressed_sparse_attention": 4, "heavily_compressed_attention": 8}
     },
-    "dots3_note": {"head_dim": 16, "per_layer_config": None},
-    "dots3_note_text": {"head_dim": 16, "per_layer_config": None},
+    "dots3_note": {
+        "text_config": _DOTS3,
+        "audio_config": {"adapter_in_dim": 32, "adapter_input_size": 32, "adapter_out_dim": 32},
+        "vision_config": {"adapter_in_dim": 32, "adapter_input_size": 32, "adapter_out_dim": 32},
+    },
+    "dots3_note_text": _DOTS3,
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
     "esm": {"vocab_size": VOCAB, "pad_token_id": PAD, "mask_token_id": 2},
     "esmc": {"vocab_size": VOCAB, "num_key_value_heads": None},

@@ -87,6 +87,11 @@ def _wrong(file: Path, field: str, value: Any, expected: str) -> UserError:
 def not_valid(origin: str, error: BaseException) -> UserError:
     """The error of a configuration that no model can be made from."""
     said = " ".join(str(error).split()) or "no reason given"
+    if isinstance(error, ImportError):
+        return UserError(
+            f"model.source: the model of {origin!r} needs a package that is not installed "
+            f"({said[:300].rstrip('.')}); install it beside zolit"
+        )
     return UserError(
         f"model.source: the config.json of {origin!r} does not describe a model "
         f"({type(error).__name__}: {said[:300].rstrip('.')}); give the config.json that belongs to "
