@@ -75,7 +75,8 @@ def test_a_package_that_is_missing_is_named() -> None:
     error = ImportError("TimmWrapperModel requires the timm library but it was not found.")
     said = str(not_valid("a/folder", error))
     assert "'a/folder' needs a package that is not installed" in said
-    assert "timm" in said and said.endswith("install it beside zolit")
+    assert "timm" in said
+    assert said.endswith("install it beside zolit")
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
