@@ -34,8 +34,8 @@ MODULES = {
     "journal": ["zolit.journal.reader", "zolit.journal.format"],
     "checkpoint": ["zolit.journal.checkpoints", "zolit.journal.content"],
     "config": ["zolit.config_guard", "zolit.cli_given", "zolit.journal.differences"],
-    "safetensors": ["zolit.models.shards"],
-    "gguf": ["gguf.gguf_reader", "zolit.models.gguf", "zolit.models.gguf_header"],
+    "safetensors": ["zolit.models.loading.shards"],
+    "gguf": ["gguf.gguf_reader", "zolit.models.gguf.table", "zolit.models.gguf.header"],
 }
 Reader = Callable[[bytes], Any]
 
@@ -147,7 +147,7 @@ def safetensors(folder: Path) -> tuple[Reader, list[bytes]]:
     import torch
     from safetensors.torch import save
 
-    from zolit.models.shards import safetensors as tensors_of
+    from zolit.models.loading.shards import safetensors as tensors_of
     from zolit.models.source import ModelSource
 
     sound = save({"a": torch.arange(4.0), "b": torch.ones(2, dtype=torch.int8)})
@@ -174,7 +174,7 @@ def gguf(folder: Path) -> tuple[Reader, list[bytes]]:
     import numpy as np
     from gguf import GGMLQuantizationType, GGUFWriter
 
-    from zolit.models.gguf import read_table
+    from zolit.models.gguf.table import read_table
 
     path = folder / "seed.gguf"
     writer = GGUFWriter(path, "llama")

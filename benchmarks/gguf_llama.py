@@ -4,7 +4,7 @@
 
 PYTHON is the interpreter of an environment with cyllama and numpy. The files are those of
 tests/models/gguf_cases.py and test_gguf_positions.py, written by hand, and the exports of
-tests/export/gguf_exports.py, all of random weights in float32. Printed is the largest difference of
+tests/models/gguf_exports.py, all of random weights in float32. Printed is the largest difference of
 the logits of 30 tokens, and the largest logit. llama.cpp keeps keys and values in float16.
 """
 
@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 TESTS = Path(__file__).parents[1] / "tests"
-sys.path[:0] = [str(TESTS), str(TESTS / "models"), str(TESTS / "export")]
+sys.path[:0] = [str(TESTS), str(TESTS / "models"), str(TESTS / "models" / "gguf")]
 from gguf_cases import CASES  # noqa: E402
 from gguf_exports import FURTHER, MODELS, made_tokenizer, tiny, written  # noqa: E402
 from test_gguf_positions import POSITIONS  # noqa: E402

@@ -24,7 +24,7 @@ from smollm2 import REVIEWS, SOURCE
 from torch import Tensor, nn
 
 from zolit.datamodules import PromptDataModule
-from zolit.models.load import load_model
+from zolit.models.loading.load import load_model
 from zolit.models.plan import find_parameters
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.quiet import quiet_libraries

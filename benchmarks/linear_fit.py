@@ -31,7 +31,7 @@ from smollm2 import SOURCE
 from torch import Tensor, nn
 
 from zolit.datamodules import FileRows, PromptDataModule
-from zolit.models.load import load_model
+from zolit.models.loading.load import load_model
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.quiet import quiet_libraries
 

@@ -20,7 +20,7 @@ from smollm2 import SOURCE
 from torch import Tensor
 from torch.nn import functional as F
 
-from zolit.models.load import load_prepared
+from zolit.models.loading.load import load_prepared
 from zolit.models.prepare import Preparation, stored_weights
 from zolit.strategies import GPTQ, HQQ, Int4, Int8, NoQuantizer, Quantizer, ScalePerturber
 from zolit.strategies.perturber import DensePerturber

@@ -30,7 +30,7 @@ from smollm2 import REVIEWS, SOURCE
 from torch import Tensor, nn
 
 from zolit.datamodules import FileRows, PromptDataModule
-from zolit.models.load import load_model
+from zolit.models.loading.load import load_model
 from zolit.models.source import ModelSource
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.quiet import quiet_libraries

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from zolit.allocator import returning_memory
 from zolit.callbacks.peak_memory import peak_memory, reset_peak_memory
 from zolit.gradient import ProjectedGradient
-from zolit.models.load import load_model
+from zolit.models.loading.load import load_model
 from zolit.models.plan import find_parameters
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.objectives.prompt_batch import PromptBatch

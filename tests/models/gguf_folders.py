@@ -1,18 +1,15 @@
 """Folders with a random Llama in a GGUF file."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
+from block_bytes import random_blocks
 from gguf import GGMLQuantizationType as Kind
 from gguf import GGUFWriter
 from gguf.quants import quantize
 
 from zolit.models.source import ModelSource
-
-sys.path.insert(0, str(Path(__file__).parent / "formats"))
-from block_bytes import random_blocks
 
 HIDDEN, WIDE, HEADS, GROUPS, LAYERS, VOCAB = 64, 96, 4, 2, 2, 100
 FILE = "tiny.gguf"

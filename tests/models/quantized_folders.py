@@ -1,17 +1,14 @@
 """Folders of tiny quantized Llamas, with the float weights that their codes stand for."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers as hf
+from checkpoint_layers import aqlm_layer, gptq_layer
 from safetensors.torch import save_file
 from torch import Tensor, nn
-
-sys.path.insert(0, str(Path(__file__).parent / "formats"))
-from checkpoint_layers import aqlm_layer, gptq_layer
 
 CONFIG: dict[str, Any] = {
     "vocab_size": 96,

@@ -1,16 +1,13 @@
 """Folders of tiny Llamas in float8, int8, packed and AWQ codes, with the weights they stand for."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from quantized_folders import float_model, write_config
 from safetensors.torch import save_file
-from torch import Tensor, nn
-
-sys.path.insert(0, str(Path(__file__).parent / "formats"))
 from scaled_layers import awq_layer, compressed, packed_layer, scaled_layer
+from torch import Tensor, nn
 
 DYNAMIC = {"num_bits": 8, "type": "float", "strategy": "token", "dynamic": True}
 FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic"}

@@ -21,7 +21,7 @@ from zolit.export.torchao import save_torchao
 from zolit.models import start
 from zolit.models.checkpoint import fingerprint, weight_tensors
 from zolit.models.experts import expert_paths, joined_experts
-from zolit.models.load import load_prepared
+from zolit.models.loading.load import load_prepared
 from zolit.models.plan import make_plan
 from zolit.models.prepare import Preparation, prepare, stored_weights
 from zolit.models.source import ModelSource

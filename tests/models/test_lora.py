@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from zolit.errors import UserError
 from zolit.models.adapters import LoRA
 from zolit.models.adapters.base import adapted, merge
-from zolit.models.blocks import StoredLinear, compile_blocks
+from zolit.models.passes.compiled_blocks import StoredLinear, compile_blocks
 from zolit.models.prepare import prepare
 from zolit.models.source import ModelSource
 from zolit.objectives.option_scoring import OptionScoring

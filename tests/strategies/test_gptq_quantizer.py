@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from zolit.errors import UserError
-from zolit.models.load import load_model, load_prepared
+from zolit.models.loading.load import load_model, load_prepared
 from zolit.models.prepare import Preparation, stored_weights
 from zolit.models.source import ModelSource
 from zolit.strategies import GPTQ, HQQ, Int4, Quantizer, ScalePerturber

@@ -11,7 +11,6 @@ from zolit.errors import UserError
 from zolit.export.card import model_card
 from zolit.export.folder import check_new, new_folder
 from zolit.export.formats import FORMATS
-from zolit.export.gguf import save_gguf
 from zolit.export.peft import save_peft
 from zolit.export.plain import save_plain
 from zolit.export.torchao import save_torchao
@@ -20,6 +19,7 @@ from zolit.journal.differences import changes_by_step
 from zolit.journal.parts import module_of
 from zolit.journal.reader import read_journal
 from zolit.models.adapters.base import merge
+from zolit.models.gguf.write import save_gguf
 from zolit.run_folder import RunFolder
 from zolit.training.zero_order import ZeroOrderModule
 

@@ -15,10 +15,10 @@ from zolit.memory.batches import PER_SHAPE, Batches
 from zolit.memory.tracker import AsOnDevice, LiveBytes
 from zolit.models.checkpoint import weight_tensors
 from zolit.models.experts import joined_experts
-from zolit.models.opened import meta_model, open_checkpoint
-from zolit.models.pairs import try_pairs
+from zolit.models.loading.open import meta_model, open_checkpoint
 from zolit.models.plan import Planned
 from zolit.models.prepare import Preparation, stored_weights
+from zolit.models.trials.pairs import try_pairs
 from zolit.objectives.option_scoring import last_logits
 from zolit.optim import ZOSGD
 from zolit.strategies.quantizer.base import Quantizer

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from zolit.compat import TorchAOBaseTensor
 from zolit.models.adapters.base import Adapter, Factor
-from zolit.models.blocks import block_lists
 from zolit.models.experts import choose_stored_experts
+from zolit.models.passes.compiled_blocks import block_lists
 from zolit.models.plan import Plan, Planned, make_plan
-from zolit.models.probe import Forward, read_parameters
+from zolit.models.trials.probe import Forward, read_parameters
 from zolit.models.untouched import tell_untouched
 from zolit.strategies.perturber.base import Perturber
 from zolit.strategies.quantizer.base import Quantizer

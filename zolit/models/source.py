@@ -10,7 +10,7 @@ from typing import Any, Literal
 from huggingface_hub.errors import StrictDataclassError
 
 from zolit.errors import NotFetchedError, UserError
-from zolit.models.config_file import FAULTS, check_config_file, not_valid
+from zolit.models.loading.config_file import FAULTS, check_config_file, not_valid
 
 Kind = Literal["causal", "masked"]
 
@@ -73,7 +73,7 @@ class ModelSource:
         """
         from transformers import AutoConfig
 
-        from zolit.models.gguf_config import gguf_config
+        from zolit.models.gguf.config import gguf_config
 
         if self.gguf_file is None:
             check_config_file(self.resolved_path(weights), self.path)
@@ -140,7 +140,7 @@ class ModelSource:
         return kind_of(self.load_config() if config is None else config)
 
     def _name_special_tokens(self, tokenizer: Any) -> None:
-        from zolit.models.gguf_config import gguf_header, special_tokens
+        from zolit.models.gguf.config import gguf_header, special_tokens
 
         for name, number in special_tokens(gguf_header(self.gguf_path())).items():
             if getattr(tokenizer, f"{name}_token") is None and number is not None:

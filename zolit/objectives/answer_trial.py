@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zolit.models.stand_ins import StandIns, blank, word_embeddings
+from zolit.models.trials.stand_ins import StandIns, blank, word_embeddings
 from zolit.objectives.padding import Logits
 
 ANSWERS = (3, 1)

@@ -84,7 +84,7 @@ class Objective(ABC):
     def rehearsal(self) -> Callable[[nn.Module], Any] | None:
         """Runs a model once on a few tokens, as `losses` does; returns what the loss is made of.
 
-        Weights that this does not depend on are not tuned (`zolit.models.probe`). None, by
+        Weights that this does not depend on are not tuned (`zolit.models.trials.probe`). None, by
         default: the loss may depend on any. A subclass that shows the model something else, such
         as images, gives its own or None.
         """

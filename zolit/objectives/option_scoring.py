@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zolit.errors import UserError
-from zolit.models.pairs import special_tokens
-from zolit.objectives.answer_head import only_answers
+from zolit.models.passes.answer_head import only_answers
+from zolit.models.trials.pairs import special_tokens
 from zolit.objectives.answer_trial import answers_alone
 from zolit.objectives.base import Objective
 from zolit.objectives.padding import Together, groups, rows_together

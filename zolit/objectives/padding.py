@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from zolit.errors import UserError
-from zolit.models.pairs import special_tokens
-from zolit.models.stand_ins import StandIns, blank, word_embeddings
+from zolit.models.trials.pairs import special_tokens
+from zolit.models.trials.stand_ins import StandIns, blank, word_embeddings
 
 log = logging.getLogger(__name__)
 

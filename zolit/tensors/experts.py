@@ -106,7 +106,7 @@ def expert_linear(
         ``[S, rows]`` in the dtype of ``x``; rows that no expert was given are 0.
     """
     if not isinstance(weight, PerturbedWeight) and has_torch_function((x, weight)):
-        # A mode sees one operation, as a linear layer is one (`zolit.models.stand_ins`).
+        # A mode sees one operation, as a linear layer is one (`zolit.models.trials.stand_ins`).
         made: Tensor = handle_torch_function(
             expert_linear, (x, weight), x, weight, bias, choices, transposed
         )

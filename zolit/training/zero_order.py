@@ -22,8 +22,8 @@ from zolit.models.checkpoint import (
     load_weight_tensors,
     weight_tensors,
 )
-from zolit.models.load import load_prepared
-from zolit.models.passes import arrange_passes
+from zolit.models.loading.load import load_prepared
+from zolit.models.passes.arrange import arrange_passes
 from zolit.models.prepare import Parts, Preparation, prepare
 from zolit.models.source import ModelSource
 from zolit.models.start import Started, check_files, check_started, start_from

@@ -1,0 +1,123 @@
+"""Keep the linear layers of a GGUF file in the blocks that the file holds."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from gguf import GGMLQuantizationType, quant_shape_from_byte_shape
+from torch import Tensor, nn
+
+from zolit.errors import UserError
+from zolit.models.gguf.read_blocks import READERS, read_blocks
+from zolit.models.gguf.table import GgufTable, Placed, place, read_entry
+from zolit.models.loading.prequantized.checkpoint import Contents, stand_in
+from zolit.models.loading.prequantized.weights import block_weight
+from zolit.models.loading.shards import LazyTensor
+from zolit.models.plan import Plan
+from zolit.strategies.quantizer.stored import Stored, StoredLayer
+from zolit.tensors.store import StoredWeight
+
+FLOATS = (GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16)
+
+
+def blocks_refused(table: GgufTable, reason: str) -> UserError:
+    """The error of a file whose blocks cannot be kept."""
+    return UserError(
+        f"quantizer Stored cannot keep the blocks of {str(table.file)!r}, because {reason}; use "
+        "Int4 or Int8, which quantize its weights anew"
+    )
+
+
+def blocks(
+    table: GgufTable,
+    skeleton: nn.Module,
+    plan: Plan,
+    tensors: dict[str, LazyTensor],
+    dtype: torch.dtype,
+) -> Contents:
+    """Sort the tensors of a file into layers that keep their blocks and the rest.
+
+    Args:
+        table: of the file.
+        skeleton: the model on the meta device.
+        plan: of the skeleton; its quantized weights keep their blocks.
+        tensors: of the file under the model's names, as floats.
+        dtype: of the model's floats.
+
+    Raises:
+        UserError: if a linear layer is made of blocks that zolit does not hold, or none is.
+    """
+    placed = place(table, skeleton)
+    if isinstance(placed, str):
+        raise blocks_refused(table, placed)
+    layers: dict[str, StoredLayer] = {}
+    rest = dict(tensors)
+    for one in plan.weights:
+        if not one.quantized or one.path not in placed or placed[one.path].entry.kind in FLOATS:
+            continue
+        found = placed[one.path]
+        rows, columns = _shape(table, found)
+        read = _reader(table.file, found, (rows, columns), one.transposed)
+        layers[one.path] = StoredLayer(read, found.entry.kind.name)
+        shape = (columns, rows) if one.transposed else (rows, columns)
+        rest[one.path] = stand_in(found.entry.name, table.file, shape, dtype)
+    if not layers:
+        raise blocks_refused(table, "its linear layers are floats")
+    return Contents(Stored.of(layers), rest)
+
+
+def _shape(table: GgufTable, found: Placed) -> tuple[int, int]:
+    kind, name = found.entry.kind, found.entry.name
+    if kind not in READERS:
+        known = ", ".join(one.name for one in READERS)
+        raise blocks_refused(
+            table, f"tensor {name!r} is made of {kind.name} blocks, not one of {known}"
+        )
+    shape = quant_shape_from_byte_shape(found.entry.shape, kind)
+    if len(shape) != 2:
+        raise blocks_refused(table, f"tensor {name!r} has {len(shape)} dimensions, not 2")
+    return shape[0], shape[1]
+
+
+def _reader(
+    file: Path, found: Placed, shape: tuple[int, int], transposed: bool
+) -> Callable[[], StoredWeight]:
+    entry = found.entry
+    data = LazyTensor(entry.name, file, lambda: torch.from_numpy(read_entry(file, entry)))
+
+    def read() -> StoredWeight:
+        order = _row_order(found, shape, transposed)
+        if order is None:
+            raise UserError(
+                f"model.source.gguf_file: the rows of tensor {entry.name!r} of {str(file)!r} are "
+                "not those of the model in another order, so its blocks cannot be kept; use "
+                "quantizer Int4 or Int8"
+            )
+        codes = read_blocks(data[:][order], entry.kind)
+        for part in (codes.scale, codes.zero):
+            if part is not None and not torch.isfinite(part).all():
+                raise UserError(
+                    f"model.source.gguf_file: tensor {entry.name!r} of {str(file)!r} has scales "
+                    "that are NaN or infinite; the file is damaged, copy or download it again"
+                )
+        return block_weight(codes)
+
+    return read
+
+
+def _row_order(found: Placed, shape: tuple[int, int], transposed: bool) -> Tensor | None:
+    """The file's row of each row of the model, ``[rows]`` int64; None if there is no such order.
+
+    transformers' converter of an architecture works on values (llama.cpp stores Llama's query and
+    key rows in another order), so it is shown the numbers of rows, then of columns, in their place.
+    """
+    rows = torch.arange(shape[0], dtype=torch.float32).unsqueeze(1).expand(shape)
+    columns = torch.arange(shape[1], dtype=torch.float32).unsqueeze(0).expand(shape)
+    moved = found.convert(rows.numpy())
+    kept = found.convert(columns.numpy())
+    if transposed:
+        moved, kept = moved.t(), kept.t()
+    if moved.shape != rows.shape or not torch.equal(kept, columns):
+        return None
+    order = moved[:, 0]
+    return order.long() if torch.equal(moved, order.unsqueeze(1).expand(shape)) else None

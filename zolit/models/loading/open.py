@@ -1,0 +1,152 @@
+"""What a checkpoint is, before any of its weights is read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from zolit.compat import cached_file
+from zolit.errors import UserError
+from zolit.models.gguf.keep_blocks import blocks, blocks_refused
+from zolit.models.gguf.table import gguf_tensors, read_table
+from zolit.models.loading.config_file import FAULTS, not_valid
+from zolit.models.loading.places import check_places
+from zolit.models.loading.prequantized.checkpoint import contents, pickles_refused, take_declared
+from zolit.models.loading.shards import LazyTensor, safetensors
+from zolit.models.plan import Plan
+from zolit.models.prepare import Preparation
+from zolit.models.source import ModelSource
+from zolit.strategies.quantizer.base import Quantizer
+from zolit.strategies.quantizer.stored import Stored
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A checkpoint whose tensors can be read one by one, none of them read yet.
+
+    Attributes:
+        skeleton: the model on the meta device.
+        plan: what becomes of its parameters, without an adapter's.
+        quantizer: of its linear layers; `Stored` with the layers of the checkpoint.
+        tensors: of the checkpoint, under the model's names.
+    """
+
+    skeleton: nn.Module
+    plan: Plan
+    quantizer: Quantizer
+    tensors: dict[str, LazyTensor]
+
+
+def open_checkpoint(
+    source: ModelSource, dtype: torch.dtype, preparation: Preparation
+) -> Opened | str:
+    """Find the tensors of a checkpoint.
+
+    Args:
+        source: hub name, folder or GGUF file.
+        dtype: of the model's floats.
+        preparation: formats and sites of the weights.
+
+    Returns:
+        The checkpoint, or why its tensors cannot be read one by one.
+
+    Raises:
+        UserError: if it is damaged, or the quantizer or the adapter is not for it.
+    """
+    # First, as it says best what is wrong with a damaged file.
+    table = None if source.gguf_file is None else read_table(source.gguf_path())
+    config = source.load_config()
+    if preparation.adapter is not None and has_adapter(source):
+        raise UserError(
+            f"adapter: {source.path!r} holds an adapter already; give the model without it in "
+            "model.source, and the adapter's folder in adapter.start_from"
+        )
+    form = take_declared(config, source, preparation.quantizer)
+    if preparation.quantizer.calibrated:
+        return "its quantizer is calibrated on the whole model"
+    reason = _whole(source, config)
+    keeps = isinstance(preparation.quantizer, Stored)
+    if reason is not None:
+        if keeps:
+            raise UserError(
+                f"model.source: the quantized layers of {source.path!r} cannot be kept, because "
+                f"{reason}; give the quantized checkpoint alone"
+            )
+        return reason
+    skeleton = meta_model(source, config, dtype)
+    plan = preparation.plan_ahead(skeleton)
+    tensors: dict[str, LazyTensor] | str = (
+        safetensors(source) or "it has no safetensors files"
+        if table is None
+        else gguf_tensors(table, skeleton)
+    )
+    if isinstance(tensors, str):
+        if table is not None and keeps:
+            raise blocks_refused(table, tensors)
+        if form is not None:
+            raise pickles_refused(source.resolved_path())
+        return tensors
+    found = None
+    if form is not None:
+        found = contents(form, skeleton, tensors, dtype)
+    elif table is not None and keeps:
+        found = blocks(table, skeleton, plan, tensors, dtype)
+    quantizer = preparation.quantizer if found is None else found.quantizer
+    tensors = tensors if found is None else found.tensors
+    declared = None if form is None else str(form)
+    placed = check_places(skeleton, tensors, source.resolved_path(), declared)
+    return Opened(skeleton, plan, quantizer, placed)
+
+
+def meta_model(source: ModelSource, config: Any, dtype: torch.dtype) -> nn.Module:
+    """The model of a configuration on the meta device: names, shapes and ties without memory.
+
+    Raises:
+        UserError: if the configuration is of neither kind of model, or of none.
+    """
+    auto = auto_class(source, config)
+    try:
+        with torch.device("meta"):
+            model: nn.Module = auto.from_config(
+                config, dtype=dtype, trust_remote_code=source.trust_remote_code
+            )
+    except FAULTS as error:
+        raise not_valid(source.path, error) from error
+    return model.eval().requires_grad_(False)
+
+
+def auto_class(source: ModelSource, config: Any) -> Any:
+    """The class of transformers' that makes a model of this kind."""
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+
+    causal = source.resolved_kind(config) == "causal"
+    return AutoModelForCausalLM if causal else AutoModelForMaskedLM
+
+
+def _whole(source: ModelSource, config: Any) -> str | None:
+    """Why the weights cannot be read one by one, as far as the configuration tells."""
+    if brings_code(source, config):
+        return "it brings code of its own"
+    if getattr(config, "quantization_config", None) is not None and source.gguf_file is None:
+        return "its weights are quantized already"
+    if has_adapter(source):
+        return "its folder holds an adapter"
+    return None
+
+
+def brings_code(source: ModelSource, config: Any) -> bool:
+    """Whether the model is made by Python code of its own."""
+    return source.trust_remote_code and bool(getattr(config, "auto_map", None))
+
+
+def has_adapter(source: ModelSource) -> bool:
+    """Whether an adapter's configuration lies beside the model."""
+    path = source.resolved_path()
+    if Path(path).is_dir():
+        return Path(path, "adapter_config.json").is_file()
+    try:
+        return cached_file(path, "adapter_config.json", revision=source.revision) is not None
+    except OSError:
+        return False

@@ -1,0 +1,147 @@
+"""Layers of quantized checkpoints as stored weights, in their own form."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from zolit.models.gguf.read_blocks import BlockCodes
+from zolit.models.loading.prequantized.aqlm import AqlmFormat, read_aqlm
+from zolit.models.loading.prequantized.awq import AwqFormat, read_awq
+from zolit.models.loading.prequantized.compressed import CompressedFormat, is_packed, read_packed
+from zolit.models.loading.prequantized.declared_format import Format
+from zolit.models.loading.prequantized.fp8 import Fp8Format
+from zolit.models.loading.prequantized.gptq import read_gptq
+from zolit.models.loading.prequantized.layer import GroupedCodes, LayerTensors, PlainCodes
+from zolit.models.loading.prequantized.scaled import read_scaled
+from zolit.models.loading.prequantized.torchao import TorchaoFormat, read_torchao
+from zolit.noise import WORD
+from zolit.tensors.codebook import CodebookWeight
+from zolit.tensors.float8 import Float8Weight
+from zolit.tensors.grouped import GroupedWeight
+from zolit.tensors.half_word import HALF_WORD, HalfWordWeight
+from zolit.tensors.int4 import Int4Weight, pack_codes
+from zolit.tensors.int8 import Int8Weight
+from zolit.tensors.int8_zero import Int8ZeroWeight
+from zolit.tensors.permuted import PermutedWeight
+from zolit.tensors.store import StoredWeight
+from zolit.tensors.update import SCALE_FLOOR
+from zolit.tensors.zeroed import value_of_zero
+
+
+def layer_weight(layer: LayerTensors, form: Format, rows: int, columns: int) -> StoredWeight:
+    """A layer of a checkpoint as it is kept in memory: as many bits a weight as on disk.
+
+    Args:
+        layer: its tensors.
+        form: what config.json says.
+        rows: outputs of the layer in the model.
+        columns: its inputs.
+
+    Raises:
+        UserError: if the layer cannot be read, or its groups cannot be held.
+    """
+    if isinstance(form, AqlmFormat):
+        found = read_aqlm(layer, form, rows, columns)
+        return CodebookWeight(found.codes, found.codebooks, found.scale.unsqueeze(1))
+    if isinstance(form, TorchaoFormat):
+        return _plain(layer, "_weight_scale", read_torchao(layer, form, rows, columns))
+    if isinstance(form, CompressedFormat) and is_packed(layer):
+        return _grouped(layer, "weight_packed", read_packed(layer, form, rows, columns))
+    if isinstance(form, Fp8Format | CompressedFormat):
+        plain = read_scaled(layer, form.codes, form.blocks, rows, columns)
+        return _plain(layer, "weight_scale", plain)
+    # Told first: a size that zolit cannot hold may not be that of the file either.
+    _check_width(layer, "qweight", columns if form.group_size == -1 else form.group_size)
+    if isinstance(form, AwqFormat):
+        return _grouped(layer, "qweight", read_awq(layer, form, rows, columns))
+    return _grouped(layer, "qweight", read_gptq(layer, form, rows, columns))
+
+
+def _check_width(layer: LayerTensors, name: str, size: int) -> None:
+    if size % WORD:
+        raise layer.bad(name, f"has groups of {size} columns, but zolit holds multiples of {WORD}")
+
+
+def _grouped(layer: LayerTensors, name: str, found: GroupedCodes) -> StoredWeight:
+    _check_width(layer, name, found.codes.shape[1] // found.scale.shape[1])
+    weight = _BY_BITS[found.bits](found)
+    return weight if found.permutation is None else PermutedWeight(weight, found.permutation)
+
+
+def _plain(layer: LayerTensors, name: str, found: PlainCodes) -> StoredWeight:
+    codes, scale, zero = found.codes, found.scale, found.zero
+    if found.narrow or scale.shape[1] > 1:
+        _check_width(layer, name, codes.shape[1] // scale.shape[1])
+    if found.narrow:
+        return Int4Weight(pack_codes(codes), scale, zero)
+    if codes.dtype == torch.float8_e4m3fn:
+        return Float8Weight(codes, scale)
+    return Int8Weight(codes, scale) if zero is None else Int8ZeroWeight(codes, scale, zero)
+
+
+def _planes(found: GroupedCodes) -> StoredWeight:
+    zero = value_of_zero(found.scale, found.zero, 0)
+    return GroupedWeight.of_codes(found.codes, found.bits, found.scale, zero)
+
+
+def _int4(found: GroupedCodes) -> StoredWeight:
+    packed = pack_codes(found.codes.view(torch.int8) - 8)
+    return Int4Weight(packed, found.scale, _zero(found, 8))
+
+
+def _int8(found: GroupedCodes) -> StoredWeight:
+    # Less 128 is the top bit turned over.
+    codes, zero = (found.codes ^ 128).view(torch.int8), _zero(found, 128)
+    if zero is None:
+        return Int8Weight(codes, found.scale)
+    return Int8ZeroWeight(codes, found.scale, zero)
+
+
+def _zero(found: GroupedCodes, middle: int) -> Tensor | None:
+    """Value of stored code 0; None for symmetric layers, where it is 0."""
+    if (found.zero == middle).all():
+        return None
+    return value_of_zero(found.scale, found.zero, middle)
+
+
+_BY_BITS: dict[int, Callable[[GroupedCodes], StoredWeight]] = {
+    2: _planes,
+    3: _planes,
+    4: _int4,
+    8: _int8,
+}
+
+
+def block_weight(found: BlockCodes) -> StoredWeight:
+    """A matrix of GGUF blocks as it is kept in memory: its codes take the bits that they have on
+    disk, each scale and zero of a group four bytes.
+    """
+    found = _without_zero_scales(found)
+    bits, codes, scale, zero = found.bits, found.codes, found.scale, found.zero
+    if codes.shape[1] == HALF_WORD * scale.shape[1]:
+        return HalfWordWeight.of_codes(codes, bits, scale, zero)
+    if bits == 4:
+        # What a read adds to the code is moved to the zero: code - 8 is what is stored.
+        shifted = None if zero is None else zero + 8.0 * scale
+        return Int4Weight(pack_codes(codes.view(torch.int8) - 8), scale, shifted)
+    if bits == 8 and zero is None:
+        return Int8Weight((codes ^ 128).view(torch.int8), scale)
+    return GroupedWeight.of_codes(codes, bits, scale, zero)
+
+
+def _without_zero_scales(found: BlockCodes) -> BlockCodes:
+    """Groups of one value as the code of their zero, with the smallest scale: codes of such a
+    group mean nothing, and a step in units of the weight divides by the scale.
+    """
+    empty = found.scale == 0
+    if not empty.any():
+        return found
+    wide = empty.repeat_interleave(found.codes.shape[1] // empty.shape[1], dim=1)
+    still = 0 if found.zero is not None else 2 ** (found.bits - 1)
+    return replace(
+        found,
+        codes=found.codes.masked_fill(wide, still),
+        scale=found.scale.masked_fill(empty, SCALE_FLOOR),
+    )

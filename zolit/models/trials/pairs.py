@@ -1,0 +1,174 @@
+"""Whether the weights of a model can be read in two versions in one pass, found by trying it."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zolit.errors import UserError
+from zolit.models.trials.stand_ins import Blank, Read, StandIns, blank, word_embeddings
+from zolit.tensors.reading import Reading
+from zolit.tensors.weight import PerturbedWeight, perturbed_weights
+
+log = logging.getLogger(__name__)
+
+Forward = Callable[[nn.Module, Tensor, Tensor], Any]
+"""Runs a model on token ids and an attention mask, ``[rows, tokens]`` int64 each."""
+
+ROWS, TOKENS = 3, 11
+"""Of the batch that a model is tried on, before it is doubled; odd, so that no dimension of a
+model's is taken for the other."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a trial of a model has shown.
+
+    Attributes:
+        pairable: whether pairs may be read.
+        unread: paths of tuned weights that the trial did not come by.
+    """
+
+    pairable: bool
+    unread: tuple[str, ...] = ()
+
+
+def try_pairs(model: nn.Module, forward: Forward, planned: bool, tell: bool) -> Trial:
+    """Find out whether each tuned weight reads the two halves of a doubled batch as its halves.
+
+    The model runs twice with stand-ins for its weights (`StandIns`): on rows of which the second
+    half is marked, and on rows of which the first is. What a tuned weight reads must be marked in
+    the same half alone, in the same places. What does not take token ids, as a model of one's own
+    with an objective of one's own, is taken as planned.
+
+    Args:
+        model: prepared, on any device; its blocks are not compiled.
+        forward: how the model will be called.
+        planned: whether pairs may be read as far as the kinds of the tuned weights tell.
+        tell: whether a trial that speaks against pairs is told, in a line of the log.
+    """
+    if not planned or word_embeddings(model) is None:
+        return Trial(planned)
+    tuned = {weight.path for weight in perturbed_weights(model)}
+    try:
+        reason, read = _why_not(blank(model), forward)
+    # Whatever a model's own code comes to with numbers that it never meets.
+    except Exception as error:
+        reason, read = f"the model cannot be tried without its weights ({_short(error)})", tuned
+    if reason is not None and tell:
+        log.warning("each direction takes two passes, not a pair in one: %s", reason)
+    return Trial(reason is None, tuple(sorted(tuned - read)))
+
+
+def refuse_unread(model: nn.Module, reading: Reading, paths: tuple[str, ...]) -> None:
+    """Refuse pairs once a weight is read after all that no trial came by.
+
+    Args:
+        model: prepared; modules that hold such a weight get a hook.
+        reading: the state that its weights share.
+        paths: of the weights.
+    """
+
+    def refuse(module: nn.Module, inputs: Any) -> None:
+        if reading.paired:
+            raise UserError(
+                f"{', '.join(_held(module) & known)} is read by this batch, but was not when pairs "
+                "were tried, so that they may be wrong; set the estimator's `paired: false`"
+            )
+
+    known = set(paths)
+    for module in model.modules():
+        if _held(module) & known:
+            module.register_forward_pre_hook(refuse)
+
+
+def _held(module: nn.Module) -> set[str]:
+    held = module.parameters(recurse=False)
+    return {p.path for p in held if isinstance(p, PerturbedWeight)}
+
+
+def _why_not(copy: Blank, forward: Forward) -> tuple[str | None, set[str]]:
+    """A reason against pairs, None for none, and the paths of the weights that were read."""
+    first, second, mask = trial_rows(copy.model, ROWS)
+    both = torch.cat((first, second)), torch.cat((mask, mask))
+    # Each half in turn, as one may read the other and not be read by it.
+    seen = [StandIns(copy, marked) for marked in (second, first)]
+    for stand_ins in seen:
+        stand_ins.run(forward, *both)
+    read = {one.path for one in seen[0].reads}
+    for path, operation in seen[0].elsewhere.items():
+        return f"{path} is read by {operation}, which takes one version of it", read
+    before, after = (one.reads for one in seen)
+    if [(r.path, r.shape) for r in before] != [(r.path, r.shape) for r in after]:
+        return "which rows its weights read depends on the rows", read
+    found = list(zip(before, after, strict=True))
+    odd = [late for late, early in found if late.marked.any() and not _halves(late, early)]
+    alone = [late for late, _ in found if not late.marked.any()]
+    if alone and not _grow(copy, forward, before):
+        odd += alone
+    if not odd:
+        return None, read
+    return (
+        f"{odd[0].path} reads {list(odd[0].shape)} of a batch of {2 * ROWS} rows of {TOKENS} "
+        "tokens, not rows whose halves are those of the batch"
+    ), read
+
+
+def _grow(copy: Blank, forward: Forward, before: list[Read]) -> bool:
+    """Whether what no token reaches has a row for each of the batch all the same."""
+    more = ROWS + 2
+    first, second, mask = trial_rows(copy.model, more)
+    stand_ins = StandIns(copy)
+    stand_ins.run(forward, torch.cat((first, second)), torch.cat((mask, mask)))
+    return len(stand_ins.reads) == len(before) and all(
+        a.marked.any() or a.shape[0] - 2 * ROWS == b.shape[0] - 2 * more == 0
+        for a, b in zip(before, stand_ins.reads, strict=True)
+    )
+
+
+def trial_rows(model: nn.Module, rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of tokens, as many again of tokens that these do not hold, and the mask of either.
+
+    Returns:
+        Each ``[rows, TOKENS]`` int64. Batches of causal models are padded on the left; masked
+        models take that too.
+    """
+    words, config = word_embeddings(model), getattr(model, "config", None)
+    special = special_tokens(config or {})
+    count = 0 if words is None else min(len(words), 256)
+    plain = torch.tensor([token for token in range(count) if token not in special])
+    numbers = 2 * (torch.arange(rows * TOKENS) % (len(plain) // 2)).view(rows, TOKENS)
+    short = 2 * (torch.arange(rows) % 3).unsqueeze(1)
+    mask = (torch.arange(TOKENS) >= short).long()
+    return plain[numbers], plain[numbers + 1], mask
+
+
+def _halves(late: Read, early: Read) -> bool:
+    """Whether what is read is marked where the batch is: in its second half, in its first."""
+    half = late.marked.numel() // 2
+    return (
+        late.shape[0] % 2 == 0
+        and not late.marked[:half].any()
+        and not early.marked[half:].any()
+        and torch.equal(late.marked[half:], early.marked[:half])
+    )
+
+
+def special_tokens(config: Any) -> set[int]:
+    """Token ids that a configuration, or one inside it, gives a meaning to."""
+    values = config if isinstance(config, dict) else config.to_dict()
+    found: set[int] = set()
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found |= special_tokens(value)
+        elif str(name).endswith(("token_id", "token_index")):
+            several = value if isinstance(value, list) else [value]
+            found |= {one for one in several if isinstance(one, int)}
+    return found
+
+
+def _short(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
