@@ -22,9 +22,9 @@ import numpy as np
 import torch
 import transformers as hf
 
-from zolit.export.command import checkpoint_file, export, load_checkpoint
-from zolit.journal.parts import module_of
-from zolit.run_folder import RunFolder
+from zolit.commands.export import checkpoint_file, export, load_checkpoint
+from zolit.recipes.parts import module_of
+from zolit.runs.folder import RunFolder
 
 TEXTS = [
     "The film is a triumph of style over substance, and none the worse for it.",

@@ -31,9 +31,9 @@ from typing import Any
 SECONDS = 10
 FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "socket.connect")
 MODULES = {
-    "journal": ["zolit.journal.reader", "zolit.journal.format"],
-    "checkpoint": ["zolit.journal.checkpoints", "zolit.journal.content"],
-    "config": ["zolit.config_guard", "zolit.cli_given", "zolit.journal.differences"],
+    "journal": ["zolit.runs.journal.reader", "zolit.runs.journal.format"],
+    "checkpoint": ["zolit.checkpoints.file", "zolit.checkpoints.content"],
+    "config": ["zolit.recipes.guard", "zolit.commands.given", "zolit.runs.differences"],
     "safetensors": ["zolit.models.loading.shards"],
     "gguf": ["gguf.gguf_reader", "zolit.models.gguf.table", "zolit.models.gguf.header"],
 }
@@ -53,7 +53,15 @@ def in_file(folder: Path, name: str, read: Callable[[Path], Any]) -> Reader:
 
 def journal(folder: Path) -> tuple[Reader, list[bytes]]:
     """Bytes as they are, or, after a first byte of 1, parts that are given their checksums."""
-    from zolit.journal import Header, JournalWriter, Position, Session, Step, Weights, read_journal
+    from zolit.runs.journal import (
+        Header,
+        JournalWriter,
+        Position,
+        Session,
+        Step,
+        Weights,
+        read_journal,
+    )
 
     path = folder / "journal.bin"
     seed = folder / "seed.bin"
@@ -96,7 +104,7 @@ def checkpoint(folder: Path) -> tuple[Reader, list[bytes]]:
     """Bytes as a file, or, after a first byte of 1, as the pickle in a sound archive."""
     import torch
 
-    from zolit.journal.checkpoints import read_checkpoint
+    from zolit.checkpoints.file import read_checkpoint
 
     content = {
         "epoch": 0,
@@ -127,8 +135,8 @@ def checkpoint(folder: Path) -> tuple[Reader, list[bytes]]:
 
 def config(folder: Path) -> tuple[Reader, list[bytes]]:
     """YAML of a run: as the command line reads it, and as a journal's header holds it."""
-    from zolit.cli_given import read_given
-    from zolit.journal.differences import differences
+    from zolit.commands.given import read_given
+    from zolit.runs.differences import differences
 
     recipe = Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml"
     sound = "model: {quantizer: Int8, optimizer: {lr: 0.1}}\ntrainer: {max_steps: 3}\n"

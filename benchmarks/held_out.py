@@ -16,7 +16,7 @@ import torch
 from scipy import stats
 from torch.nn import functional as F
 
-from zolit.cli_lightning import ZolitCLI
+from zolit.commands.parser import ZolitCLI
 from zolit.datamodules import PromptDataModule
 from zolit.quiet import quiet_libraries
 from zolit.training.zero_order import ZeroOrderModule

@@ -16,7 +16,7 @@ import waiting  # noqa: F401
 import torch
 
 from zolit.digests import digests
-from zolit.journal import Header, JournalWriter, Position, Step
+from zolit.runs.journal import Header, JournalWriter, Position, Step
 
 
 def step(number: int, queries: int) -> Step:

@@ -29,7 +29,7 @@ import transformers as hf
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from zolit.cli import main
-from zolit.journal import Contents, Weights, read_journal
+from zolit.runs.journal import Contents, Weights, read_journal
 
 RECORD = 64
 """Bytes of a step with one query."""

@@ -5,14 +5,14 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from zolit.cli_help import answer, takes_run
+from zolit.commands.help import answer, takes_run
 from zolit.errors import UserError
 from zolit.threads import share_cores
 
 if TYPE_CHECKING:
     import lightning as L
 
-    from zolit.cli_lightning import ZolitCLI
+    from zolit.commands.parser import ZolitCLI
 
 _DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -43,17 +43,17 @@ def main(
     try:
         if takes_run(given):
             share_cores()
-            from zolit import cli_runs
+            from zolit.commands import runs
 
-            cli_runs.run(given)
+            runs.run(given)
         else:
-            from zolit.cli_early import refuse_early
+            from zolit.commands.early import refuse_early
 
             refuse_early(given, model_class is None)
             share_cores()
-            from zolit import cli_lightning
+            from zolit.commands import parser
 
-            cli_lightning.run_command(model_class, args)
+            parser.run_command(model_class, args)
     except UserError as error:
         _refuse(str(error))
     except OSError as error:
@@ -72,9 +72,9 @@ def run(
     model_class: "type[L.LightningModule] | None" = None, args: list[str] | None = None
 ) -> "ZolitCLI":
     """Parse, run, and hand back the finished command; errors are raised."""
-    from zolit import cli_lightning
+    from zolit.commands import parser
 
-    return cli_lightning.run(model_class, args)
+    return parser.run(model_class, args)
 
 
 def _refuse(sentence: str) -> NoReturn:

@@ -13,7 +13,7 @@ from toy import Toy, loader, trainer
 
 from zolit.callbacks import StopBetweenSteps, StopRequested
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "journal"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from tiny_runs import contents, module, start
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

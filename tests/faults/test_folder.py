@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from cli_recipe import changed, recipe, refusal, write
 
 from zolit.cli import main
-from zolit.journal import read_journal
+from zolit.runs.journal import read_journal
 
 NOBODY = 65534
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "journal"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from journal_cases import HEADER, step, write
 
+from zolit.checkpoints.file import FileCheckpoints, read_checkpoint
 from zolit.errors import UserError
-from zolit.journal import JournalWriter, Session, read_journal
-from zolit.journal.checkpoints import FileCheckpoints, read_checkpoint
+from zolit.runs.journal import JournalWriter, Session, read_journal
 
 
 def killed_beyond(size: int, work: Callable[[], object]) -> bool:

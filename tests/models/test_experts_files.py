@@ -15,11 +15,11 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from cli_recipe import changed, recipe, refusal, write
 
+from zolit.checkpoints import start
+from zolit.checkpoints.tensors import fingerprint, weight_tensors
 from zolit.cli import main
 from zolit.export.plain import save_plain
 from zolit.export.torchao import save_torchao
-from zolit.models import start
-from zolit.models.checkpoint import fingerprint, weight_tensors
 from zolit.models.experts import expert_paths, joined_experts
 from zolit.models.loading.load import load_prepared
 from zolit.models.plan import make_plan

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "contracts"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "journal"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from recipes import (
     MATRIX,
     PERTURBERS,
@@ -31,13 +31,13 @@ from recipes import (
 from tiny_runs import STEPS, Kill, contents, resume, sgd, start
 from tiny_runs import module as run_module
 
-from zolit.journal import Weights
-from zolit.journal.digest import weights_digest
 from zolit.models.adapters import LoRA
 from zolit.models.adapters.base import floats
 from zolit.noise import control_words, coordinates, fold
 from zolit.objectives.base import Objective
 from zolit.optim import ZOSignSGD
+from zolit.runs.journal import Weights
+from zolit.runs.journal.digest import weights_digest
 from zolit.training.zero_order import ZeroOrderModule
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "methods.md"

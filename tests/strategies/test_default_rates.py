@@ -14,7 +14,7 @@ from zolit.models.adapters import LoRA
 from zolit.models.prepare import prepare
 from zolit.models.source import ModelSource
 from zolit.optim import ZOSGD, ZOSignSGD
-from zolit.settled import settled_options
+from zolit.runs.settled import settled_options
 from zolit.strategies import (
     CodePerturber,
     ConstantQueries,

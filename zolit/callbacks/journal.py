@@ -8,17 +8,17 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
+from zolit.checkpoints.content import check_loops, check_schedule, check_training
 from zolit.datamodules.epochs import ResumableLoader
 from zolit.digests import digests, whole
 from zolit.errors import UserError
-from zolit.journal import Contents, Header, JournalWriter, Session, Step, Weights
-from zolit.journal.content import check_loops, check_schedule, check_training
-from zolit.journal.digest import start_tensors, weights_digest
-from zolit.journal.environment import environment
-from zolit.journal.format import Record
-from zolit.journal.position import position
-from zolit.journal.replay import Replay
-from zolit.run_folder import RunFolder
+from zolit.runs.folder import RunFolder
+from zolit.runs.journal import Contents, Header, JournalWriter, Session, Step, Weights
+from zolit.runs.journal.digest import start_tensors, weights_digest
+from zolit.runs.journal.environment import environment
+from zolit.runs.journal.format import Record
+from zolit.runs.journal.position import position
+from zolit.runs.journal.replay import Replay
 from zolit.training.zero_order import ZeroOrderModule
 
 

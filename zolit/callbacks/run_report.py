@@ -20,9 +20,9 @@ from zolit.callbacks.curves import draw_curves
 from zolit.callbacks.peak_memory import memory_kind, peak_memory, reset_peak_memory
 from zolit.callbacks.progress import say
 from zolit.callbacks.watch import Watch
-from zolit.journal.environment import library_versions
-from zolit.metrics_file import Row
-from zolit.run_folder import BestBy, RunFolder, write_atomically
+from zolit.runs.folder import BestBy, RunFolder, write_atomically
+from zolit.runs.journal.environment import library_versions
+from zolit.runs.metrics_file import Row
 
 _CURVES = ("train_loss", "val_loss", "val_accuracy")
 

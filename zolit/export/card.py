@@ -6,7 +6,7 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
-from zolit.journal.differences import Changes
+from zolit.runs.differences import Changes
 
 _TEXT = (
     "The loss of the prompts' own text, in nats a token, says whether the model still writes: the "

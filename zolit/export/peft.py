@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from zolit.checkpoints.start import started_weights
 from zolit.errors import UserError
 from zolit.models.adapters import LoRA
 from zolit.models.adapters.base import adapted
 from zolit.models.adapters.peft_format import write_folder
-from zolit.models.start import started_weights
 from zolit.training.zero_order import ZeroOrderModule
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zolit.checkpoints.tensors import weight_tensors
 from zolit.errors import UserError
 from zolit.gradient import ProjectedGradient
 from zolit.memory import compiler
 from zolit.memory.batches import PER_SHAPE, Batches
 from zolit.memory.tracker import AsOnDevice, LiveBytes
-from zolit.models.checkpoint import weight_tensors
 from zolit.models.experts import joined_experts
 from zolit.models.loading.open import meta_model, open_checkpoint
 from zolit.models.plan import Planned

@@ -11,22 +11,22 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from zolit.allocator import returning_memory
-from zolit.errors import UserError
-from zolit.evaluations.classification import Evaluation
-from zolit.gradient import ProjectedGradient, TakenStep
-from zolit.kernels.dispatch import Preference
-from zolit.models.adapters import Adapter
-from zolit.models.checkpoint import (
+from zolit.checkpoints.start import Started, check_files, check_started, start_from
+from zolit.checkpoints.tensors import (
     check_fingerprint,
     fingerprint,
     load_weight_tensors,
     weight_tensors,
 )
+from zolit.errors import UserError
+from zolit.evaluations.classification import Evaluation
+from zolit.gradient import ProjectedGradient, TakenStep
+from zolit.kernels.dispatch import Preference
+from zolit.models.adapters import Adapter
 from zolit.models.loading.load import load_prepared
 from zolit.models.passes.arrange import arrange_passes
 from zolit.models.prepare import Parts, Preparation, prepare
 from zolit.models.source import ModelSource
-from zolit.models.start import Started, check_files, check_started, start_from
 from zolit.noise import fold, signed
 from zolit.objectives.base import Objective
 from zolit.objectives.option_scoring import OptionScoring, last_logits
@@ -212,7 +212,7 @@ class ZeroOrderModule(L.LightningModule):
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """Of the prepared model, see `zolit.models.checkpoint.fingerprint`; hashed once."""
+        """Of the prepared model, see `zolit.checkpoints.tensors.fingerprint`; hashed once."""
         if self._fingerprint is None:
             self._fingerprint = fingerprint(self.network)
         return self._fingerprint

@@ -1,0 +1,85 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from zolit.errors import UserError
+from zolit.runs.folder import RunFolder, write_atomically
+
+
+def tree(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*"))
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_new_or_empty(made: bool, tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b"
+    if made:
+        path.mkdir(parents=True)
+    before = tree(tmp_path)
+    folder = RunFolder(path)
+    folder.check()
+    assert tree(tmp_path) == before
+    folder.create()
+    assert path.is_dir()
+
+
+def test_not_empty_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "old.txt").touch()
+    with pytest.raises(UserError, match=r"run\.run_dir: got .*not empty.*overwrite=true"):
+        RunFolder(tmp_path).create()
+
+
+def test_overwrite_removes_only_a_runs_files(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, overwrite=True)
+    folder.checkpoints.mkdir()
+    for path in (folder.config, folder.metrics, folder.summary, folder.curves):
+        path.touch()
+    for path in (folder.checkpoints / "last.ckpt", tmp_path / "notes.txt"):
+        path.touch()
+    folder.create()
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("below", ["", "run"])
+def test_a_file_in_the_way(below: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="is a file; name a folder"):
+        RunFolder(tmp_path / "file" / below).check()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_read_only_parent(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(UserError, match="cannot be written"):
+        RunFolder(tmp_path / "run").check()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a system without room for files")
+def test_unwritable_file_system() -> None:
+    with pytest.raises(UserError, match="cannot be written"):
+        RunFolder("/proc/zolit").check()
+
+
+def test_discard_takes_back_what_create_made(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "a" / "b")
+    folder.create()
+    folder.config.touch()
+    folder.discard()
+    assert tree(tmp_path) == []
+
+
+def test_discard_keeps_a_folder_that_was_there(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.create()
+    folder.config.touch()
+    folder.discard()
+    assert tree(tmp_path) == [folder.config]
+
+
+def test_writing_replaces_the_whole_file(tmp_path: Path) -> None:
+    file = tmp_path / "summary.json"
+    for text in ("a long first text", "short"):
+        write_atomically(file, text)
+        assert file.read_text(encoding="utf-8") == text
+    assert tree(tmp_path) == [file]

@@ -1,0 +1,98 @@
+"""Every shipped recipe, killed after some steps and resumed, ends as the run that was not."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+import yaml
+from tiny_recipes import CONFIGS, IDS, tiny_options
+
+from zolit.cli import run
+from zolit.runs.journal import Contents, Weights, read_journal
+
+STEPS, VALIDATE = 7, 3
+# One within the first epoch, one with a checkpoint, one after it.
+MOMENTS = (1, 3, 5)
+KILLED_AT = dict(zip(IDS, [MOMENTS[n % 3] for n in range(len(IDS))], strict=True))
+
+
+class KilledHere(BaseException):
+    """Stands for the end of the process."""
+
+
+class KillAfter(L.Callback):
+    """Ends the run before its next step.
+
+    Args:
+        steps: made before.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
+        if trainer.global_step == self.steps:
+            raise KilledHere
+
+
+def fit(config: Path, options: Path, folder: Path, *args: str) -> None:
+    run(args=["fit", "--config", str(config), "--config", str(options), *args])
+    assert (folder / "journal.bin").exists()
+
+
+def state(folder: Path) -> tuple[Contents, dict[str, torch.Tensor], list[dict[str, float]]]:
+    """Journal, last checkpoint and metrics of a run, without what measures time."""
+    saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    with (folder / "metrics.csv").open(encoding="utf-8") as file:
+        rows = [
+            {name: float(value) for name, value in row.items() if value and name != "step_ms"}
+            for row in csv.DictReader(file)
+        ]
+    return read_journal(folder / "journal.bin"), saved["state_dict"], rows
+
+
+@pytest.mark.parametrize(
+    ("path", "killed"),
+    [
+        pytest.param(
+            path,
+            moment,
+            id=f"{name}-{moment}",
+            marks=() if moment == KILLED_AT[name] else pytest.mark.slow,
+        )
+        for path, name in zip(CONFIGS, IDS, strict=True)
+        for moment in MOMENTS
+    ],
+)
+def test_resumed_is_undisturbed(
+    path: Path, killed: int, tmp_path: Path, tiny_llama: Path, tiny_roberta: Path
+) -> None:
+    options = tiny_options(path, tmp_path, tiny_llama, tiny_roberta)
+    options["trainer"] = {"max_steps": STEPS, "val_check_interval": VALIDATE}
+    options["run"] = {"zero_shot": False, "test_after_fit": False}
+    override = tmp_path / "tiny.yaml"
+    override.write_text(yaml.safe_dump(options), encoding="utf-8")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    fit(path, override, whole, "--run.run_dir", str(whole))
+    kill = ["--trainer.callbacks+", f"{__name__}.KillAfter", f"--trainer.callbacks.steps={killed}"]
+    with pytest.raises(KilledHere):
+        fit(path, override, cut, "--run.run_dir", str(cut), *kill)
+    assert read_journal(cut / "journal.bin").end == killed
+    fit(path, override, cut, "--resume", str(cut))
+    (mine, weights, rows), (theirs, wanted, all_rows) = state(cut), state(whole)
+    assert mine.fault is None
+    assert mine.steps == theirs.steps
+    assert len(mine.steps) == STEPS
+    assert len({step.values for step in mine.steps}) == STEPS, "equal losses test nothing"
+    digests = [
+        {(one.step, one.digest, one.final) for one in found.records if isinstance(one, Weights)}
+        for found in (mine, theirs)
+    ]
+    assert digests[0] == digests[1]
+    assert len({digest for _, digest, _ in digests[1]}) > 1, "weights that stay test nothing"
+    assert weights.keys() == wanted.keys()
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in weights.items())
+    assert rows == all_rows

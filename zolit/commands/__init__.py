@@ -1,0 +1,1 @@
+"""The command line: what is asked, refused and answered; one file a command."""

@@ -1,0 +1,87 @@
+"""Refuses before any library is loaded what can be refused without one."""
+
+import difflib
+
+from zolit.commands.given import Given, checkpoint_path, read_given, with_recipe
+from zolit.commands.trainer_options import refuse_trainer_options
+from zolit.errors import UserError
+from zolit.runs.folder import RunFolder
+
+GROUPS = ("model", "data", "trainer", "run")
+"""Groups of options."""
+
+SINGLE = (
+    "ckpt_path",
+    "json",
+    "resume",
+    "return_predictions",
+    "seed_everything",
+    "verbose",
+    "weights_only",
+)
+"""Options that belong to no group; not every command takes each."""
+
+_PARSER = ("config", "print_config", "")
+"""Keys that are the parser's own; a configuration that is empty has the last one."""
+
+
+def refuse_early(args: list[str], zero_order: bool) -> None:
+    """Refuse a command for what the user wrote alone.
+
+    Whatever passes is looked at again once the parts are known.
+
+    Args:
+        args: of the process.
+        zero_order: whether the module is zolit's own.
+
+    Raises:
+        UserError: there is no such command or configuration, an option belongs to no group, the
+            trainer's options are not zolit's, or the run's folder cannot be taken.
+    """
+    if {"-h", "--help"} & {*args[1:]}:
+        return
+    given = read_given(with_recipe(args))
+    command = args[0]
+    _refuse_groups(given)
+    if zero_order:
+        names = (key.removeprefix("trainer.") for key in given.values if key.startswith("trainer."))
+        refuse_trainer_options(
+            {name: given.value(f"trainer.{name}") for name in names}, command == "fit"
+        )
+    if isinstance(path := given.value("ckpt_path"), str):
+        checkpoint_path(given, command, path, given.run_dir(command))
+    if command == "fit" and not _runs_nothing(given):
+        check_folder(given)
+
+
+def check_folder(given: Given) -> None:
+    """Whether the folder of ``zolit fit`` can be written.
+
+    Raises:
+        UserError: naming the folder and why.
+    """
+    resume = given.values.get("resume")
+    if isinstance(resume, str):
+        RunFolder(resume).check_resumable()
+        return
+    overwrite = given.value("run.overwrite")
+    RunFolder(given.run_dir("fit"), overwrite is True).check()
+
+
+def _runs_nothing(given: Given) -> bool:
+    """Whether the command only prints, or tries the recipe without a folder."""
+    prints = any(key == "print_config" or key.endswith(".help") for key in given.options)
+    return prints or bool(given.value("trainer.fast_dev_run"))
+
+
+def _refuse_groups(given: Given) -> None:
+    known = [*GROUPS, *SINGLE]
+    for key in given.values:
+        group, _, rest = key.partition(".")
+        if group in known or group in _PARSER:
+            continue
+        near = difflib.get_close_matches(group, known, n=1, cutoff=0.6)
+        # An option without its group is told by the parser, which knows the options of all parts.
+        if near or rest or key not in given.options:
+            expected = f"nearest: {near[0]}" if near else f"expected one of {', '.join(known)}"
+            raise UserError(f"unknown option {group}; {expected}.")

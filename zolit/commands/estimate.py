@@ -1,0 +1,110 @@
+"""``zolit estimate``: the memory that a recipe needs, before anything is loaded."""
+
+import json as json_format
+import os
+from dataclasses import asdict
+
+import lightning as L
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from rich.console import Console
+
+from zolit.callbacks.peak_memory import resident_memory
+from zolit.commands.tables import memory_table
+from zolit.datamodules.encode import context_length
+from zolit.errors import NotFetchedError
+from zolit.memory.batches import Batches, assumed_batches, largest_batches, shape
+from zolit.memory.estimate import Estimate, estimate_memory
+from zolit.runs.folder import RunOptions
+from zolit.training.zero_order import ZeroOrderModule
+
+
+class Trainer(L.Trainer):
+    """Lightning's Trainer, whose methods are the commands, with one more."""
+
+    def estimate(
+        self,
+        model: L.LightningModule,
+        datamodule: L.LightningDataModule | None = None,
+        json: bool = False,
+        ckpt_path: str | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """What memory a run would need; nothing is loaded and nothing is written.
+
+        Args:
+            model: the module of the recipe.
+            datamodule: its data.
+            json: print bytes as one JSON object instead of a table.
+            ckpt_path: not read; a run's config.yaml names it.
+            weights_only: not read either.
+        """
+        raise NotImplementedError("the command line estimates")
+
+
+def print_estimate(
+    trainer: L.Trainer,
+    module: ZeroOrderModule,
+    data: L.LightningDataModule,
+    options: RunOptions,
+    json: bool,
+) -> None:
+    """Estimate what ``zolit fit`` would need with the same options, and print it.
+
+    Raises:
+        UserError: whatever the run would be refused for before it loads weights.
+    """
+    # Rows of the hub are taken if they are here already.
+    os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+    tests = is_overridden("test_dataloader", data, L.LightningDataModule)
+    module.source.load_config(weights=False)
+    batches = _batches(
+        trainer, module, data, tests and (options.zero_shot or options.test_after_fit)
+    )
+    on_host = trainer.strategy.root_device.type == "cpu"
+    saves = trainer.checkpoint_callback is not None
+    estimate = estimate_memory(
+        module,
+        batches,
+        base=resident_memory() if on_host else 0,
+        reads_checkpoint=saves and tests and options.test_after_fit,
+    )
+    if json:
+        print(json_format.dumps(facts(estimate, batches)))
+        return
+    console = Console()
+    console.print(memory_table(estimate, shape(batches.train), shape(batches.evaluation)))
+    console.print(batches.note, highlight=False)
+
+
+def facts(estimate: Estimate, batches: Batches) -> dict[str, object]:
+    """Everything in the table in plain values: bytes by name, and what was assumed."""
+    return {
+        **asdict(estimate),
+        "peak_loading": estimate.peak_loading,
+        "peak_running": estimate.peak_running,
+        "total": estimate.total,
+        "train_batch": shape(batches.train),
+        "evaluation_batch": shape(batches.evaluation),
+        "note": batches.note,
+    }
+
+
+def _batches(
+    trainer: L.Trainer, module: ZeroOrderModule, data: L.LightningDataModule, tests: bool
+) -> Batches:
+    steps = None if trainer.max_steps < 0 else trainer.max_steps * module.micro_batches
+    evaluations = []
+    if is_overridden("val_dataloader", data, L.LightningDataModule):
+        evaluations.append(("validate", _count(trainer.limit_val_batches)))
+    if tests:
+        evaluations.append(("test", _count(trainer.limit_test_batches)))
+    try:
+        return largest_batches(data, steps, evaluations)
+    except NotFetchedError as error:
+        context = context_length(module.source.load_config(weights=False))
+        return assumed_batches(data, context, str(error).rstrip("."))
+
+
+def _count(limit: int | float | None) -> int | None:
+    """Batches that a limit of the trainer leaves; None: all, also for a fraction of them."""
+    return int(limit) if isinstance(limit, int) or limit == 0.0 else None

@@ -1,0 +1,393 @@
+"""The commands that read a recipe: ``zolit fit | validate | test | predict | estimate``."""
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import lightning as L
+from jsonargparse import ArgumentError, Namespace
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from rich.console import Console
+
+from zolit.callbacks import Journal, RunReport, StopBetweenSteps, StopRequested
+from zolit.callbacks.defaults import default_callbacks
+from zolit.checkpoints.file import FileCheckpoints
+from zolit.commands.checks import (
+    check_callbacks,
+    check_options,
+    check_trainer,
+    check_validation,
+    settle_files,
+)
+from zolit.commands.classes import class_options
+from zolit.commands.estimate import Trainer, print_estimate
+from zolit.commands.explain import explain, explain_unmade, user_error_behind
+from zolit.commands.given import read_given, with_recipe
+from zolit.commands.help import RECIPE_COMMANDS
+from zolit.commands.predict import show
+from zolit.commands.tables import figures_table, predictions_csv, result_table
+from zolit.errors import UserError, tell
+from zolit.quiet import quiet_libraries
+from zolit.recipes.guard import check_parts, confine_parser
+from zolit.runs.folder import RunFolder, RunOptions, write_atomically
+from zolit.runs.metrics_file import write_rows
+from zolit.runs.recorded_paths import recorded
+from zolit.runs.resume import Resumption, nothing_to_do, resume_command
+from zolit.runs.settled import settled_options
+from zolit.training.zero_order import ZeroOrderModule
+
+TRAINER_DEFAULTS = {
+    "accelerator": "auto",
+    "devices": 1,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+    "log_every_n_steps": 1,
+    # Buffers made while evaluating are written to while fitting, which inference mode forbids.
+    "inference_mode": False,
+}
+
+_Kind = TypeVar("_Kind")
+
+
+class ZolitCLI(LightningCLI):
+    """LightningCLI that keeps each run in a folder of its own.
+
+    Nothing is written before the configuration has been read, every part of it made, the model
+    loaded and the data prepared.
+
+    Args:
+        model_class: the LightningModule whose arguments form the group ``model``.
+        default_datamodule: used where the configuration names no data module.
+        args: command-line arguments, by default those of the process.
+
+    Raises:
+        UserError: whatever the user can mend.
+    """
+
+    def __init__(
+        self,
+        model_class: type[L.LightningModule],
+        default_datamodule: type[L.LightningDataModule],
+        args: list[str] | None = None,
+    ) -> None:
+        confine_parser()
+        self.default_datamodule = default_datamodule
+        self._zero_order = issubclass(model_class, ZeroOrderModule)
+        written = with_recipe(sys.argv[1:] if args is None else args)
+        self.given = read_given(written)
+        strict = {"exit_on_error": False, "allow_abbrev": False}
+        super().__init__(
+            model_class,
+            L.LightningDataModule,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            trainer_class=Trainer,
+            trainer_defaults=dict(TRAINER_DEFAULTS),
+            seed_everything_default=False,
+            auto_configure_optimizers=False,
+            parser_kwargs={
+                "prog": "zolit",
+                **strict,
+                **{command: dict(strict) for command in RECIPE_COMMANDS},
+            },
+            args=written,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        return {**LightningCLI.subcommands(), "estimate": {"model", "datamodule"}}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_class_arguments(RunOptions, "run")
+        parser.add_argument(
+            "--resume", type=str | None, default=None, help="Folder of a run to go on with (fit)."
+        )
+        name = f"{self.default_datamodule.__module__}.{self.default_datamodule.__qualname__}"
+        parser.set_defaults({"data": {"class_path": name}})
+        # Any data module with an argument `source` is told which model reads its text.
+        parser.link_arguments("model.source", "data.init_args.source")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        try:
+            super().parse_arguments(parser, args)
+        except RecursionError as error:
+            raise UserError("the options are nested too deeply; expected groups of them") from error
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"a configuration file is not UTF-8 ({error.reason}); save it as UTF-8"
+            ) from error
+        except ArgumentError as error:
+            if (said := user_error_behind(error)) is not None:
+                raise said from error
+            message = getattr(error, "message", None) or str(error)
+            known = next(iter(self._subcommand_parsers.values())).get_defaults().keys()
+            model_class: Any = self.model_class
+            classes = class_options(model_class, self.default_datamodule)
+            raise UserError(explain(message, self.given, known, classes)) from error
+        self.command = str(self.config.subcommand)
+        config = self.config[self.command]
+        settle_files(config, self.command, self.given)
+
+    def _parse_ckpt_path(self) -> None:
+        """The configuration says what the model is; a checkpoint does not overrule it."""
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.command]
+        model_class: Any = self.model_class
+        defaults = inspect.signature(model_class).parameters.values()
+        check_parts(config, [one.default for one in defaults])
+        if self._zero_order:
+            check_options(config, self.command == "fit")
+        self.folder = RunFolder(config.run.run_dir, config.run.overwrite)
+        self._keeps_run = self.command == "fit" and not config.trainer.fast_dev_run
+        if self._keeps_run and config.resume is not None:
+            self.folder.check_resumable()
+        elif self._keeps_run:
+            self.folder.check()
+
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            # Where null is allowed as well, jsonargparse wraps what a class raised.
+            if (said := user_error_behind(error)) is not None:
+                raise said from error
+            if (reason := explain_unmade(error, self.given)) is not None:
+                raise UserError(reason) from error
+            raise
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        config: Namespace = self.config_init[self.command].trainer
+        given = _listed(config.callbacks)
+        if self._zero_order:
+            check_callbacks(given, self.model.estimator.metrics())
+        options: RunOptions = self.config_init[self.command].run
+        journaled = options.journal and isinstance(self.model, ZeroOrderModule)
+        # zolit's own first: of several checkpoint callbacks the trainer asks the first.
+        self.callbacks = [
+            callback
+            for callback in default_callbacks(
+                config, self.folder if self._keeps_run else None, journaled, options.best_by
+            )
+            if not any(isinstance(one, type(callback)) for one in given)
+        ] + given
+        logger: Any = [] if config.logger in (None, True) else _listed(config.logger)
+        if config.logger is not False and self._keeps_run:
+            logger = [self._csv_logger(), *logger]  # metrics.csv is there beside any other
+        if self._keeps_run and config.default_root_dir is None:
+            kwargs["default_root_dir"] = str(self.folder.path)
+        try:
+            trainer = super().instantiate_trainer(callbacks=self.callbacks, logger=logger, **kwargs)
+        except (MisconfigurationException, ModuleNotFoundError, ValueError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"trainer: {error}") from error
+        if self._zero_order:
+            check_trainer(trainer)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = FileCheckpoints()
+        return trainer
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        finally:
+            if (journal := self._one(Journal)) is not None:
+                journal.close()
+
+    def fit(
+        self, model: L.LightningModule, datamodule: L.LightningDataModule, **kwargs: Any
+    ) -> None:
+        """Zero-shot figure, fit, figure of the best checkpoint, report."""
+        if not self._keeps_run:
+            self.trainer.fit(model, datamodule=datamodule, **kwargs)
+            return
+        options: RunOptions = self.config_init[self.command].run
+        tests = is_overridden("test_dataloader", datamodule, L.LightningDataModule)
+        resumed = None
+        if self.config.fit.resume is not None:
+            if (said := nothing_to_do(self.folder, self._config_text({}))) is not None:
+                print(said)
+                sys.exit(0)
+            resumed = Resumption(self.folder, self._one(Journal), options.salvage)
+        # What would be refused only inside trainer.fit is made once before the folder is.
+        datamodule.prepare_data()
+        datamodule.setup("fit")
+        check_validation(self.trainer, datamodule.train_dataloader())
+        if options.zero_shot and tests and not (resumed and resumed.zero_shot):
+            loggers, self.trainer.loggers = self.trainer.loggers, []  # they would make folders
+            self._test(model, datamodule, None)
+            self.trainer.loggers = loggers
+            self._say("zero-shot", self.trainer.callback_metrics)
+        model.configure_model()
+        model.configure_optimizers()
+        if resumed is None:
+            self.folder.create()
+            if (journal := self._one(Journal)) is not None:
+                journal.claim(self.folder.path)
+        else:
+            config = self._config_text()
+            kwargs["ckpt_path"] = resumed.prepare(
+                self.trainer, self.model, datamodule, config, self.given.options
+            )
+        try:
+            self._fit(model, datamodule, resumed, **kwargs)
+        except Exception:
+            if self.trainer.global_step == 0:
+                self.folder.discard()
+            raise
+        stop = self._one(StopBetweenSteps)
+        if stop is not None and stop.requested is not None:
+            raise StopRequested(stop.requested, self.trainer.global_step)
+        if options.test_after_fit and tests:
+            self._test(model, datamodule, self._best_checkpoint())
+        self._print_report()
+
+    def validate(
+        self, model: L.LightningModule, datamodule: L.LightningDataModule, **kwargs: Any
+    ) -> None:
+        """Figures of the validation rows."""
+        self._measure(self.trainer.validate, model, datamodule, **kwargs)
+
+    def test(
+        self, model: L.LightningModule, datamodule: L.LightningDataModule, **kwargs: Any
+    ) -> None:
+        """Figures of the test rows."""
+        self._measure(self.trainer.test, model, datamodule, **kwargs)
+
+    def _measure(
+        self, evaluate: Callable[..., Any], model: Any, datamodule: Any, **kwargs: Any
+    ) -> None:
+        shows = kwargs.pop("verbose", True)
+        evaluate(model, datamodule=datamodule, verbose=False, **kwargs)
+        if shows and self.trainer.is_global_zero:
+            figures = {name: float(one) for name, one in self.trainer.callback_metrics.items()}
+            Console().print(figures_table(figures, kwargs.get("ckpt_path") or "the model untuned"))
+
+    def predict(
+        self, model: L.LightningModule, datamodule: L.LightningDataModule, **kwargs: Any
+    ) -> None:
+        """Predictions for the test rows, as CSV on the standard output where they are answers."""
+        batches: Any = self.trainer.predict(model, datamodule=datamodule, **kwargs) or []
+        answers = getattr(datamodule, "answers", None)
+        if answers is not None and self.trainer.is_global_zero:
+            rows = getattr(datamodule, "predicted_rows", None)
+            made = sum(len(batch["prediction"]) for batch in batches)
+            if rows is not None and made < len(rows):
+                tell(f"predict: the trainer's limits leave {len(rows) - made} rows unanswered")
+                rows = rows[:made]
+            labels = getattr(datamodule, "labels", answers)
+            show(predictions_csv(batches, rows, labels, answers))
+
+    def estimate(
+        self, model: Any, datamodule: L.LightningDataModule, json: bool = False, **kwargs: Any
+    ) -> None:
+        """The memory that ``fit`` would need with the same options."""
+        options: RunOptions = self.config_init[self.command].run
+        print_estimate(self.trainer, model, datamodule, options, json)
+
+    def _fit(
+        self,
+        model: L.LightningModule,
+        datamodule: L.LightningDataModule,
+        resumed: Resumption | None,
+        **kwargs: Any,
+    ) -> None:
+        for logger in self.trainer.loggers:
+            if isinstance(logger, CSVLogger):
+                _ = logger.experiment  # takes an empty folder for granted, so before our files
+                if resumed is not None:
+                    write_rows(logger, resumed.rows)
+        if resumed is not None and (report := self._one(RunReport)) is not None:
+            report.take_up(resumed.zero_shot, resumed.rows, resumed.steps_after)
+        text = self._config_text()
+        write_atomically(self.folder.config, text)
+        if (journal := self._one(Journal)) is not None:
+            journal.config = text
+        try:
+            self.trainer.fit(model, datamodule=datamodule, **kwargs)
+        except SystemExit as stop:
+            # Lightning turns Ctrl-C into an exit of its own.
+            if isinstance(stop.__context__, StopRequested):
+                said = f"zolit: stopped after step {stop.__context__.step}"
+                if self._one(Journal) is not None:
+                    said += f"; go on with: {resume_command(self.folder.path)}"
+                print(said, file=sys.stderr)
+                raise stop.__context__ from None
+            if self.trainer.interrupted:
+                raise KeyboardInterrupt from stop
+            raise
+
+    def _config_text(self, settled: Mapping[str, Any] | None = None) -> str:
+        """The configuration as YAML, with numbers that the module chose once it was loaded."""
+        config = self.config.fit.clone()
+        config.resume = None
+        chosen = settled_options(self.model) if settled is None else settled
+        for key, value in chosen.items():
+            if config.get(key, value) is None:
+                config[key] = value  # a number, so that the run can be made again
+        return recorded(str(self._parser("fit").dump(config, skip_none=False)))
+
+    def _one(self, kind: type[_Kind]) -> _Kind | None:
+        """The trainer's callback of a kind, None without one."""
+        return next((one for one in self.callbacks if isinstance(one, kind)), None)
+
+    def _test(
+        self, model: L.LightningModule, datamodule: L.LightningDataModule, path: str | None
+    ) -> None:
+        self.trainer.test(model, datamodule=datamodule, ckpt_path=path, verbose=False)
+
+    def _say(self, title: str, metrics: Mapping[str, Any]) -> None:
+        if self.trainer.is_global_zero and metrics:
+            figures = (f"{name.replace('_', ' ')} {float(metrics[name]):.4f}" for name in metrics)
+            print(f"{title}: {', '.join(sorted(figures))}", flush=True)
+
+    def _best_checkpoint(self) -> str | None:
+        """Path of the best checkpoint; None: the weights as they are at the end."""
+        return getattr(self.trainer.checkpoint_callback, "best_model_path", "") or None
+
+    def _print_report(self) -> None:
+        if (report := self._one(RunReport)) is not None and self.trainer.is_global_zero:
+            summary = report.summary(self.trainer, self.model)
+            Console().print(result_table(summary, str(self.folder.path)))
+
+    def _csv_logger(self) -> Logger:
+        # Without name and version it writes to the folder itself. Each row is on disk at once:
+        # a run that is killed keeps them.
+        return CSVLogger(self.folder.path, name="", version="", flush_logs_every_n_steps=1)
+
+
+def _listed(parts: Any) -> list[Any]:
+    """One part or several, as a list; none for null or false."""
+    if parts is None or parts is False:
+        return []
+    return list(parts) if isinstance(parts, list | tuple) else [parts]
+
+
+def run(
+    model_class: type[L.LightningModule] | None = None, args: list[str] | None = None
+) -> ZolitCLI:
+    """Parse, run, and hand back the finished command; errors are raised."""
+    from zolit.datamodules import PromptDataModule
+
+    return ZolitCLI(model_class or ZeroOrderModule, PromptDataModule, args)
+
+
+def run_command(model_class: type[L.LightningModule] | None, args: list[str] | None) -> None:
+    """Run a command as the console script does: quietly, and by its exit codes.
+
+    Raises:
+        UserError: whatever the user can mend, also where a library refuses it.
+    """
+    quiet_libraries()
+    try:
+        run(model_class, args)
+    except MisconfigurationException as error:
+        raise UserError(f"trainer: {error}") from error
+    except StopRequested as stop:
+        sys.exit(128 + stop.signal)

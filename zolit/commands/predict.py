@@ -1,0 +1,176 @@
+"""``zolit predict RUN``: the model of a run answers the rows of a file."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from zolit.errors import UserError, tell
+
+FORMATS = ("csv", "tsv", "jsonl", "json", "parquet", "lines")
+
+_DESCRIPTION = """Answer every row of a file with the model of a run. Writes CSV, one line for each
+row of the file, in its order: the row's number (0 is the first), the label, the word that stands
+for it, and the probability of each label. The file needs no labels, and the rows that the run was
+trained on need not be there."""
+
+_EPILOG = """zolit predict --config FILE --ckpt_path FILE answers the test rows of a recipe
+instead; zolit predict --config FILE --help lists its options."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of ``zolit predict``, but for the run."""
+    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    parser.add_argument(
+        "--rows", type=Path, required=True, help="file of rows: csv, tsv, jsonl, json or parquet"
+    )
+    parser.add_argument(
+        "--to", default="-", help="file for the answers; - for the standard output (default)"
+    )
+    parser.add_argument(
+        "--ckpt_path", type=Path, help="by default the run's best checkpoint, else its last"
+    )
+    parser.add_argument(
+        "--format", choices=FORMATS, help="of the file; by default as its name ends"
+    )
+    parser.add_argument("--encoding", help="of the file; by default utf-8")
+    parser.add_argument(
+        "--names",
+        type=lambda text: text.split(","),
+        help="column names of a csv or tsv file without a header line, with commas between",
+    )
+    parser.add_argument(
+        "--no-quotes",
+        dest="quotes",
+        action="store_const",
+        const=False,
+        help="double quotes in a csv or tsv file are text like any other",
+    )
+    parser.add_argument(
+        "--truncate", action="store_const", const=True, help="cut rows that are too long"
+    )
+    parser.add_argument("--batch_size", type=int, help="rows that the model reads at once")
+
+
+def start(given: argparse.Namespace) -> None:
+    """Run the command.
+
+    Raises:
+        UserError: if an argument is wrong, or the run or the rows cannot be used.
+    """
+    to = _checked_target(given.to, given.rows)
+    text = predictions(given.run, given.rows, given.ckpt_path, vars(given))
+    if to is None:
+        show(text)
+        return
+    from zolit.runs.folder import write_atomically
+
+    write_atomically(to, text)
+
+
+def show(text: str) -> None:
+    """Write to the standard output; its reader may stop early, as ``head`` does."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would write what is left once more, when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def predictions(run: Path, rows: Path, ckpt_path: Path | None, options: dict[str, Any]) -> str:
+    """CSV of the answers to a file's rows.
+
+    Args:
+        run: folder of the run.
+        rows: the file.
+        ckpt_path: of a checkpoint of the run; None for its best, else its last.
+        options: ``format``, ``encoding``, ``names`` and ``quotes`` of the file (None: as found);
+            ``truncate`` and ``batch_size`` (None: the run's).
+
+    Raises:
+        UserError: if the run or the rows cannot be used.
+    """
+    # Not at the top: a wrong argument should not wait for these.
+    import lightning as L
+
+    from zolit.commands.export import checkpoint_file, load_checkpoint
+    from zolit.commands.tables import predictions_csv
+    from zolit.datamodules import TableRows
+    from zolit.recipes.guard import load_yaml
+    from zolit.recipes.parts import data_of, module_of
+    from zolit.runs.folder import RunFolder
+
+    folder = RunFolder(run)
+    file = checkpoint_file(folder, ckpt_path, "predict")
+    text = folder.config.read_text(encoding="utf-8")
+    config = load_yaml(text, str(folder.config))
+    data = data_of(text, _changes(rows, options))
+    data.predict_on(TableRows(_read(config, rows, options)))
+    data.setup("predict")
+    module = module_of(text)
+    step = load_checkpoint(module, file)
+    machine = config.get("trainer") or {}
+    trainer = L.Trainer(
+        accelerator=machine.get("accelerator") or "auto",
+        precision=machine.get("precision"),
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        inference_mode=False,
+    )
+    batches: Any = trainer.predict(module, dataloaders=data.predict_dataloader())
+    text = predictions_csv(batches, data.predicted_rows, data.labels, data.answers)
+    tell(f"{len(data.predicted_rows)} rows of {rows}, answered by {file} after step {step}")
+    return text
+
+
+def _checked_target(to: str, rows: Path) -> Path | None:
+    """The file to write, None for the standard output.
+
+    Raises:
+        UserError: if it cannot be written, or is the file of rows.
+    """
+    if to == "-":
+        return None
+    file = Path(to)
+    if file.suffix in (".tsv", ".jsonl", ".json", ".parquet"):
+        raise UserError(f"--to: got {to!r}, but answers are written as CSV; name a .csv file")
+    if file.is_dir() or not file.parent.is_dir():
+        raise UserError(
+            f"--to: got {to!r}, expected a file in an existing folder; {str(file.absolute())!r} "
+            "is none"
+        )
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise UserError(f"--to: got {to!r}, which cannot be written; name a file you may write")
+    if file.exists() and rows.exists() and file.samefile(rows):
+        raise UserError(f"--to: got {to!r}, which is the file of rows; name another file")
+    return file
+
+
+def _read(config: dict[str, Any], rows: Path, options: dict[str, Any]) -> Any:
+    """The table of a file, its columns renamed as the run's own rows were."""
+    from zolit.datamodules import FileRows
+
+    names = ("format", "encoding", "names", "quotes")
+    reading = {name: options[name] for name in names if options.get(name) is not None}
+    table = FileRows(str(rows), **reading).read()
+    own = ((config.get("data") or {}).get("init_args") or {}).get("rows") or {}
+    renamed = (own.get("init_args") or {}).get("rename") or {}
+    there = {old: new for old, new in renamed.items() if old in table.columns}
+    replaced = [new for old, new in there.items() if new in table.columns and new != old]
+    return table.drop(columns=replaced).rename(columns=there)
+
+
+def _changes(rows: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of the run's data module that are others here: its own rows are not read."""
+    own = {"class_path": "zolit.datamodules.FileRows", "init_args": {"path": str(rows)}}
+    changes: dict[str, Any] = {"rows": own, "validation_rows": None, "test_rows": None}
+    if options.get("truncate"):
+        changes["truncate"] = True
+    if options.get("batch_size") is not None:
+        changes["eval_batch_size"] = options["batch_size"]
+    return changes

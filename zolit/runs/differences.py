@@ -1,0 +1,184 @@
+"""What a run is resumed with, beside what it was made with."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+from zolit.errors import UserError
+from zolit.recipes.guard import load_yaml
+from zolit.runs.journal.format import Header, Record, Session
+
+# Options that the journal's steps were made with: replayed with others they give other weights.
+_PAST = (
+    "model.adapter*",
+    "model.perturber.*",
+    "model.mask*",
+    "model.optimizer.*",
+    "model.estimator.*",
+)
+# Options that only the steps to come depend on.
+_FUTURE = (
+    "model.*",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.limit_train_batches",
+    "trainer.overfit_batches",
+    "trainer.precision",
+    "trainer.strategy",
+)
+# Of them, what the steps' records hold or their values were made with.
+_RATES = ("model.perturber.*eps", "model.optimizer.*lr", "model.estimator.init_args.paired")
+# What these decide is compared itself: the start weights, the rows.
+_COMPARED = (
+    "model.source*",
+    "model.quantizer*",
+    "model.tune*",
+    "model.start_from*",
+    "model.dtype",
+    "model.max_skipped",
+)
+_ROWS = ("data.*",)
+_MORE = ("trainer.max_*", "trainer.min_*")
+
+Changes = dict[str, tuple[Any, Any]]
+"""Value in the run and value now, by dotted key."""
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Options that a command sets otherwise than the run.
+
+    Attributes:
+        past: the steps made so far depend on them.
+        future: only later steps depend on them.
+        rows: they can decide which rows later steps read.
+        more: they decide how many steps there are.
+        others: of the module, and compared by what they decide.
+    """
+
+    past: Changes = field(default_factory=dict)
+    future: Changes = field(default_factory=dict)
+    rows: Changes = field(default_factory=dict)
+    more: Changes = field(default_factory=dict)
+    others: Changes = field(default_factory=dict)
+
+
+def differences(before: str, now: str, since: Mapping[str, Any] | None = None) -> Differences:
+    """Options that two configurations set otherwise.
+
+    Args:
+        before: YAML of the run.
+        now: YAML of the command.
+        since: options that were changed in the run since then, by dotted key.
+
+    Raises:
+        UserError: if one of them is no configuration.
+    """
+    old = flat(load_yaml(before, "journal: the run's configuration")) | dict(since or {})
+    new = flat(load_yaml(now, "--config"))
+    found = Differences()
+    for key in sorted(old.keys() | new.keys()):
+        pair = (old.get(key), new.get(key))
+        if pair[0] == pair[1]:
+            continue
+        if _matches(key, _COMPARED):
+            found.others[key] = pair
+        elif _matches(key, _PAST) and not _matches(key, _RATES):
+            found.past[key] = pair
+        elif _matches(key, _FUTURE):
+            found.future[key] = pair
+        elif _matches(key, _ROWS):
+            found.rows[key] = pair
+        elif _matches(key, _MORE):
+            found.more[key] = pair
+    return found
+
+
+def changed_since(records: Iterable[Record]) -> dict[str, Any]:
+    """Options that a run's own sessions changed, by dotted key, as they are at its end."""
+    found: dict[str, Any] = {}
+    for session in records:
+        if isinstance(session, Session):
+            found.update({key: new for key, (_, new) in _of(session).items()})
+    return found
+
+
+def changes_by_step(records: Iterable[Record]) -> list[tuple[int, Changes]]:
+    """After which step a run's sessions changed which options."""
+    sessions = (one for one in records if isinstance(one, Session))
+    return [(one.step, found) for one in sessions if (found := _of(one))]
+
+
+def _of(session: Session) -> Changes:
+    found = session.facts.get("changes")
+    pairs = found.items() if isinstance(found, dict) else ()
+    return {key: (pair[0], pair[1]) for key, pair in pairs if len(pair) == 2}
+
+
+def refuse_other_recipe(
+    header: Header, now: Differences, asked: Collection[str], other_rows: bool, run: str
+) -> Changes:
+    """What the steps to come follow otherwise than the run's last ones, as the user asked for.
+
+    Args:
+        header: of the journal.
+        now: what the command sets otherwise.
+        asked: options of the command line.
+        other_rows: whether the rows of the steps to come are not those of the run.
+        run: its folder.
+
+    Raises:
+        UserError: if an option differs that the steps made so far depend on, or one that the user
+            has not asked for by name.
+    """
+    if not header.config:
+        return {}
+    if now.past:
+        raise UserError(
+            f"resume: the steps of {run} were made with another recipe ({told(now.past)}); use "
+            f"--config {run}/config.yaml"
+        )
+    changes = now.future | (now.rows if other_rows else {})
+    wanted = {_public(key) for key in asked}
+    unasked = {key: pair for key, pair in changes.items() if not _named(key, wanted)}
+    if unasked:
+        options = (f"--{_public(key)} {_written(new)}" for key, (_, new) in unasked.items())
+        raise UserError(
+            f"resume: the configuration differs from that of {run} ({told(unasked)}); leave out "
+            f"--config to go on as the run was, or ask for the change by name: {' '.join(options)}"
+        )
+    return changes
+
+
+def told(changes: Changes) -> str:
+    """``name old -> new`` of each, for a sentence."""
+    return ", ".join(f"{key} {old} -> {new}" for key, (old, new) in changes.items())
+
+
+def flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    """Values of a configuration by dotted key."""
+    if not isinstance(content, dict) or not content:
+        return {prefix: content}
+    found: dict[str, Any] = {}
+    for name, value in content.items():
+        found.update(flat(value, f"{prefix}.{name}" if prefix else str(name)))
+    return found
+
+
+def _matches(key: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(key, pattern) for pattern in patterns)
+
+
+def _named(key: str, wanted: Collection[str]) -> bool:
+    """Whether an option of the command line names a key, or the part that it belongs to."""
+    return any(f"{_public(key)}.".startswith(f"{name}.") for name in wanted)
+
+
+def _public(key: str) -> str:
+    """A key as it is written on the command line."""
+    return key.replace(".init_args", "").removesuffix(".class_path")
+
+
+def _written(value: Any) -> str:
+    return "null" if value is None else str(value)

@@ -1,0 +1,18 @@
+"""The journal of a run: what each step was, in a few bytes, so that start weights and journal
+together are the run."""
+
+from zolit.runs.journal.format import Header, Position, Session, Step, Weights
+from zolit.runs.journal.reader import Contents, Fault, read_journal
+from zolit.runs.journal.writer import JournalWriter
+
+__all__ = [
+    "Contents",
+    "Fault",
+    "Header",
+    "JournalWriter",
+    "Position",
+    "Session",
+    "Step",
+    "Weights",
+    "read_journal",
+]

@@ -1,0 +1,229 @@
+"""Append to a journal, through to the disk, one process at a time."""
+
+import errno
+import fcntl
+import os
+import weakref
+from collections import deque
+from dataclasses import replace
+from pathlib import Path
+
+from zolit.errors import UserError
+from zolit.runs.journal.format import (
+    Header,
+    Record,
+    Session,
+    Step,
+    check_bytes,
+    checksum,
+    encode,
+    encode_header,
+)
+from zolit.runs.journal.reader import Contents
+
+
+class JournalWriter:
+    """The one writer of a journal; holds a lock on the file until it is closed.
+
+    A record is handed to the operating system as a whole when it is appended, so a process that
+    dies loses none; the disk is waited for every ``every_n_steps`` steps and in `flush`.
+
+    A journal that is taken up at an earlier step than it has reached is not cut: the steps that
+    are made again are compared with their records, and only a record that differs replaces what
+    stands from there on.
+
+    Args:
+        path: of the file; made if it does not exist.
+        every_n_steps: steps between two waits for the disk.
+
+    Raises:
+        UserError: if another process writes this journal, or the file cannot be written.
+    """
+
+    def __init__(self, path: Path, every_n_steps: int = 1) -> None:
+        if every_n_steps < 1:
+            raise UserError(f"every_n_steps must be at least 1, got {every_n_steps}")
+        self.path = path
+        self.every_n_steps = every_n_steps
+        self._unsynced = 0
+        self._chain = 0
+        self._offset = 0
+        self._tail: deque[tuple[Record, int, int]] = deque()
+        self._session: Session | None = None
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        _writers.add(self)
+        try:
+            _lock(self._file, path)
+        except BaseException:
+            self.close()
+            raise
+
+    def begin(self, header: Header) -> None:
+        """Write the header of a new journal.
+
+        Raises:
+            UserError: if the file holds something, or cannot be written.
+        """
+        if os.fstat(self._file).st_size > 0:
+            raise UserError(
+                f"journal: {str(self.path)!r} belongs to an earlier run; go on with it by "
+                "--resume, or replace it with --run.overwrite=true"
+            )
+        data = encode_header(header)
+        self._write(data)
+        self.flush()
+
+    def take_up(self, contents: Contents, steps: int, session: Session) -> None:
+        """Go on after ``steps`` steps of a journal that was read.
+
+        Args:
+            contents: of this file. What follows its intact part is cut off.
+            steps: steps whose weights the caller has.
+            session: written before the first new record.
+
+        Raises:
+            UserError: if the file cannot be written.
+        """
+        place, made = 0, contents.end - len(contents.steps)
+        while made < steps:
+            made += isinstance(contents.records[place], Step)
+            place += 1
+        self._offset, self._chain = contents.offsets[place], contents.chains[place]
+        ends = zip(contents.offsets[place + 1 :], contents.chains[place + 1 :], strict=True)
+        self._tail = deque(
+            (record, offset, chain)
+            for record, (offset, chain) in zip(contents.records[place:], ends, strict=True)
+        )
+        self._session = session
+        if contents.size > contents.offsets[-1]:
+            self._truncate(contents.offsets[-1])
+
+    def append(self, record: Record) -> Record | None:
+        """Write a record, unless it stands there already.
+
+        Returns:
+            The earlier record that said something else of the same step and was replaced.
+
+        Raises:
+            UserError: if the file cannot be written. It then ends with the last whole record.
+        """
+        replaced = None
+        self._pass_over(type(record))
+        if self._tail:
+            earlier, offset, chain = self._tail[0]
+            if type(earlier) is not type(record):
+                return None  # a digest, whose place is behind steps that are still to be confirmed
+            if earlier == record:
+                self._tail.popleft()
+                self._offset, self._chain = offset, chain
+                return None
+            replaced = earlier
+            self._tail.clear()
+            self._truncate(self._offset)
+        if self._session is not None:
+            session, self._session = self._session, None
+            self._write(encode(replace(session, step=record.step)))
+        self._write(encode(record))
+        self._unsynced += isinstance(record, Step)
+        if self._unsynced >= self.every_n_steps:
+            self.flush()
+        return replaced
+
+    def _pass_over(self, kind: type[Record]) -> None:
+        """Leave the records in front of the next one of this kind as they stand.
+
+        Sessions are always passed over, digests by steps.
+        """
+        while self._tail and (
+            isinstance(self._tail[0][0], Session)
+            or (kind is Step and not isinstance(self._tail[0][0], Step))
+        ):
+            _, self._offset, self._chain = self._tail.popleft()
+
+    def flush(self) -> None:
+        """Wait until all records are on the disk.
+
+        Raises:
+            UserError: if they cannot be written.
+        """
+        try:
+            os.fdatasync(self._file)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self._unsynced = 0
+
+    def close(self) -> None:
+        """Let go of the file and its lock; may be called again."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _write(self, data: bytes) -> None:
+        chain = checksum(data, self._chain)
+        data += check_bytes(chain)
+        done = 0
+        try:
+            while done < len(data):
+                done += os.pwrite(self._file, data[done:], self._offset + done)
+        except OSError as error:
+            if done:
+                self._truncate(self._offset)
+            raise self._unwritable(error) from error
+        self._offset += len(data)
+        self._chain = chain
+
+    def _truncate(self, size: int) -> None:
+        try:
+            os.ftruncate(self._file, size)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> UserError:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        step = "make room" if full else "use a folder you may write"
+        return UserError(
+            f"journal: {str(self.path)!r} cannot be written ({error.strerror or error}); {step} "
+            f"and go on with --resume {self.path.parent}"
+        )
+
+
+_writers: "weakref.WeakSet[JournalWriter]" = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    for writer in list(_writers):
+        writer.close()
+
+
+# A worker that loads data would keep the lock of a run that was killed until it ends itself.
+os.register_at_fork(after_in_child=_let_go)
+
+
+def is_written(path: Path) -> bool:
+    """Whether a process has this journal open for writing."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        _lock(file, path)
+    except UserError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+def _lock(file: int, path: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            return  # a file system without locks
+        raise UserError(
+            f"run: another process is writing to {str(path.parent)!r}; wait until it has ended, or "
+            "name another folder with --run.run_dir"
+        ) from error

@@ -1,0 +1,216 @@
+"""Take a run up where its journal ends."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from zolit.checkpoints.file import read_checkpoint
+from zolit.datamodules.epochs import ResumableLoader
+from zolit.digests import digests, whole
+from zolit.errors import UserError
+from zolit.runs.folder import RunFolder
+from zolit.runs.journal.format import Header, Position, Step, Weights
+from zolit.runs.journal.position import loop_state
+from zolit.runs.journal.reader import Contents, read_journal
+from zolit.runs.journal.replay import Replay, check_start
+from zolit.training.zero_order import ZeroOrderModule
+
+
+@dataclass(frozen=True)
+class Base:
+    """A full checkpoint that a journal is replayed onto.
+
+    Attributes:
+        path: of the file.
+        step: steps that it has behind it.
+        content: the checkpoint.
+    """
+
+    path: Path
+    step: int
+    content: dict[str, Any]
+
+
+def read_run(folder: RunFolder, salvage: bool, option: str = "--salvage") -> Contents:
+    """The journal of a run, for going on with it or replaying it.
+
+    Args:
+        folder: of the run.
+        salvage: take the intact part of a damaged journal.
+        option: with which the user says so.
+
+    Raises:
+        UserError: if there is none, its header is damaged, or any of it is and ``salvage`` is off.
+    """
+    contents = read_journal(folder.journal)
+    fault = contents.fault
+    if contents.header is None and fault is not None:
+        raise UserError(
+            f"journal: {str(folder.journal)!r} is damaged, {fault}; nothing can be replayed, start "
+            "from a checkpoint of the run with --ckpt_path, or anew"
+        )
+    if fault is not None and not salvage:
+        raise UserError(
+            f"journal: {str(folder.journal)!r} is damaged, {fault}; to use the intact part, which "
+            f"ends after step {contents.end}, add {option}"
+        )
+    return contents
+
+
+def newest_base(
+    folder: RunFolder, contents: Contents, until: int, say: Callable[[str], None]
+) -> Base | None:
+    """The run's newest readable checkpoint whose weights its journal confirms; None for none.
+
+    Args:
+        folder: of the run.
+        contents: of its journal.
+        until: checkpoints with more steps than this are left out.
+        say: told of each file that cannot be used, in a sentence.
+    """
+    digest_at = {one.step: one.digest for one in contents.records if isinstance(one, Weights)}
+    files = sorted(folder.checkpoints.glob("*.ckpt"), key=_modified, reverse=True)
+    for path in files:
+        try:
+            base = _read(path)
+            found = whole(digests(base.content["state_dict"]))
+        except UserError as error:
+            # There is another way to the weights.
+            say(f"{path} cannot be used; the journal is replayed instead ({error})")
+            continue
+        if base.step > until:
+            continue
+        if digest_at.get(base.step) == found:
+            return base
+        if base.step <= contents.end:
+            say(f"{path} holds other weights than the journal says; it is left out")
+    return None
+
+
+def _read(path: Path) -> Base:
+    """A checkpoint file, mapped.
+
+    Raises:
+        UserError: if it is damaged, or no checkpoint of zolit.
+    """
+    content = read_checkpoint(path)
+    return Base(path, content["global_step"], content)
+
+
+def _modified(path: Path) -> float:
+    return path.stat().st_mtime
+
+
+def first_base(header: Header) -> Base | None:
+    """The checkpoint that a run started from; None if it started from a model.
+
+    Raises:
+        UserError: if the file is no longer there or no longer the same.
+    """
+    if not header.checkpoint:
+        return None
+    try:
+        return _read(Path(header.checkpoint))
+    except UserError as error:
+        raise UserError(f"{error}; the run started from this file: put it back") from error
+
+
+def load_start(module: ZeroOrderModule, header: Header, run: str) -> Replay:
+    """The module with the weights that the run started from.
+
+    Raises:
+        UserError: if they are not those that the journal names.
+    """
+    module.configure_model()
+    first = first_base(header)
+    if first is None:
+        check_start(module, header, run)
+        return Replay(module, header.step)
+    replay = Replay(module)
+    replay.restore(first.content, rates=True)
+    check_start(module, header, run)
+    return replay
+
+
+def resumed_checkpoint(
+    module: ZeroOrderModule,
+    trainer: L.Trainer,
+    loader: Any,
+    contents: Contents,
+    folder: RunFolder,
+    say: Callable[[str], None],
+) -> dict[str, Any] | None:
+    """A checkpoint of the step from which an interrupted run goes on; None: from its start.
+
+    The newest checkpoint, and the journal replayed onto it. The journal's last step is left to be
+    made again: it may have been followed by a validation that was cut off, and a record that
+    comes out equal shows that this process computes what the interrupted one did.
+
+    Args:
+        module: of the run's recipe; its weights are moved.
+        trainer: that will go on.
+        loader: the training loader.
+        contents: of the journal.
+        folder: of the run.
+        say: told what the user should know, in sentences.
+
+    Raises:
+        UserError: if model or recipe are not those of the run.
+    """
+    header = contents.header
+    if header is None:
+        return None
+    replay = load_start(module, header, str(folder.path))
+    base = newest_base(folder, contents, contents.end, say)
+    if base is not None:
+        replay.restore(base.content, rates=bool(header.checkpoint))
+        replay.release_errors()
+    target = max(replay.steps, contents.end - 1)
+    difference = replay.run(contents.records, target)
+    if difference is not None:
+        raise UserError(
+            f"resume: {difference}; use the device, kernels and library versions of the run"
+        )
+    if target == header.step:
+        return base.content if base is not None else None
+    last = contents.steps[target - header.step - 1]
+    resumable = isinstance(loader, ResumableLoader)
+    return checkpoint(replay, trainer, last, resumable, base)
+
+
+def checkpoint(
+    replay: Replay, trainer: L.Trainer, last: Step, resumable: bool, base: Base | None
+) -> dict[str, Any]:
+    """What a replay has come to, as Lightning's checkpoint.
+
+    Args:
+        replay: that has just made the step ``last``.
+        trainer: that would go on from here.
+        last: the record of that step.
+        resumable: whether the training loader takes a state.
+        base: checkpoint whose callbacks' states are carried over.
+    """
+    kept = {} if base is None else base.content
+    place: Position = last.position
+    found: dict[str, Any] = {
+        "epoch": place.epoch,
+        "global_step": replay.steps,
+        "pytorch-lightning_version": L.__version__,
+        "state_dict": replay.module.state_dict(),
+        "callbacks": kept.get("callbacks", {}),
+        "optimizer_states": [replay.optimizer.state_dict()],
+        "lr_schedulers": [] if replay.scheduler is None else [replay.scheduler.state_dict()],
+    }
+    replay.module.on_save_checkpoint(found)
+    found["zolit_skipped_queries"] = last.skipped
+    found["zolit_skipped_in_row"] = last.skipped_in_row
+    found["loops"] = {
+        "fit_loop": loop_state(trainer, place, replay.steps, resumable),
+        "validate_loop": trainer.validate_loop.state_dict(),
+        "test_loop": trainer.test_loop.state_dict(),
+        "predict_loop": trainer.predict_loop.state_dict(),
+    }
+    return found

@@ -1,0 +1,222 @@
+"""``zolit fit --resume``: what differs from the interrupted run, and where to go on."""
+
+import json
+import shutil
+import sys
+from bisect import bisect_right
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from zolit.callbacks import Journal
+from zolit.checkpoints.file import FileCheckpoints
+from zolit.datamodules.epochs import ResumableLoader
+from zolit.errors import UserError
+from zolit.recipes.guard import load_yaml
+from zolit.runs.differences import (
+    Changes,
+    Differences,
+    changed_since,
+    differences,
+    flat,
+    refuse_other_recipe,
+    told,
+)
+from zolit.runs.folder import RunFolder
+from zolit.runs.journal.environment import environment
+from zolit.runs.journal.format import Header, Weights
+from zolit.runs.journal.reader import Contents, read_journal
+from zolit.runs.metrics_file import Row, read_rows
+from zolit.runs.rebuild import read_run, resumed_checkpoint
+from zolit.training.zero_order import ZeroOrderModule
+
+
+class Resumption:
+    """A run that ``zolit fit`` goes on with.
+
+    Args:
+        folder: of the run.
+        journal: the callback that will keep the journal on.
+        salvage: take the intact part of a damaged journal.
+
+    Attributes:
+        zero_shot: the run's figures before fitting, empty if they are not known.
+        rows: of metrics.csv, up to the step from which the run goes on.
+        steps_after: optimizer steps made after so many batches.
+
+    Raises:
+        UserError: if there is no journal, it is damaged, or another process writes it.
+    """
+
+    def __init__(self, folder: RunFolder, journal: Journal | None, salvage: bool) -> None:
+        if journal is None:
+            raise UserError("resume: this module keeps no journal; go on with --ckpt_path")
+        journal.claim(folder.path)
+        self._folder, self._journal = folder, journal
+        self._contents = read_run(folder, salvage, "--run.salvage=true")
+        self.zero_shot = earlier_zero_shot(folder)
+        self.rows: list[Row] = []
+        self.steps_after = steps_after(self._contents)
+
+    def prepare(
+        self,
+        trainer: L.Trainer,
+        module: ZeroOrderModule,
+        datamodule: Any,
+        config: str,
+        asked: Collection[str],
+    ) -> str | None:
+        """Bring everything to the step from which the run goes on.
+
+        Args:
+            trainer: that goes on.
+            module: of the run's recipe; its weights are moved.
+            datamodule: set up.
+            config: YAML of the command.
+            asked: options of the command line, by their names.
+
+        Returns:
+            ``ckpt_path`` for the trainer, None if the run begins at its start.
+
+        Raises:
+            UserError: if the recipe or the model is not the run's.
+        """
+        contents, folder = self._contents, self._folder
+        header = contents.header
+        if header is None:
+            return None  # it ended before its first step: there is nothing to replay
+        loader = datamodule.train_dataloader()
+        order = loader.order() if isinstance(loader, ResumableLoader) else {}
+        other_rows = bool(_differences(header.data, order))
+        changed = self._differences(header, config)
+        future = refuse_other_recipe(header, changed, asked, other_rows, str(folder.path))
+        content = resumed_checkpoint(module, trainer, loader, contents, folder, say)
+        step = header.step if content is None else int(content["global_step"])
+        for note in notes(header, module, order, future, step):
+            say(note)
+        if contents.fault is not None:
+            kept = folder.journal.with_name(f"{folder.journal.name}.damaged")
+            shutil.copyfile(folder.journal, kept)
+            say(f"the damaged journal is kept as {kept}")
+        self.rows = earlier_rows(folder, contents, step)
+        self._journal.take_up(contents, step, {key: list(pair) for key, pair in future.items()})
+        say(f"going on after step {step} of {contents.end} in the journal")
+        if content is None:
+            return header.checkpoint or None
+        io = FileCheckpoints()
+        io.hold(str(folder.journal), content)
+        trainer.strategy.checkpoint_io = io
+        return str(folder.journal)
+
+    def _differences(self, header: Header, config: str) -> Differences:
+        if not header.config:
+            return Differences()
+        return differences(header.config, config, changed_since(self._contents.records))
+
+
+def nothing_to_do(folder: RunFolder, config: str) -> str | None:
+    """A sentence on a run that is finished and of which nothing more is asked; None otherwise.
+
+    Args:
+        folder: of the run.
+        config: YAML of the command.
+    """
+    contents = read_journal(folder.journal)
+    header, marks = contents.header, [one for one in contents.records if isinstance(one, Weights)]
+    ended = bool(marks) and marks[-1].final and marks[-1].step == contents.end
+    if header is None or not header.config or not ended or contents.fault is not None:
+        return None
+    summary = _summary(folder)
+    tests = flat(load_yaml(config, "--config")).get("run.test_after_fit", True)
+    if summary.get("status") != "finished" or (tests and not summary.get("final")):
+        return None
+    try:
+        latest = folder.config.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+    found = differences(latest, config)
+    if found != Differences():
+        return None
+    steps = flat(load_yaml(config, "--config")).get("trainer.max_steps")
+    more = f"max_steps {2 * contents.end}" if steps not in (None, -1) else "max_epochs N"
+    return (
+        f"{folder.path}: finished after {contents.end} steps, nothing to do; for more steps: "
+        f"zolit fit --resume {folder.path} --trainer.{more}"
+    )
+
+
+def say(sentence: str) -> None:
+    """A line for the user, beside the results."""
+    print(f"zolit: {sentence}", file=sys.stderr, flush=True)
+
+
+def notes(
+    header: Header, module: ZeroOrderModule, order: dict[str, Any], future: Changes, step: int
+) -> list[str]:
+    """Sentences on what makes the run go on otherwise than it would have.
+
+    Args:
+        header: of the journal.
+        module: that goes on.
+        order: of the training loader, empty if it is not known.
+        future: options that the user changes, from `refuse_other_recipe`.
+        step: after which the run goes on.
+    """
+    found = []
+    if future:
+        found.append(f"steps after {step} follow other options than the run so far: {told(future)}")
+    rows = _differences(header.data, order)
+    if rows:
+        found.append(f"steps after {step} read other batches than the run would: {told(rows)}")
+    elif not order:
+        found.append("the data module's loader keeps no position: the epoch begins anew")
+    around = _differences(header.environment, environment(module))
+    if around:
+        found.append(
+            f"the run was begun elsewhere ({told(around)}); losses can differ in their last bits"
+        )
+    return found
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> Changes:
+    names = sorted(before.keys() | now.keys())
+    pairs = {name: (before.get(name), now.get(name)) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def earlier_rows(folder: RunFolder, contents: Contents, step: int) -> list[Row]:
+    """Rows of metrics.csv up to a step."""
+    batches = [one.position.batches for one in contents.steps if one.step < step]
+    return read_rows(folder.metrics, batches[-1] if batches else 0)
+
+
+def steps_after(contents: Contents) -> Callable[[int], int]:
+    """How many optimizer steps a number of batches makes."""
+    first = contents.end - len(contents.steps)
+    batches = [one.position.batches for one in contents.steps]
+    return lambda count: first + bisect_right(batches, count)
+
+
+def earlier_zero_shot(folder: RunFolder) -> dict[str, float]:
+    """The zero-shot figures of a run's summary; empty if there is none."""
+    found = _summary(folder).get("zero_shot")
+    try:
+        return {str(name): float(value) for name, value in (found or {}).items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _summary(folder: RunFolder) -> dict[str, Any]:
+    """summary.json of a run; empty if it is not there or not readable."""
+    try:
+        found = json.loads(folder.summary.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def resume_command(folder: Path) -> str:
+    """What goes on with the run in a folder."""
+    return f"zolit fit --resume {folder}"

@@ -1,0 +1,1 @@
+"""A run as a small file for others who have its base model."""

@@ -1,0 +1,155 @@
+"""A run in one small file: what it started from, and its steps.
+
+A zip archive of two members: ``delta.json``, which names the base model and the recipe, and
+``journal.bin``, the journal up to the published step. Nothing in it is run or unpacked by name.
+"""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from zolit.errors import UserError
+from zolit.runs.journal.format import (
+    Header,
+    Record,
+    check_bytes,
+    checksum,
+    encode,
+    encode_header,
+)
+
+VERSION = 1
+_FACTS, _JOURNAL = "delta.json", "journal.bin"
+_MOST = {_FACTS: 1 << 20, _JOURNAL: 1 << 30}
+"""Bytes that a member may have."""
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What a published file says beside its journal.
+
+    Attributes:
+        version: of the format.
+        source: where the run had its base model from; a folder of its machine by its name alone.
+        steps: that the weights have behind them.
+        digest: hex `whole` of the tuned weights after them.
+        summary: what the run measured, for the model card.
+        journal: hex SHA-256 of the journal.
+    """
+
+    version: int
+    source: dict[str, Any]
+    steps: int
+    digest: str
+    summary: dict[str, Any]
+    journal: str
+
+
+def journal_bytes(header: Header, records: Iterable[Record]) -> bytes:
+    """A journal as it stands in a file."""
+    chain = 0
+    parts = []
+    for data in (encode_header(header), *map(encode, records)):
+        chain = checksum(data, chain)
+        parts += [data, check_bytes(chain)]
+    return b"".join(parts)
+
+
+def sha256(data: bytes) -> str:
+    """Hex SHA-256."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_delta(file: Path, delta: Delta, journal: bytes) -> None:
+    """Write a new file, whole or not at all.
+
+    Raises:
+        UserError: if there is one of that name, or it cannot be written.
+    """
+    if file.exists():
+        raise UserError(f"--to: there is a {str(file)!r} already; name another file")
+    scratch = file.with_name(f".{file.name}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+            for name, data in (
+                (_FACTS, json.dumps(asdict(delta), indent=1, sort_keys=True).encode()),
+                (_JOURNAL, journal),
+            ):
+                # Without the time: the same run gives the same bytes.
+                archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+        scratch.replace(file)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise UserError(
+            f"--to: {str(file)!r} cannot be written ({error.strerror or error}); name another file"
+        ) from error
+
+
+def read_delta(file: Path) -> tuple[Delta, bytes]:
+    """What a published file says, and its journal.
+
+    Raises:
+        UserError: if the file is missing, damaged, or holds anything else.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            if sorted(one.filename for one in members) != sorted(_MOST):
+                names = ", ".join(one.filename for one in members[:5])
+                raise _damaged(file, f"it holds {names}, expected {_FACTS} and {_JOURNAL} alone")
+            found = {one.filename: _member(archive, one, file) for one in members}
+    except OSError as error:
+        raise UserError(
+            f"apply: {str(file)!r} cannot be read ({error.strerror or error}); give a file that "
+            "zolit publish wrote"
+        ) from error
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError) as error:
+        raise _damaged(file, str(error)) from error
+    except (EOFError, ValueError, OverflowError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise _damaged(file, str(error)) from error
+    except Exception as error:  # zlib has an exception of its own for bytes it cannot unpack
+        raise _damaged(file, str(error)) from error
+    delta = _facts(found[_FACTS], file)
+    if sha256(found[_JOURNAL]) != delta.journal:
+        raise _damaged(file, "its journal has another SHA-256 than it says")
+    return delta, found[_JOURNAL]
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: Path) -> bytes:
+    """A member's bytes, of which no more are unpacked than its table says."""
+    if info.file_size > _MOST[info.filename]:
+        raise _damaged(file, f"its {info.filename} is too large")
+    with archive.open(info) as member:
+        return member.read(info.file_size)
+
+
+def _facts(data: bytes, file: Path) -> Delta:
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(file, f"its {_FACTS} is not JSON") from error
+    types = {one.name: one.type for one in fields(Delta)}
+    if not isinstance(found, dict) or set(found) != set(types):
+        raise _damaged(file, f"its {_FACTS} lacks a field or has another one")
+    for name, kind in types.items():
+        if type(found[name]) is not (kind if isinstance(kind, type) else dict):
+            raise _damaged(file, f"the field {name} of its {_FACTS} has another type")
+    if found["version"] != VERSION:
+        raise UserError(
+            f"apply: {str(file)!r} has format version {found['version']}, this zolit reads version "
+            f"{VERSION}; use the zolit that wrote it"
+        )
+    return Delta(**found)
+
+
+def _damaged(file: Path, reason: str) -> UserError:
+    return UserError(
+        f"apply: {str(file)!r} is no whole file of zolit publish ({reason}); get it again"
+    )
