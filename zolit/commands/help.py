@@ -14,6 +14,7 @@ RECIPE_COMMANDS = {
 """Commands that read a recipe."""
 
 RUN_COMMANDS = {
+    "runs": "list the runs below a folder, with state, step and figures",
     "predict": "answer every row of a file with the model of a run, as CSV",
     "replay": "rebuild the weights of any step from the journal of a run",
     "verify": "check every record of a run's journal and the weights that they make",
@@ -21,7 +22,7 @@ RUN_COMMANDS = {
     "publish": "write a run as a small file for others who have its base model",
     "apply": "make the weights of a published run again beside its base model",
 }
-"""Commands that take the folder of a run, or its published file."""
+"""Commands that take the folder of a run, of several, or a published file."""
 
 COMMANDS = RECIPE_COMMANDS | RUN_COMMANDS
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from zolit.commands import predict
+from zolit.commands import listing, predict
 from zolit.commands.help import RUN_COMMANDS
 from zolit.errors import UserError
 from zolit.export.formats import FORMATS, GGUF_TYPES
@@ -32,11 +32,12 @@ def run(args: list[str]) -> None:
         f"zolit {command}", description=f"{what[0].upper()}{what[1:]}.", allow_abbrev=False
     )
     add_options, start = _COMMANDS[command]
-    if command != "apply":
+    if command not in ("apply", "runs"):
         parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
     add_options(parser)
     given = parser.parse_args(rest)
-    quiet_libraries()
+    if command != "runs":  # it needs none of them
+        quiet_libraries()
     start(given)
 
 
@@ -152,6 +153,7 @@ _Options = Callable[[argparse.ArgumentParser], None]
 _Start = Callable[[argparse.Namespace], None]
 
 _COMMANDS: dict[str, tuple[_Options, _Start]] = {
+    "runs": (listing.add_options, listing.start),
     "predict": (predict.add_options, predict.start),
     "replay": (_replay_options, _replay),
     "verify": (_verify_options, _verify),
