@@ -24,13 +24,13 @@ from smollm2 import REVIEWS, SOURCE
 from torch import Tensor, nn
 
 from zolit.datamodules import PromptDataModule
+from zolit.formats.float8 import Float8Weight
+from zolit.formats.int4 import Int4Weight
+from zolit.formats.int8 import Int8Weight
 from zolit.models.loading.load import load_model
 from zolit.models.plan import find_parameters
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.quiet import quiet_libraries
-from zolit.tensors.float8 import Float8Weight
-from zolit.tensors.int4 import Int4Weight
-from zolit.tensors.int8 import Int8Weight
 
 BATCH = 16
 GROUP = 64

@@ -4,7 +4,7 @@
 
 ``x @ W.T`` in bfloat16 for the layer shapes of SmolLM2-135M. ``cut`` multiplies parts of at most
 512 rows one after another; ``int8`` is ``torch._int_mm`` with an int32 result, not scaled yet;
-``tiles`` is zolit's own, scaled to bfloat16 (`zolit.kernels.tile_product`; a dash where the CPU has
+``tiles`` is zolit's own, scaled to bfloat16 (`zolit.kernels.cpu.amx`; a dash where the CPU has
 no AMX). Medians of 40 calls.
 """
 
@@ -18,7 +18,7 @@ from rich.table import Table
 from timing import median_seconds
 from torch import Tensor
 
-from zolit.kernels.tile_product import fits_tiles, tile_product
+from zolit.kernels.cpu.amx import fits_tiles, tile_product
 
 SHAPES = ((192, 576), (576, 576), (1536, 576), (576, 1536))
 ROWS = (500, 768, 1000, 1536)

@@ -30,11 +30,11 @@ from smollm2 import REVIEWS, SOURCE
 from torch import Tensor, nn
 
 from zolit.datamodules import FileRows, PromptDataModule
+from zolit.formats.int4 import Int4Weight
 from zolit.models.loading.load import load_model
 from zolit.models.source import ModelSource
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.quiet import quiet_libraries
-from zolit.tensors.int4 import Int4Weight
 
 BATCH, GROUP = 16, 64
 COLUMNS = ("|g|^2", "tr F", "best step's gain, 1e-3")

@@ -36,6 +36,7 @@ from torch import Tensor, nn
 
 from zolit.allocator import returning_memory
 from zolit.callbacks.peak_memory import peak_memory, reset_peak_memory
+from zolit.formats.dense import DenseWeight
 from zolit.gradient import ProjectedGradient
 from zolit.models.loading.load import load_model
 from zolit.models.plan import find_parameters
@@ -56,7 +57,6 @@ from zolit.strategies import (
     Quantizer,
     ScalePerturber,
 )
-from zolit.tensors.dense import DenseWeight
 from zolit.tensors.product import versions
 from zolit.tensors.weight import PerturbedWeight
 from zolit.training.zero_order import ZeroOrderModule

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from zolit.errors import UserError
+from zolit.formats.base import StoredWeight
 from zolit.noise import Direction
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.tensors.extent import extent
 from zolit.tensors.reading import Site
-from zolit.tensors.store import StoredWeight
 from zolit.tensors.weight import PerturbedWeight
 
 _FEWEST = {"elements": 1_500_000, "scales": 40_000}

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 from zolit.errors import UserError
+from zolit.formats.base import StoredWeight
+from zolit.formats.integer import IntegerWeight
 from zolit.noise import Direction
 from zolit.strategies.perturber.base import Perturber
 from zolit.strategies.quantizer.base import Quantizer
-from zolit.tensors.integer import IntegerWeight
 from zolit.tensors.reading import Site
-from zolit.tensors.store import StoredWeight
 from zolit.tensors.weight import PerturbedWeight
 
 

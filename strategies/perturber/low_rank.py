@@ -3,11 +3,11 @@
 from typing import Literal
 
 from zolit.errors import UserError
+from zolit.formats.base import StoredWeight
 from zolit.noise import Direction
 from zolit.strategies.perturber.base import Perturber
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.tensors.reading import Site
-from zolit.tensors.store import StoredWeight
 
 
 class LowRankPerturber(Perturber):

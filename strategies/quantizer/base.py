@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from zolit.tensors.store import StoredWeight
+from zolit.formats.base import StoredWeight
 
 
 class Quantizer(ABC):

@@ -4,9 +4,9 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from zolit.formats.float8 import Float8Weight
+from zolit.formats.integer import EmulatedFloat8Weight
 from zolit.strategies.quantizer.base import Quantizer
-from zolit.tensors.float8 import Float8Weight
-from zolit.tensors.integer import EmulatedFloat8Weight
 
 
 class Float8(Quantizer):

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from zolit.errors import UserError
+from zolit.formats.affine import check_group_size, quantize_rows
+from zolit.formats.int4 import Int4Weight, pack_codes
 from zolit.models.experts import expert_paths
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.strategies.quantizer.calibration import calibrate_blocks, windows_of_text
 from zolit.strategies.quantizer.hqq import HQQ
-from zolit.tensors.affine import check_group_size, quantize_rows
-from zolit.tensors.int4 import Int4Weight, pack_codes
 
 log = logging.getLogger(__name__)
 

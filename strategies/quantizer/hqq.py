@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from zolit.errors import UserError
+from zolit.formats.affine import check_group_size, quantize_rows
+from zolit.formats.int4 import Int4Weight, pack_codes
 from zolit.strategies.quantizer.base import Quantizer
-from zolit.tensors.affine import check_group_size, quantize_rows
-from zolit.tensors.int4 import Int4Weight, pack_codes
 
 _LEVELS = 15
 

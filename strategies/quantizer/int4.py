@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
+from zolit.formats.affine import check_group_size
+from zolit.formats.int4 import Int4Weight
 from zolit.strategies.quantizer.base import Quantizer
-from zolit.tensors.affine import check_group_size
-from zolit.tensors.int4 import Int4Weight
 
 
 class Int4(Quantizer):

@@ -5,10 +5,10 @@ from typing import Literal
 from torch import Tensor
 
 from zolit.errors import UserError
+from zolit.formats.affine import check_group_size
+from zolit.formats.int8 import Int8Weight
+from zolit.formats.integer import IntegerWeight
 from zolit.strategies.quantizer.base import Quantizer
-from zolit.tensors.affine import check_group_size
-from zolit.tensors.int8 import Int8Weight
-from zolit.tensors.integer import IntegerWeight
 
 
 class Int8(Quantizer):

@@ -4,8 +4,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from zolit.formats.dense import DenseWeight
 from zolit.strategies.quantizer.base import Quantizer
-from zolit.tensors.dense import DenseWeight
 
 
 class NoQuantizer(Quantizer):

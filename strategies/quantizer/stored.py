@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from zolit.formats.base import StoredWeight
+from zolit.formats.dense import DenseWeight
 from zolit.strategies.quantizer.base import Quantizer
-from zolit.tensors.dense import DenseWeight
-from zolit.tensors.store import StoredWeight
 
 
 @dataclass(frozen=True)

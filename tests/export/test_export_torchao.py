@@ -13,13 +13,13 @@ from tiny_models import logits, prepared
 
 from zolit.compat import Float8Tensor, Int8Tensor, IntxUnpackedToInt8Tensor
 from zolit.export.torchao import save_torchao, torchao_tensor
+from zolit.formats.base import StoredWeight
+from zolit.formats.bit_planes import GroupedWeight
+from zolit.formats.codebook import CodebookWeight
+from zolit.formats.int4 import Int4Weight
+from zolit.formats.int8_zero import Int8ZeroWeight
+from zolit.formats.permuted import PermutedWeight
 from zolit.strategies import Float8, Int4, Int8, NoQuantizer, Quantizer
-from zolit.tensors.codebook import CodebookWeight
-from zolit.tensors.grouped import GroupedWeight
-from zolit.tensors.int4 import Int4Weight
-from zolit.tensors.int8_zero import Int8ZeroWeight
-from zolit.tensors.permuted import PermutedWeight
-from zolit.tensors.store import StoredWeight
 from zolit.tensors.weight import PerturbedWeight
 
 FORMATS = [

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from zolit.formats.base import StoredWeight
+from zolit.formats.dense import DenseWeight
+from zolit.formats.float8 import Float8Weight
+from zolit.formats.int4 import Int4Weight
+from zolit.formats.int8 import Int8Weight
 from zolit.kernels.read import Perturbation
 from zolit.noise import Direction, control_words
-from zolit.tensors.dense import DenseWeight
-from zolit.tensors.float8 import Float8Weight
-from zolit.tensors.int4 import Int4Weight
-from zolit.tensors.int8 import Int8Weight
-from zolit.tensors.store import StoredWeight
 
 KEY, SITE = (1 << 63) + 12345, 2
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from kernel_cases import DIRECTIONS, FORMATS, perturbation
 
+from zolit.formats.base import StoredWeight
 from zolit.kernels.accumulate import Query
 from zolit.kernels.dispatch import Preference
 from zolit.kernels.read import Perturbation
-from zolit.tensors.store import StoredWeight
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from zolit.errors import UserError
+from zolit.formats.dense import DenseWeight
+from zolit.formats.integer import EmulatedFloat8Weight, IntegerWeight
 from zolit.noise import Direction
 from zolit.strategies import (
     CodePerturber,
@@ -21,8 +23,6 @@ from zolit.strategies import (
     RandomMask,
     ScalePerturber,
 )
-from zolit.tensors.dense import DenseWeight
-from zolit.tensors.integer import EmulatedFloat8Weight, IntegerWeight
 from zolit.tensors.reading import Site
 
 PERTURBERS = [DensePerturber, CodePerturber, ScalePerturber]

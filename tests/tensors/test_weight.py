@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zolit.errors import UserError
+from zolit.formats.dense import DenseWeight
 from zolit.noise import Direction, control_words, coordinates
 from zolit.strategies import Float8, Int4, Int8, NoQuantizer, Quantizer
-from zolit.tensors.dense import DenseWeight
 from zolit.tensors.reading import Reading, Site
 from zolit.tensors.update import move
 from zolit.tensors.weight import PerturbedWeight, perturbed_weights

@@ -31,14 +31,14 @@ from zolit.compat import (
     TorchAOBaseTensor,
 )
 from zolit.export.plain import decoded, stored_places, to_plain
-from zolit.tensors.affine import AffineWeight
-from zolit.tensors.float8 import Float8Weight
-from zolit.tensors.grouped import GroupedWeight
-from zolit.tensors.int4 import Int4Weight
-from zolit.tensors.int8 import Int8Weight
-from zolit.tensors.int8_zero import Int8ZeroWeight
-from zolit.tensors.integer import EmulatedFloat8Weight, IntegerWeight
-from zolit.tensors.store import StoredWeight
+from zolit.formats.affine import AffineWeight
+from zolit.formats.base import StoredWeight
+from zolit.formats.bit_planes import GroupedWeight
+from zolit.formats.float8 import Float8Weight
+from zolit.formats.int4 import Int4Weight
+from zolit.formats.int8 import Int8Weight
+from zolit.formats.int8_zero import Int8ZeroWeight
+from zolit.formats.integer import EmulatedFloat8Weight, IntegerWeight
 from zolit.tensors.weight import PerturbedWeight
 
 

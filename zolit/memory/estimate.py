@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from zolit.checkpoints.tensors import weight_tensors
 from zolit.errors import UserError
+from zolit.formats.base import StoredWeight
 from zolit.gradient import ProjectedGradient
 from zolit.memory import compiler
 from zolit.memory.batches import PER_SHAPE, Batches
@@ -23,7 +24,6 @@ from zolit.objectives.option_scoring import last_logits
 from zolit.optim import ZOSGD
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.strategies.quantizer.stored import Stored
-from zolit.tensors.store import StoredWeight
 from zolit.training.zero_order import DTYPES, ZeroOrderModule
 
 

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from zolit.compat import TorchAOBaseTensor
+from zolit.formats.affine import AffineWeight
+from zolit.formats.base import StoredWeight
+from zolit.formats.dense import DenseWeight
 from zolit.models.adapters.base import Adapter, Factor
 from zolit.models.experts import choose_stored_experts
 from zolit.models.passes.compiled_blocks import block_lists
@@ -16,10 +19,7 @@ from zolit.models.trials.probe import Forward, read_parameters
 from zolit.models.untouched import tell_untouched
 from zolit.strategies.perturber.base import Perturber
 from zolit.strategies.quantizer.base import Quantizer
-from zolit.tensors.affine import AffineWeight
-from zolit.tensors.dense import DenseWeight
 from zolit.tensors.reading import Reading, Site
-from zolit.tensors.store import StoredWeight
 from zolit.tensors.update import quantization_error
 from zolit.tensors.weight import PerturbedWeight, perturbed_weights
 

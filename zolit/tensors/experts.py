@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
+from zolit.formats.base import StoredWeight, chunks
+from zolit.formats.dense import DenseWeight
+from zolit.formats.integer import IntegerWeight, current_codes, quantize
 from zolit.kernels.activations import scale_product
-from zolit.kernels.tile_product import fits_tiles, tile_product
-from zolit.tensors.dense import DenseWeight
-from zolit.tensors.integer import IntegerWeight, current_codes, quantize
+from zolit.kernels.cpu.amx import fits_tiles, tile_product
 from zolit.tensors.product import (
     current_rows,
     moves_outputs,
@@ -24,7 +25,6 @@ from zolit.tensors.product import (
     version_stores,
     versions,
 )
-from zolit.tensors.store import StoredWeight, chunks
 from zolit.tensors.weight import PerturbedWeight
 
 

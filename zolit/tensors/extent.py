@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from zolit.formats.base import StoredWeight
 from zolit.tensors.scales import relative_length
-from zolit.tensors.store import StoredWeight
 from zolit.tensors.weight import PerturbedWeight
 
 _SAMPLED_ROWS = 16

@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zolit.errors import UserError
+from zolit.formats.base import Rows, StoredWeight, chunks
+from zolit.formats.dense import DenseWeight
+from zolit.formats.integer import IntegerWeight, multiply_codes, quantize
 from zolit.kernels.add_low_rank import add_low_rank
 from zolit.kernels.read import Perturbation
 from zolit.kernels.scale_outputs import scale_outputs
-from zolit.tensors.dense import DenseWeight
-from zolit.tensors.integer import IntegerWeight, multiply_codes, quantize
 from zolit.tensors.reading import Buffers
-from zolit.tensors.store import Rows, StoredWeight, chunks
 
 if TYPE_CHECKING:
     from zolit.tensors.weight import PerturbedWeight

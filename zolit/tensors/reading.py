@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from zolit.formats.base import own_rows, without_base
 from zolit.kernels.accumulate import Query
 from zolit.kernels.dispatch import Preference, is_compiled
 from zolit.kernels.read import Perturbation
@@ -15,7 +16,6 @@ from zolit.kernels.scale_outputs import output_factors
 from zolit.noise import BLOCKS, Direction, control_table, fold
 from zolit.tensors.low_rank import Factors, low_rank_factors
 from zolit.tensors.scales import relative_length, scale_step
-from zolit.tensors.store import own_rows, unrelated
 from zolit.tensors.vectors import Vectors
 
 
@@ -252,7 +252,7 @@ class Reading:
         amplitudes = torch.tensor([active.eps * site.unit[1] for site in sites])
         factors = torch.empty(active.copies, *vectors.shape, device=device)
         output_factors(
-            [unrelated(copy) for copy in factors],
+            [without_base(copy) for copy in factors],
             vectors.rows,
             self.direction,
             vectors.by_word(controls).to(device),
@@ -326,7 +326,7 @@ class Reading:
         found = self._buffers.get((shape, dtype, device))
         if found is None:
             whole = memory[:need].view(shape)
-            found = Buffers(whole, [unrelated(part) for part in whole])
+            found = Buffers(whole, [without_base(part) for part in whole])
             self._buffers[shape, dtype, device] = found
         return found
 

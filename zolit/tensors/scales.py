@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from zolit.formats.base import row_indices, to_blocks
 from zolit.kernels.accumulate import Query, accumulate
 from zolit.kernels.dispatch import Preference
-from zolit.tensors.store import row_indices, to_blocks
 
 
 def scale_step(scale: Tensor, query: Query, preference: Preference) -> Tensor:

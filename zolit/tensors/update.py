@@ -7,13 +7,13 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from zolit.formats.affine import AffineWeight
+from zolit.formats.base import StoredWeight, chunks, own_rows, row_indices, to_blocks
 from zolit.kernels.accumulate import Query, accumulate
 from zolit.noise import rounding_table
-from zolit.tensors.affine import AffineWeight
 from zolit.tensors.low_rank import Factors
 from zolit.tensors.reading import Reading, Site
 from zolit.tensors.scales import relative_length, scale_step
-from zolit.tensors.store import StoredWeight, chunks, own_rows, row_indices, to_blocks
 from zolit.tensors.vectors import Vectors
 from zolit.tensors.weight import PerturbedWeight
 

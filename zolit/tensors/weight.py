@@ -9,9 +9,9 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
 from zolit.errors import UserError
+from zolit.formats.base import StoredWeight
 from zolit.tensors import product
 from zolit.tensors.reading import Reading, Site
-from zolit.tensors.store import StoredWeight
 
 aten = torch.ops.aten
 

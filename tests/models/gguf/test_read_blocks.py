@@ -8,9 +8,9 @@ from gguf import GGMLQuantizationType as Kind
 from gguf import dequantize
 from gguf.quants import quantize
 
+from zolit.formats.base import StoredWeight
 from zolit.models.gguf.read_blocks import READERS, BlockCodes, read_blocks
 from zolit.models.loading.prequantized.weights import block_weight
-from zolit.tensors.store import StoredWeight
 
 ROWS, COLUMNS = 7, 768
 FORMATS = {

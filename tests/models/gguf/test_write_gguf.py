@@ -24,6 +24,8 @@ from tiny_tokenizer import byte_bpe
 from tokenizers import Regex, pre_tokenizers
 
 from zolit.errors import UserError
+from zolit.formats.bit_planes import GroupedWeight
+from zolit.formats.int8 import Int8Weight
 from zolit.models.gguf.write import save_gguf
 from zolit.models.gguf.write_blocks import exact_blocks
 from zolit.models.gguf.write_tokenizer import pre_tokenizer
@@ -37,8 +39,6 @@ from zolit.strategies import (
     NoQuantizer,
     Quantizer,
 )
-from zolit.tensors.grouped import GroupedWeight
-from zolit.tensors.int8 import Int8Weight
 from zolit.tensors.reading import Reading
 
 Kind = GGMLQuantizationType

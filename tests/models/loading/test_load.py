@@ -17,6 +17,7 @@ from tiny_models import MODELS, logits, tiny
 from torch import Tensor
 
 from zolit.errors import UserError
+from zolit.formats.int8 import Int8Weight
 from zolit.models.loading.load import load_model, load_prepared
 from zolit.models.loading.shards import INDEX, SINGLE
 from zolit.models.prepare import stored_weights
@@ -28,7 +29,6 @@ from zolit.strategies import (
     NoQuantizer,
     Quantizer,
 )
-from zolit.tensors.int8 import Int8Weight
 
 QUANTIZERS: dict[str, Quantizer] = {
     "none": NoQuantizer(),

@@ -8,6 +8,7 @@ from gguf import GGMLQuantizationType, quant_shape_from_byte_shape
 from torch import Tensor, nn
 
 from zolit.errors import UserError
+from zolit.formats.base import StoredWeight
 from zolit.models.gguf.read_blocks import READERS, read_blocks
 from zolit.models.gguf.table import GgufTable, Placed, place, read_entry
 from zolit.models.loading.prequantized.checkpoint import Contents, stand_in
@@ -15,7 +16,6 @@ from zolit.models.loading.prequantized.weights import block_weight
 from zolit.models.loading.shards import LazyTensor
 from zolit.models.plan import Plan
 from zolit.strategies.quantizer.stored import Stored, StoredLayer
-from zolit.tensors.store import StoredWeight
 
 FLOATS = (GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16)
 

@@ -13,10 +13,10 @@ from gguf import GGMLQuantizationType as Kind
 from gguf import dequantize, quantize
 from torch import Tensor
 
-from zolit.tensors.grouped import GroupedWeight
-from zolit.tensors.int4 import Int4Weight
-from zolit.tensors.int8 import Int8Weight
-from zolit.tensors.store import StoredWeight
+from zolit.formats.base import StoredWeight
+from zolit.formats.bit_planes import GroupedWeight
+from zolit.formats.int4 import Int4Weight
+from zolit.formats.int8 import Int8Weight
 
 BLOCK = 32
 _CLOSE = 1.01 * 2.0**-11

@@ -7,7 +7,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zolit.tensors.integer import IntegerWeight
+from zolit.formats.integer import IntegerWeight
 from zolit.tensors.weight import PerturbedWeight
 
 

@@ -20,9 +20,9 @@ from torch._inductor.compile_fx import compile_fx
 
 from zolit.compat import Conv1D
 from zolit.errors import UserError
+from zolit.formats.integer import IntegerWeight, quantize
 from zolit.models.adapters.base import LayerAdapter, take_adapter
 from zolit.models.experts import StoredExperts, is_stored_experts
-from zolit.tensors.integer import IntegerWeight, quantize
 from zolit.tensors.product import (
     add_bias,
     factors_by_row,

@@ -8,10 +8,10 @@ from quantized_folders import quantized_llama
 from test_prequantized import NextToken, step
 from torch import Tensor
 
+from zolit.formats.dense import DenseWeight
 from zolit.models.source import ModelSource
 from zolit.optim import ZOSGD
 from zolit.strategies import ScalePerturber, Stored
-from zolit.tensors.dense import DenseWeight
 from zolit.training.zero_order import ZeroOrderModule
 
 

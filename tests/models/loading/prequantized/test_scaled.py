@@ -10,11 +10,11 @@ from scaled_layers import scaled_layer
 from torch import Tensor
 
 from zolit.errors import UserError
+from zolit.formats.base import StoredWeight
 from zolit.models.loading.prequantized.declared_format import declared_format
 from zolit.models.loading.prequantized.scaled import read_scaled
 from zolit.models.loading.prequantized.weights import layer_weight
 from zolit.noise import WORD
-from zolit.tensors.store import StoredWeight
 
 FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic"}
 BLOCKS = {**FP8, "weight_block_size": [128, 128]}

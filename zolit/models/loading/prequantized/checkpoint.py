@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from zolit.errors import UserError
+from zolit.formats.base import StoredWeight
 from zolit.models.loading.prequantized.compressed import CompressedFormat
 from zolit.models.loading.prequantized.declared_format import Format, declared_format
 from zolit.models.loading.prequantized.experts import Stack, expert_stacks, stacked
@@ -23,7 +24,6 @@ from zolit.models.loading.shards import LazyTensor
 from zolit.models.source import ModelSource
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.strategies.quantizer.stored import Stored, StoredLayer
-from zolit.tensors.store import StoredWeight
 from zolit.tensors.weight import PerturbedWeight
 
 log = logging.getLogger(__name__)

@@ -22,8 +22,8 @@ from zolit.compat import (
     rename_source_key,
 )
 from zolit.errors import UserError
-from zolit.tensors.affine import AffineWeight
-from zolit.tensors.store import StoredWeight
+from zolit.formats.affine import AffineWeight
+from zolit.formats.base import StoredWeight
 
 
 @dataclass(frozen=True)

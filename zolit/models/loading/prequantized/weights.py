@@ -6,6 +6,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from zolit.formats.base import StoredWeight
+from zolit.formats.bit_planes import GroupedWeight
+from zolit.formats.codebook import CodebookWeight
+from zolit.formats.float8 import Float8Weight
+from zolit.formats.half_word import HALF_WORD, HalfWordWeight
+from zolit.formats.int4 import Int4Weight, pack_codes
+from zolit.formats.int8 import Int8Weight
+from zolit.formats.int8_zero import Int8ZeroWeight
+from zolit.formats.permuted import PermutedWeight
+from zolit.formats.zeroed import value_of_zero
 from zolit.models.gguf.read_blocks import BlockCodes
 from zolit.models.loading.prequantized.aqlm import AqlmFormat, read_aqlm
 from zolit.models.loading.prequantized.awq import AwqFormat, read_awq
@@ -17,17 +27,7 @@ from zolit.models.loading.prequantized.layer import GroupedCodes, LayerTensors, 
 from zolit.models.loading.prequantized.scaled import read_scaled
 from zolit.models.loading.prequantized.torchao import TorchaoFormat, read_torchao
 from zolit.noise import WORD
-from zolit.tensors.codebook import CodebookWeight
-from zolit.tensors.float8 import Float8Weight
-from zolit.tensors.grouped import GroupedWeight
-from zolit.tensors.half_word import HALF_WORD, HalfWordWeight
-from zolit.tensors.int4 import Int4Weight, pack_codes
-from zolit.tensors.int8 import Int8Weight
-from zolit.tensors.int8_zero import Int8ZeroWeight
-from zolit.tensors.permuted import PermutedWeight
-from zolit.tensors.store import StoredWeight
 from zolit.tensors.update import SCALE_FLOOR
-from zolit.tensors.zeroed import value_of_zero
 
 
 def layer_weight(layer: LayerTensors, form: Format, rows: int, columns: int) -> StoredWeight:

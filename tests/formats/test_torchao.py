@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from zolit.compat import Float8Tensor, Int4Tensor, Int8Tensor, PerGroup, PerRow
-from zolit.tensors.float8 import Float8Weight
-from zolit.tensors.int4 import Int4Weight
-from zolit.tensors.int8 import Int8Weight
-from zolit.tensors.store import StoredWeight
+from zolit.formats.base import StoredWeight
+from zolit.formats.float8 import Float8Weight
+from zolit.formats.int4 import Int4Weight
+from zolit.formats.int8 import Int8Weight
 
 
 def weight(rows: int = 6, columns: int = 128) -> torch.Tensor:

@@ -13,17 +13,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from zolit.formats.base import StoredWeight
+from zolit.formats.bit_planes import GroupedWeight
+from zolit.formats.codebook import CodebookWeight
+from zolit.formats.half_word import HalfWordWeight
+from zolit.formats.int8_zero import Int8ZeroWeight
+from zolit.formats.permuted import PermutedWeight
 from zolit.kernels.accumulate import Query
 from zolit.kernels.dispatch import Preference
 from zolit.kernels.read import Perturbation
 from zolit.noise import Direction, control_words, split_key
-from zolit.tensors.codebook import CodebookWeight
-from zolit.tensors.grouped import GroupedWeight
-from zolit.tensors.half_word import HalfWordWeight
-from zolit.tensors.int8_zero import Int8ZeroWeight
-from zolit.tensors.permuted import PermutedWeight
 from zolit.tensors.reading import Reading, Site
-from zolit.tensors.store import StoredWeight
 from zolit.tensors.update import SCALE_FLOOR, move
 from zolit.tensors.weight import PerturbedWeight
 

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from zolit.formats.base import Rows, StoredWeight
 from zolit.kernels.accumulate import Query
 from zolit.kernels.dispatch import Preference
 from zolit.kernels.read import Perturbation
 from zolit.kernels.read_codebook import read_codebook
-from zolit.tensors.store import Rows, StoredWeight
 
 
 class CodebookWeight(StoredWeight):

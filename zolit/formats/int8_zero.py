@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
+from zolit.formats.affine import ByteWeight
+from zolit.formats.zeroed import ZeroedWeight
 from zolit.kernels.apply_int8 import apply_int8
 from zolit.kernels.read_int8 import read_int8
-from zolit.tensors.affine import ByteWeight
-from zolit.tensors.zeroed import ZeroedWeight
 
 
 class Int8ZeroWeight(ZeroedWeight, ByteWeight):

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from zolit.compat import Int8Tensor
+from zolit.formats.affine import ByteWeight, quantize_rows
+from zolit.formats.zeroed import ZeroedWeight
 from zolit.kernels.apply_int8 import apply_int8
 from zolit.kernels.read_int8 import read_int8
-from zolit.tensors.affine import ByteWeight, quantize_rows
-from zolit.tensors.zeroed import ZeroedWeight
 
 
 class Int8Weight(ZeroedWeight, ByteWeight):

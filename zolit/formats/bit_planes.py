@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zolit.formats.base import Rows, chunks, to_blocks
+from zolit.formats.zeroed import ZeroedWeight
 from zolit.kernels.apply_planes import apply_planes
 from zolit.kernels.read_planes import pack_planes, read_planes, unpack_planes
-from zolit.tensors.store import Rows, chunks, to_blocks
-from zolit.tensors.zeroed import ZeroedWeight
 
 _CHUNK_ROWS = 256
 """Rows packed at once: int32 copies of their codes are held beside the result."""

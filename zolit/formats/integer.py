@@ -3,15 +3,15 @@
 import torch
 from torch import Tensor
 
+from zolit.formats.base import chunks, to_blocks
+from zolit.formats.float8 import Float8Weight
+from zolit.formats.int8 import Int8Weight
 from zolit.kernels.activations import emulate_float8, quantize_rows, scale_product
+from zolit.kernels.cpu.amx import fits_tiles, tile_product
 from zolit.kernels.dispatch import Preference
 from zolit.kernels.perturb_codes import perturb_codes
 from zolit.kernels.read import Perturbation
-from zolit.kernels.tile_product import fits_tiles, tile_product
-from zolit.tensors.float8 import Float8Weight
-from zolit.tensors.int8 import Int8Weight
 from zolit.tensors.reading import Reading
-from zolit.tensors.store import chunks, to_blocks
 
 
 class IntegerWeight(Int8Weight):

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from zolit.kernels.activations import scale_product
-from zolit.kernels.tile_product import fits_tiles, tile_product, tiles_found
+from zolit.kernels.cpu.amx import fits_tiles, tile_product, tiles_found
 
 needs_tiles = pytest.mark.skipif(not tiles_found(), reason="this CPU has no AMX")
 

@@ -42,7 +42,7 @@ def by_row(unit: Tensor, like: Tensor) -> Tensor:
     return unit if unit.dim() == 1 else unit.view(2, -1, *[1] * (like.dim() - 1))
 
 
-def unrelated(view: Tensor) -> Tensor:
+def without_base(view: Tensor) -> Tensor:
     """The memory of a view as a tensor of its own.
 
     Kernels are compiled for how views lie in their base, and refuse to write to two views of one.
@@ -54,7 +54,7 @@ def unrelated(view: Tensor) -> Tensor:
 
 
 def own_rows(table: Tensor) -> list[Tensor]:
-    """The rows of a small table as tensors of their own (see `unrelated`)."""
+    """The rows of a small table as tensors of their own (see `without_base`)."""
     return [row.clone() for row in table]
 
 

@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zolit.formats.base import Rows, StoredWeight
 from zolit.kernels.accumulate import Query
 from zolit.kernels.dispatch import Preference
 from zolit.kernels.read import Perturbation
-from zolit.tensors.store import Rows, StoredWeight
 
 
 class PermutedWeight(StoredWeight):

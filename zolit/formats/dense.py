@@ -5,12 +5,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from zolit.formats.base import Rows, StoredWeight, by_row, is_padded, row_indices, to_blocks
 from zolit.kernels.accumulate import Query, query_arguments
 from zolit.kernels.apply_dense import apply_dense
 from zolit.kernels.dispatch import Preference
 from zolit.kernels.read import Perturbation, noise_arguments
 from zolit.kernels.read_dense import read_dense
-from zolit.tensors.store import Rows, StoredWeight, by_row, is_padded, row_indices, to_blocks
 
 
 class DenseWeight(StoredWeight):

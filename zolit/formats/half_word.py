@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from zolit.tensors.grouped import GroupedWeight
-from zolit.tensors.store import Rows, to_blocks
+from zolit.formats.base import Rows, to_blocks
+from zolit.formats.bit_planes import GroupedWeight
 
 HALF_WORD = 16
 """Columns that share a scale."""

@@ -9,11 +9,7 @@ import torch
 from torch import Tensor
 
 from zolit.errors import UserError
-from zolit.kernels.accumulate import Query, query_arguments
-from zolit.kernels.dispatch import Kernel, Preference
-from zolit.kernels.read import Perturbation, noise_arguments
-from zolit.noise import WORD
-from zolit.tensors.store import (
+from zolit.formats.base import (
     Rows,
     StoredWeight,
     by_row,
@@ -21,8 +17,12 @@ from zolit.tensors.store import (
     is_padded,
     row_indices,
     to_blocks,
-    unrelated,
+    without_base,
 )
+from zolit.kernels.accumulate import Query, query_arguments
+from zolit.kernels.dispatch import Kernel, Preference
+from zolit.kernels.read import Perturbation, noise_arguments
+from zolit.noise import WORD
 
 
 def check_group_size(group_size: int, columns: int, name: str) -> None:
@@ -118,8 +118,10 @@ class AffineWeight(StoredWeight):
     @cached_property
     def _whole(self) -> tuple[Tensor | list[Tensor], list[Tensor | None], Tensor]:
         codes, decoding, index = self._views(slice(0, self.rows))
-        own = [unrelated(one) for one in codes] if isinstance(codes, list) else unrelated(codes)
-        return own, [None if one is None else unrelated(one) for one in decoding], index
+        own = (
+            [without_base(one) for one in codes] if isinstance(codes, list) else without_base(codes)
+        )
+        return own, [None if one is None else without_base(one) for one in decoding], index
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy makes views of its own tensors.

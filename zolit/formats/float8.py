@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from zolit.compat import Float8Tensor
+from zolit.formats.affine import ByteWeight, quantize_rows
 from zolit.kernels.apply_float8 import apply_float8
 from zolit.kernels.read_float8 import read_float8
-from zolit.tensors.affine import ByteWeight, quantize_rows
 
 
 class Float8Weight(ByteWeight):

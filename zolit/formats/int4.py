@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from zolit.compat import Int4Tensor
+from zolit.formats.affine import quantize_rows
+from zolit.formats.base import Rows, to_blocks
+from zolit.formats.zeroed import ZeroedWeight
 from zolit.kernels.apply_int4 import apply_int4
 from zolit.kernels.read_int4 import HALF, pack, read_int4, unpack
-from zolit.tensors.affine import quantize_rows
-from zolit.tensors.store import Rows, to_blocks
-from zolit.tensors.zeroed import ZeroedWeight
 
 
 def pack_codes(codes: Tensor) -> Tensor:

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from zolit.tensors.affine import AffineWeight
-from zolit.tensors.store import Rows
+from zolit.formats.affine import AffineWeight
+from zolit.formats.base import Rows
 
 
 class ZeroedWeight(AffineWeight):
