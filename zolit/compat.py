@@ -46,7 +46,6 @@ from torchao.quantization.quantize_.common import (  # noqa: E402
 )
 from torchao.quantization.quantize_.workflows import (  # noqa: E402
     Float8Tensor,
-    Int4Tensor,
     Int8Tensor,
     QuantizeTensorToFloat8Kwargs,
     QuantizeTensorToInt8Kwargs,
@@ -89,7 +88,6 @@ __all__ = [
     "GgufConfig",
     "Granularity",
     "HfQuantizer",
-    "Int4Tensor",
     "Int8DynamicActivationInt8WeightConfig",
     "Int8Tensor",
     "Int8WeightOnlyConfig",

@@ -5,7 +5,6 @@ from typing import Literal
 
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
-from zolit.formats.integer import IntegerWeight
 from zolit.noise import Direction
 from zolit.strategies.perturber.base import Perturber
 from zolit.strategies.quantizer.base import Quantizer
@@ -91,7 +90,7 @@ class CodePerturber(Perturber):
             return 1e-3
         eps = min(_eps_in_codes(store.levels) for store in stores)
         step = self.direction().grid_step
-        if step is None or not any(isinstance(store, IntegerWeight) for store in stores):
+        if step is None or not any(store.integer_products for store in stores):
             return eps
         return max(1, round(eps * step)) / step
 

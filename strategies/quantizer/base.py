@@ -13,7 +13,6 @@ class Quantizer(ABC):
 
     Attributes:
         quantized: whether weights become codes with scales.
-        integer_codes: whether codes lie on a uniform integer grid.
         integer_products: whether layers multiply integer codes with quantized activations, so
             that a perturbation must keep codes integer.
         converts: whether it makes codes of floats, rather than keep those of a checkpoint.
@@ -26,7 +25,6 @@ class Quantizer(ABC):
     quantized: ClassVar[bool] = True
     converts: ClassVar[bool] = True
     calibrated: ClassVar[bool] = False
-    integer_codes: ClassVar[bool] = True
     integer_products: bool = False
     keep_error: bool = False
 

@@ -1,11 +1,11 @@
 """Float8 weights, optionally with float8 activations."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
+import torch
 from torch import Tensor
 
 from zolit.formats.float8 import Float8Weight
-from zolit.formats.integer import EmulatedFloat8Weight
 from zolit.strategies.quantizer.base import Quantizer
 
 
@@ -18,8 +18,6 @@ class Float8(Quantizer):
         keep_error: keep what rounding left of each weight for an optimizer with error feedback.
     """
 
-    integer_codes: ClassVar[bool] = False
-
     def __init__(
         self, activations: Literal["float", "float8"] = "float", keep_error: bool = False
     ) -> None:
@@ -27,5 +25,5 @@ class Float8(Quantizer):
         self.keep_error = keep_error
 
     def store(self, weight: Tensor, path: str) -> Float8Weight:
-        kind = EmulatedFloat8Weight if self.activations == "float8" else Float8Weight
-        return kind.quantize(weight)
+        activations = torch.float8_e4m3fn if self.activations == "float8" else None
+        return Float8Weight.quantize(weight, activations)

@@ -2,12 +2,12 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from zolit.errors import UserError
 from zolit.formats.affine import check_group_size
 from zolit.formats.int8 import Int8Weight
-from zolit.formats.integer import IntegerWeight
 from zolit.strategies.quantizer.base import Quantizer
 
 
@@ -42,5 +42,5 @@ class Int8(Quantizer):
     def store(self, weight: Tensor, path: str) -> Int8Weight:
         if self.group_size is not None:
             check_group_size(self.group_size, weight.shape[1], path)
-        kind = IntegerWeight if self.integer_products else Int8Weight
-        return kind.quantize(weight, self.group_size)
+        activations = torch.int8 if self.integer_products else None
+        return Int8Weight.quantize(weight, self.group_size, activations)

@@ -12,7 +12,6 @@ class NoQuantizer(Quantizer):
     """Keeps floating-point weights, shared with the loaded model."""
 
     quantized: ClassVar[bool] = False
-    integer_codes: ClassVar[bool] = False
 
     def store(self, weight: Tensor, path: str) -> DenseWeight:
         return DenseWeight(weight)

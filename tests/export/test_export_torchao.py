@@ -14,10 +14,10 @@ from tiny_models import logits, prepared
 from zolit.compat import Float8Tensor, Int8Tensor, IntxUnpackedToInt8Tensor
 from zolit.export.torchao import save_torchao, torchao_tensor
 from zolit.formats.base import StoredWeight
-from zolit.formats.bit_planes import GroupedWeight
+from zolit.formats.bit_planes import BitPlanesWeight
 from zolit.formats.codebook import CodebookWeight
 from zolit.formats.int4 import Int4Weight
-from zolit.formats.int8_zero import Int8ZeroWeight
+from zolit.formats.int8 import Int8Weight
 from zolit.formats.permuted import PermutedWeight
 from zolit.strategies import Float8, Int4, Int8, NoQuantizer, Quantizer
 from zolit.tensors.weight import PerturbedWeight
@@ -146,12 +146,14 @@ SCALE, ZERO = 0.1 + torch.rand(4, 2), torch.rand(4, 2) - 0.5
 @pytest.mark.parametrize(
     "store",
     [
-        GroupedWeight.of_codes(random(4, 64, low=0, high=4), 2, SCALE, ZERO),
-        GroupedWeight.of_codes(random(4, 64, low=0, high=8), 3, SCALE, ZERO),
-        Int8ZeroWeight(random(4, 64, low=-128, high=128).to(torch.int8), SCALE, ZERO),
+        BitPlanesWeight.of_codes(random(4, 64, low=0, high=4), 2, SCALE, ZERO),
+        BitPlanesWeight.of_codes(random(4, 64, low=0, high=8), 3, SCALE, ZERO),
+        Int8Weight(random(4, 64, low=-128, high=128).to(torch.int8), SCALE, ZERO),
         Int4Weight.quantize(torch.randn(4, 64) + 3, 32, symmetric=False),
+        BitPlanesWeight.of_codes(random(4, 64, low=0, high=32), 5, SCALE, None),
+        BitPlanesWeight.of_codes(random(4, 64, low=0, high=64), 6, SCALE.repeat(1, 2), None),
     ],
-    ids=["2 bits", "3 bits", "8 bits", "4 bits"],
+    ids=["2 bits", "3 bits", "8 bits", "4 bits", "5 bits, centred", "halves of 6 bits, centred"],
 )
 def test_zero_points(store: StoredWeight) -> None:
     made = torchao_tensor(store, torch.float32)
@@ -165,5 +167,5 @@ def test_formats_that_torchao_lacks() -> None:
     codes = random(4, 8, 1, low=0, high=100).to(torch.int8)
     book = CodebookWeight(codes, torch.rand(1, 256, 8), SCALE)
     assert torchao_tensor(book, torch.float32) is None
-    flat = Int8ZeroWeight(torch.zeros(4, 64, dtype=torch.int8), torch.zeros(4, 1), torch.ones(4, 1))
+    flat = Int8Weight(torch.zeros(4, 64, dtype=torch.int8), torch.zeros(4, 1), torch.ones(4, 1))
     assert torchao_tensor(flat, torch.float32) is None

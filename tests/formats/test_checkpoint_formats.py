@@ -14,14 +14,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zolit.formats.base import StoredWeight
-from zolit.formats.bit_planes import GroupedWeight
+from zolit.formats.bit_planes import BitPlanesWeight
 from zolit.formats.codebook import CodebookWeight
-from zolit.formats.half_word import HalfWordWeight
-from zolit.formats.int8_zero import Int8ZeroWeight
+from zolit.formats.int8 import Int8Weight
 from zolit.formats.permuted import PermutedWeight
-from zolit.kernels.accumulate import Query
+from zolit.kernels.arguments import Perturbation, Query, Update
 from zolit.kernels.dispatch import Preference
-from zolit.kernels.read import Perturbation
 from zolit.noise import Direction, control_words, split_key
 from zolit.tensors.reading import Reading, Site
 from zolit.tensors.update import SCALE_FLOOR, move
@@ -50,7 +48,7 @@ def spread(part: Tensor) -> np.ndarray:
 def planes(bits: int) -> tuple[StoredWeight, np.ndarray]:
     codes, scale, zero = random_parts(0, 2**bits, bits)
     value = codes.double().numpy() * spread(scale) + spread(zero)
-    return GroupedWeight.of_codes(codes, bits, scale, zero), value
+    return BitPlanesWeight.of_codes(codes, bits, scale, zero), value
 
 
 def halves(bits: int, centred: bool) -> tuple[StoredWeight, np.ndarray]:
@@ -59,20 +57,20 @@ def halves(bits: int, centred: bool) -> tuple[StoredWeight, np.ndarray]:
     scale[:, ::3] *= -1
     value = codes.double().numpy() * spread(scale)
     value += spread(-(2.0 ** (bits - 1)) * scale) if centred else spread(zero)
-    return HalfWordWeight.of_codes(codes, bits, scale, None if centred else zero), value
+    return BitPlanesWeight.of_codes(codes, bits, scale, None if centred else zero), value
 
 
 def centred_planes() -> tuple[StoredWeight, np.ndarray]:
     codes, scale, _ = random_parts(0, 32, 1)
     scale *= -1
-    store = GroupedWeight.of_codes(codes, 5, scale, None)
+    store = BitPlanesWeight.of_codes(codes, 5, scale, None)
     return store, (codes.double().numpy() - 16) * spread(scale)
 
 
 def int8_zero() -> tuple[StoredWeight, np.ndarray]:
     codes, scale, zero = random_parts(-128, 128, 1)
     value = codes.double().numpy() * spread(scale) + spread(zero)
-    return Int8ZeroWeight(codes.to(torch.int8), scale, zero), value
+    return Int8Weight(codes.to(torch.int8), scale, zero), value
 
 
 def codebook(books: int, bits: int) -> tuple[StoredWeight, np.ndarray]:
@@ -168,8 +166,9 @@ def test_indices_do_not_move(name: str) -> None:
     store, _ = CASES[name]()
     with pytest.raises(TypeError, match="do not move"):
         store.read(slice(0, 2), [torch.empty(2, COLUMNS)], noise(Direction()), "reference")
+    update = Update(torch.ones(2, 2), torch.ones(2), torch.zeros(2))
     with pytest.raises(TypeError, match="do not move"):
-        store.apply(slice(0, 2), torch.ones(2, 2), torch.ones(2), torch.zeros(2), "reference")
+        store.apply(slice(0, 2), update, "reference")
 
 
 def test_planes_take_n_bits_a_code() -> None:
@@ -190,7 +189,8 @@ def test_update_of_planes_is_exact(name: str, kernels: Preference) -> None:
     steps = torch.randint(-2048, 2049, (ROWS, COLUMNS), generator=torch.Generator().manual_seed(8))
     steps = steps / 1024.0
     words = torch.tensor(split_key(99), dtype=torch.int32)
-    store.apply(slice(0, ROWS), steps.clone(), torch.tensor((0.5, 0.0)), words, kernels)
+    update = Update(steps.clone(), torch.tensor((0.5, 0.0)), words)
+    store.apply(slice(0, ROWS), update, kernels)
     counter = numpy_noise.counters(ROWS, COLUMNS)
     draw = (numpy_noise.words(counter, 99).astype(np.int64) >> 8) / 2.0**24
     moved = before + np.floor(0.5 * steps.double().numpy() + draw)
@@ -208,8 +208,9 @@ def test_update_of_planes_with_a_query_and_error_feedback() -> None:
     query = Query(direction, control, torch.tensor(0.75))
     words = torch.tensor(split_key(99), dtype=torch.int32)
     unit, decay = torch.tensor((1.0, 0.0)), torch.tensor(1.0)
+    update = Update(None, unit, words, residual, decay, query)
     for kernels in KERNELS:
-        store.apply(slice(0, ROWS), None, unit, words, kernels, residual, decay, query)
+        store.apply(slice(0, ROWS), update, kernels)
     z = numpy_noise.direction(
         ROWS, COLUMNS, 7, 3, distribution="rademacher", bits=None, density=1.0, mask_key=0
     )

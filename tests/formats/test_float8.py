@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from zolit.kernels.apply_float8 import encode_e4m3
-from zolit.kernels.read_float8 import decode_e4m3
+from zolit.formats.float8 import decode_e4m3, encode_e4m3
 
 FINITE = torch.tensor([b for b in range(256) if b & 0x7F != 0x7F], dtype=torch.uint8)
 VALUES = FINITE.view(torch.float8_e4m3fn).float()

@@ -1,12 +1,13 @@
-"""Formats against torchao's: shared storage, its own dequantize, its packing."""
+"""Formats against torchao's: its codes read here, and what is exported read by it."""
 
 import pytest
 import torch
 
-from zolit.compat import Float8Tensor, Int4Tensor, Int8Tensor, PerGroup, PerRow
+from zolit.compat import Float8Tensor, Int8Tensor, PerGroup, PerRow
+from zolit.export.torchao import torchao_tensor
 from zolit.formats.base import StoredWeight
 from zolit.formats.float8 import Float8Weight
-from zolit.formats.int4 import Int4Weight
+from zolit.formats.int4 import Int4Weight, pack_codes
 from zolit.formats.int8 import Int8Weight
 
 
@@ -21,60 +22,42 @@ def decoded(store: StoredWeight) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("group_size", [None, 32, 64])
-def test_int8_from_torchao(group_size: int | None) -> None:
+def test_int8_reads_as_torchao_does(group_size: int | None) -> None:
     granularity = PerRow() if group_size is None else PerGroup(group_size)
     theirs = Int8Tensor.from_hp(weight(), granularity)
-    store = Int8Weight.from_torchao(theirs)
-    assert store.codes.data_ptr() == theirs.qdata.data_ptr()
+    store = Int8Weight(theirs.qdata, theirs.scale.float().view(6, -1))
     torch.testing.assert_close(decoded(store), theirs.dequantize(torch.float32))
 
 
-@pytest.mark.parametrize("group_size", [None, 32])
-def test_int8_to_torchao(group_size: int | None) -> None:
-    store = Int8Weight.quantize(weight(), group_size)
-    theirs = store.to_torchao(torch.float32)
-    assert theirs.qdata.data_ptr() == store.codes.data_ptr()
-    torch.testing.assert_close(theirs.dequantize(), decoded(store))
-    back = Int8Weight.from_torchao(theirs)
-    assert torch.equal(back.codes, store.codes)
-    assert torch.equal(back.scale, store.scale)
-
-
-def test_float8_both_ways() -> None:
+def test_float8_reads_as_torchao_does() -> None:
     theirs = Float8Tensor.from_hp(weight(), granularity=PerRow())
-    store = Float8Weight.from_torchao(theirs)
-    assert store.codes.data_ptr() == theirs.qdata.data_ptr()
+    store = Float8Weight(theirs.qdata, theirs.scale.float().view(-1, 1))
     torch.testing.assert_close(decoded(store), theirs.dequantize(torch.float32))
-    mine = Float8Weight.quantize(weight())
-    again = mine.to_torchao(torch.float32)
-    assert again.qdata.data_ptr() == mine.codes.data_ptr()
-    torch.testing.assert_close(again.dequantize(), decoded(mine))
 
 
-def test_int4_repacks_as_torchao_does() -> None:
-    """The convention of `mslk.quantize.shuffle.pack_int4`, which torchao calls."""
-    codes = torch.randint(-8, 8, (3, 64), generator=torch.Generator().manual_seed(1))
-    codes = codes.to(torch.int8)
-    low, high = codes[:, ::2], codes[:, 1::2]
-    theirs = torch.bitwise_or(torch.bitwise_and(low, 0xF), torch.bitwise_left_shift(high, 4))
-    ones, zeros = torch.ones(1, 3), torch.zeros(1, 3)
-    store = Int4Weight.from_torchao(Int4Tensor(theirs, ones, zeros, [1, 64], codes.shape))
+@pytest.mark.parametrize(
+    "store",
+    [
+        Int8Weight.quantize(weight(), None),
+        Int8Weight.quantize(weight(), 32),
+        Float8Weight.quantize(weight()),
+        Int4Weight.quantize(weight(), 32, True),
+        Int4Weight.quantize(weight(), 64, False),
+        Int4Weight.quantize(weight(), 128, False),
+    ],
+)
+def test_torchao_reads_what_is_exported(store: StoredWeight) -> None:
+    theirs = torchao_tensor(store, torch.float32)
+    torch.testing.assert_close(theirs.dequantize(), decoded(store), rtol=1e-5, atol=1e-6)
+    if isinstance(store, Int8Weight | Float8Weight):
+        assert theirs.qdata.data_ptr() == store.codes.data_ptr()
+
+
+def test_int4_packs_and_unpacks() -> None:
+    codes = torch.randint(-8, 8, (3, 64), generator=torch.Generator().manual_seed(1)).to(torch.int8)
+    store = Int4Weight(pack_codes(codes), torch.ones(3, 1))
     assert torch.equal(store.codes(), codes)
-    assert torch.equal(store.to_torchao(torch.float32).qdata, theirs)
     assert torch.equal(decoded(store), codes.float())
-
-
-@pytest.mark.parametrize("symmetric", [True, False])
-@pytest.mark.parametrize("group_size", [32, 64, 128])
-def test_int4_both_ways(group_size: int, symmetric: bool) -> None:
-    store = Int4Weight.quantize(weight(), group_size, symmetric)
-    theirs = store.to_torchao(torch.float32)
-    assert isinstance(theirs, Int4Tensor)
-    assert theirs.shape == (6, 128)
-    assert theirs.scale.shape == theirs.zero_point.shape == (128 // group_size, 6)
-    back = Int4Weight.from_torchao(theirs)
-    for name, tensor in store.tensors().items():
-        assert torch.equal(back.tensors()[name], tensor)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +108,6 @@ def test_symmetric_int4_keeps_no_zeros() -> None:
     assert list(store.scales()) == ["scale"]
     zeros = Int4Weight(store.packed, store.scale, torch.zeros_like(store.scale))
     assert torch.equal(decoded(store), decoded(zeros))
-    assert Int4Weight.from_torchao(zeros.to_torchao(torch.float32)).zero is None
     again = store.replace({name: tensor.clone() for name, tensor in store.tensors().items()})
     store.multiply_scales(torch.full((6, 1), 2.0), 1e-7)
     torch.testing.assert_close(decoded(store), 2 * decoded(again))

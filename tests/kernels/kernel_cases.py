@@ -11,7 +11,7 @@ from zolit.formats.dense import DenseWeight
 from zolit.formats.float8 import Float8Weight
 from zolit.formats.int4 import Int4Weight
 from zolit.formats.int8 import Int8Weight
-from zolit.kernels.read import Perturbation
+from zolit.kernels.arguments import Perturbation
 from zolit.noise import Direction, control_words
 
 KEY, SITE = (1 << 63) + 12345, 2

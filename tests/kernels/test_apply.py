@@ -13,8 +13,9 @@ import pytest
 import torch
 from kernel_cases import CASES, CHUNK, FORMATS, Case
 
-from zolit.kernels.accumulate import Query
-from zolit.kernels.activations import emulate_float8, quantize_rows, scale_product
+from zolit.formats.float8 import emulate_float8
+from zolit.kernels.activations import quantize_rows, scale_product
+from zolit.kernels.arguments import Query, Update
 from zolit.kernels.dispatch import Preference
 from zolit.noise import Direction, control_words, coordinates, split_key
 
@@ -59,15 +60,14 @@ def apply(
     words = torch.tensor(split_key(key), dtype=torch.int32)
     for start in range(0, case.store.rows, CHUNK):
         rows = slice(start, min(start + CHUNK, case.store.rows))
-        case.store.apply(
-            rows,
+        update = Update(
             whole[rows].clone(),
             torch.tensor(unit),
             words,
-            kernels,
             None if residual is None else residual[rows],
             None if residual is None else torch.tensor(decay),
         )
+        case.store.apply(rows, update, kernels)
 
 
 def numbers(case: Case) -> np.ndarray:
@@ -133,9 +133,9 @@ def test_a_query_made_in_the_kernel_is_a_step(form: str, added: bool, kernels: P
     step = steps_for(alone)[rows] if added else None
     z = coordinates(direction, control, index, 1, 4).view(3, 128)
     whole = factor * z + (0 if step is None else step)
-    given.store.apply(rows, whole, unit, words, "reference")
+    given.store.apply(rows, Update(whole, unit, words), "reference")
     query = Query(direction, control, factor)
-    alone.store.apply(rows, step, unit, words, kernels, query=query)
+    alone.store.apply(rows, Update(step, unit, words, query=query), kernels)
     assert np.array_equal(numbers(alone), numbers(given))
 
 
@@ -143,7 +143,7 @@ def test_an_update_of_nothing_is_refused() -> None:
     case = FORMATS["int8_row"](5, 128)
     words = torch.tensor(split_key(ROUNDING_KEY), dtype=torch.int32)
     with pytest.raises(ValueError, match="a step or a query"):
-        case.store.apply(slice(0, 5), None, torch.ones(2), words, "reference")
+        case.store.apply(slice(0, 5), Update(None, torch.ones(2), words), "reference")
 
 
 @pytest.mark.parametrize("unit", UNITS)

@@ -8,9 +8,8 @@ import torch
 from kernel_cases import DIRECTIONS, FORMATS, perturbation
 
 from zolit.formats.base import StoredWeight
-from zolit.kernels.accumulate import Query
+from zolit.kernels.arguments import Perturbation, Query, Update
 from zolit.kernels.dispatch import Preference
-from zolit.kernels.read import Perturbation
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -39,14 +38,13 @@ def read(
 def applied(store: StoredWeight, name: str, kernels: Preference) -> dict[str, torch.Tensor]:
     noise = perturbation(DIRECTIONS[name], (1.0, 0.0))
     device = store.device
-    store.apply(
-        slice(0, store.rows),
+    update = Update(
         None,
         torch.tensor([1.0, 0.0] if store.quantized else [0.0, 1.0], device=device),
         torch.tensor([3, 4], dtype=torch.int32, device=device),
-        kernels,
         query=Query(noise.direction, noise.control.to(device), torch.tensor(0.7, device=device)),
     )
+    store.apply(slice(0, store.rows), update, kernels)
     return {key: value.cpu() for key, value in store.tensors().items()}
 
 

@@ -9,7 +9,6 @@ import torch
 
 from zolit.errors import UserError
 from zolit.formats.dense import DenseWeight
-from zolit.formats.integer import EmulatedFloat8Weight, IntegerWeight
 from zolit.noise import Direction
 from zolit.strategies import (
     CodePerturber,
@@ -110,8 +109,10 @@ def test_queries() -> None:
 
 def test_formats() -> None:
     weight = torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
-    assert isinstance(Int8(activations="int8").store(weight, "w"), IntegerWeight)
-    assert isinstance(Float8(activations="float8").store(weight, "w"), EmulatedFloat8Weight)
+    assert Int8(activations="int8").store(weight, "w").integer_products
+    assert not Int8().store(weight, "w").integer_products
+    emulated = Float8(activations="float8").store(weight, "w")
+    assert emulated.activation_dtype == torch.float8_e4m3fn
     assert Int8(group_size=32).store(weight, "w").scale.shape == (4, 2)
     assert Int4(32).store(weight, "w").packed.shape == (4, 32)
     assert NoQuantizer().store(weight, "w").weight is weight

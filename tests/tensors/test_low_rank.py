@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from zolit.kernels.add_low_rank import add_low_rank
+from zolit.kernels.outputs import add_low_rank
 from zolit.noise import Direction
 from zolit.strategies import Int8, NoQuantizer
 from zolit.tensors.low_rank import low_rank_factors

@@ -31,14 +31,7 @@ from zolit.compat import (
     TorchAOBaseTensor,
 )
 from zolit.export.plain import decoded, stored_places, to_plain
-from zolit.formats.affine import AffineWeight
-from zolit.formats.base import StoredWeight
-from zolit.formats.bit_planes import GroupedWeight
-from zolit.formats.float8 import Float8Weight
-from zolit.formats.int4 import Int4Weight
-from zolit.formats.int8 import Int8Weight
-from zolit.formats.int8_zero import Int8ZeroWeight
-from zolit.formats.integer import EmulatedFloat8Weight, IntegerWeight
+from zolit.formats.base import Affine, StoredWeight
 from zolit.tensors.weight import PerturbedWeight
 
 
@@ -64,7 +57,7 @@ def save_torchao(model: Any, folder: Path) -> list[str]:
             return decoded(weight)
         made = torchao_tensor(store, weight.dtype) if id(weight) in linear else None
         if made is None:
-            lost[store.describe()["format"]] += 1
+            lost[store.format_name] += 1
             return decoded(weight)
         kept.append(store)
         return made
@@ -78,7 +71,7 @@ def save_torchao(model: Any, folder: Path) -> list[str]:
         f"{str(model.dtype).removeprefix('torch.')}"
         for kind, count in lost.items()
     ]
-    if any(isinstance(store, EmulatedFloat8Weight) for store in kept):
+    if any(store.activation_dtype == torch.float8_e4m3fn for store in kept):
         notes.append(
             "activations are not rounded to float8 in the export: torchao's product of two float8 "
             "tensors needs a GPU"
@@ -96,62 +89,59 @@ def torchao_tensor(store: StoredWeight, dtype: torch.dtype) -> TorchAOBaseTensor
     Returns:
         None for a format that torchao lacks.
     """
-    if not isinstance(store, AffineWeight):
+    found = store.affine()
+    if found is None:
         return None
-    block = [1, store.columns // store.groups]
-    if isinstance(store, Float8Weight):
-        return Float8Tensor(store.codes, store.scale, block_size=block, dtype=dtype)
-    if isinstance(store, Int8Weight):
-        rounding = None
-        if isinstance(store, IntegerWeight):
-            rounding = QuantizeTensorToInt8Kwargs(PerRow())
-        return Int8Tensor(store.codes, store.scale, block, dtype, act_quant_kwargs=rounding)
-    if isinstance(store, Int8ZeroWeight):
-        return _intx(store.codes, store.scale, store.zero, 8, block, dtype)
-    if isinstance(store, Int4Weight):
-        return _intx(store.codes(), store.scale, store.zero, 4, block, dtype)
-    if isinstance(store, GroupedWeight):
-        middle = 1 << (store.bits - 1)
-        codes = (store.codes() - middle).to(torch.int8)
-        zero = middle * store.scale
-        if store.zero is not None:
-            zero += store.zero
-        return _intx(codes, store.scale, zero, store.bits, block, dtype)
-    return None
+    block = [1, store.columns // found.scale.shape[1]]
+    if found.codes.is_floating_point():
+        return Float8Tensor(found.codes, found.scale, block_size=block, dtype=dtype)
+    if _symmetric_bytes(found):
+        rounding = QuantizeTensorToInt8Kwargs(PerRow()) if store.integer_products else None
+        return Int8Tensor(found.codes, found.scale, block, dtype, act_quant_kwargs=rounding)
+    return _intx(found, block, dtype)
 
 
-def _intx(
-    codes: Tensor,
-    scale: Tensor,
-    zero: Tensor | None,
-    bits: int,
-    block: list[int],
-    dtype: torch.dtype,
-) -> TorchAOBaseTensor | None:
-    """``code * scale + zero`` as torchao's ``(code - zero_point) * scale``."""
+def _symmetric_bytes(found: Affine) -> bool:
+    """Whether the codes are those of torchao's ``Int8Tensor``."""
+    return found.codes.dtype == torch.int8 and found.bits == 8 and found.zero is None
+
+
+def _intx(found: Affine, block: list[int], dtype: torch.dtype) -> TorchAOBaseTensor | None:
+    """``code * scale + zero`` as torchao's ``(code - zero_point) * scale``, with signed codes."""
+    codes, scale, zero = found.codes, found.scale, found.zero
+    middle = found.lowest + (1 << (found.bits - 1))
+    if middle:
+        zero = middle * scale + (0.0 if zero is None else zero)
     if zero is None:
         points = torch.zeros_like(scale, dtype=torch.int8)
     elif (scale == 0).any():
         return None
     else:
         points = -zero / scale
-    target = getattr(torch, f"int{bits}")
-    return IntxUnpackedToInt8Tensor(codes, scale, points, target, block, dtype, None)
+    target = getattr(torch, f"int{found.bits}")
+    signed = (codes - middle).to(torch.int8) if middle else codes
+    return IntxUnpackedToInt8Tensor(signed, scale, points, target, block, dtype, None)
 
 
 def declared(store: StoredWeight) -> AOBaseConfig:
-    """The configuration with which torchao makes such weights, for config.json."""
-    if isinstance(store, Float8Weight):
+    """The configuration with which torchao makes such weights, for config.json.
+
+    Args:
+        store: one that `torchao_tensor` has a form for.
+    """
+    found = store.affine()
+    if found is None:
+        raise ValueError(f"{store.format_name} has no codes with scales to declare")
+    if found.codes.is_floating_point():
         return Float8WeightOnlyConfig()
-    if isinstance(store, IntegerWeight):
+    if store.integer_products:
         return Int8DynamicActivationInt8WeightConfig()
-    groups = store.groups if isinstance(store, AffineWeight) else 1
+    groups = found.scale.shape[1]
     group = PerGroup(store.columns // groups)
-    if isinstance(store, Int8Weight):
+    if _symmetric_bytes(found):
         return Int8WeightOnlyConfig(granularity=PerRow() if groups == 1 else group)
-    bits = 8 if isinstance(store, Int8ZeroWeight) else getattr(store, "bits", 4)
     return IntxWeightOnlyConfig(
-        weight_dtype=getattr(torch, f"int{bits}"),
+        weight_dtype=getattr(torch, f"int{found.bits}"),
         granularity=PerAxis(0) if groups == 1 else group,
     )
 

@@ -1,9 +1,9 @@
-"""What quantized weights share: codes with scales by row or by group of columns."""
+"""What quantized weights share: codes with scales, and zeros, by row or by group of columns."""
 
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,17 +11,14 @@ from torch import Tensor
 from zolit.errors import UserError
 from zolit.formats.base import (
     Rows,
-    StoredWeight,
-    by_row,
     chunks,
     is_padded,
     row_indices,
     to_blocks,
     without_base,
 )
-from zolit.kernels.accumulate import Query, query_arguments
-from zolit.kernels.dispatch import Kernel, Preference
-from zolit.kernels.read import Perturbation, noise_arguments
+from zolit.formats.elements import ElementWeight
+from zolit.kernels.arguments import Stored
 from zolit.noise import WORD
 
 
@@ -72,16 +69,16 @@ def quantize_rows(
     return whole
 
 
-class AffineWeight(StoredWeight):
-    """Codes with a scale for each row or for each group of its columns.
+class AffineWeight(ElementWeight):
+    """``w = code * scale + zero`` with a scale for each row or for each group of its columns.
 
     Attributes:
         scale: ``[rows, groups]`` float32, not 0; negative ones (GGUF) turn codes round.
+        zero: ``[rows, groups]`` float32, the value of code 0; None where the format knows it.
     """
 
     scale: Tensor
-    read_kernel: Kernel
-    apply_kernel: Kernel
+    zero: Tensor | None = None
 
     @property
     def device(self) -> torch.device:
@@ -93,35 +90,46 @@ class AffineWeight(StoredWeight):
         return self.scale.shape[1]
 
     def scales(self) -> dict[str, Tensor]:
-        return {"scale": self.scale}
+        return {"scale": self.scale} | ({} if self.zero is None else {"zero": self.zero})
 
-    @property
-    def views_codes(self) -> bool:
-        """Whether `code_blocks` of a slice is a view, not a padded copy."""
-        return self.columns % WORD == 0
+    def zeros(self) -> Tensor:
+        """``[rows, groups]`` float32, value of code 0, also where none is kept."""
+        return torch.zeros_like(self.scale) if self.zero is None else self.zero
 
     @abstractmethod
     def code_blocks(self, rows: Rows) -> Tensor | list[Tensor]:
         """Codes of some rows, in the shape that the kernels take."""
 
     def value_blocks(self, buffer: Tensor) -> Tensor:
-        """``[R, padded_columns]`` decoded values in the kernels' shape, a view."""
         return to_blocks(buffer, self.groups)
 
-    def decoding(self, rows: Rows) -> list[Tensor | None]:
-        """What a read decodes codes with, each ``[R, groups, 1, 1]`` float32; the scale first.
+    def part_blocks(self, part: Tensor) -> Tensor:
+        """Scales or zeros of some rows, ``[R, groups]``, as they meet `value_blocks`, a view."""
+        return part.view(-1, self.groups, 1, 1)
 
-        None is a part that the format may have and this weight lacks.
-        """
-        return [self.scale[rows].view(-1, self.groups, 1, 1)]
+    @property
+    def views_codes(self) -> bool:
+        """Whether `code_blocks` of a slice is a view, not a padded copy."""
+        return self.columns % WORD == 0
+
+    def stored(self, rows: Rows) -> Stored:
+        """Views of a whole weight are kept: making them again costs as much as a small product."""
+        if isinstance(rows, slice) and rows.stop - rows.start == self.rows and self.views_codes:
+            return self._whole
+        return self._views(rows)
+
+    def _views(self, rows: Rows) -> Stored:
+        zero = None if self.zero is None else self.part_blocks(self.zero[rows])
+        scale, index = self.part_blocks(self.scale[rows]), row_indices(rows, self.device)
+        return Stored(self.code_blocks(rows), scale, zero, index)
 
     @cached_property
-    def _whole(self) -> tuple[Tensor | list[Tensor], list[Tensor | None], Tensor]:
-        codes, decoding, index = self._views(slice(0, self.rows))
+    def _whole(self) -> Stored:
+        codes, scale, zero, index = self._views(slice(0, self.rows))
         own = (
             [without_base(one) for one in codes] if isinstance(codes, list) else without_base(codes)
         )
-        return own, [None if one is None else without_base(one) for one in decoding], index
+        return Stored(own, without_base(scale), None if zero is None else without_base(zero), index)
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy makes views of its own tensors.
@@ -131,65 +139,6 @@ class AffineWeight(StoredWeight):
         if self.views_codes:
             _ = self._whole
 
-    def _views(self, rows: Rows) -> tuple[Tensor | list[Tensor], list[Tensor | None], Tensor]:
-        return self.code_blocks(rows), self.decoding(rows), row_indices(rows, self.device)
-
-    def operands(self, rows: Rows) -> tuple[Tensor | list[Tensor], list[Tensor | None], Tensor]:
-        """What the kernels take of some rows: codes, what decodes them, row indices.
-
-        Views of a whole weight are kept: making them again costs as much as a small product.
-        """
-        if isinstance(rows, slice) and rows.stop - rows.start == self.rows and self.views_codes:
-            return self._whole
-        return self._views(rows)
-
-    def read(
-        self,
-        rows: Rows,
-        outs: list[Tensor],
-        perturbation: Perturbation | None,
-        preference: Preference,
-    ) -> None:
-        codes, decoding, index = self.operands(rows)
-        self.read_kernel(
-            codes,
-            *decoding,
-            index,
-            [self.value_blocks(out) for out in outs],
-            *noise_arguments(perturbation),
-            preference=preference,
-        )
-
-    def apply(
-        self,
-        rows: slice,
-        step: Tensor | None,
-        unit: Tensor,
-        rounding: Tensor,
-        preference: Preference,
-        residual: Tensor | None = None,
-        decay: Tensor | None = None,
-        query: Query | None = None,
-    ) -> None:
-        codes, decoding, index = self.operands(rows)
-        scale = cast(Tensor, decoding[0])  # of the parts, the one that no format lacks
-        self.apply_kernel(
-            codes,
-            scale,
-            None if step is None else self.value_blocks(step),
-            by_row(unit, scale),
-            index,
-            rounding,
-            None if residual is None else self.value_blocks(residual),
-            decay,
-            *query_arguments(query),
-            preference=preference,
-        )
-        self.write_back(rows, codes)
-
-    def write_back(self, rows: slice, blocks: Any) -> None:
-        """Store updated `code_blocks` where they were a copy; nothing to do for views."""
-
 
 class ByteWeight(AffineWeight):
     """Codes ``[rows, columns]`` of one byte.
@@ -198,15 +147,10 @@ class ByteWeight(AffineWeight):
         codes: ``[rows, columns]`` one-byte tensor, the storage of a torchao tensor.
     """
 
-    def __init__(self, codes: Tensor, scale: Tensor) -> None:
-        self.codes, self.scale = codes, scale
-        self.rows, self.columns = codes.shape
+    codes: Tensor
 
     def tensors(self) -> dict[str, Tensor]:
-        return {"codes": self.codes, "scale": self.scale}
-
-    def replace(self, tensors: dict[str, Tensor]) -> "ByteWeight":
-        return type(self)(tensors["codes"], tensors["scale"])
+        return {"codes": self.codes, **self.scales()}
 
     def bytes(self, rows: Rows) -> Tensor:
         """Codes of some rows as int8 bit patterns."""
@@ -215,7 +159,18 @@ class ByteWeight(AffineWeight):
     def code_blocks(self, rows: Rows) -> Tensor:
         return to_blocks(self.bytes(rows), self.groups)
 
-    def write_back(self, rows: slice, blocks: Tensor) -> None:
+    def write_back(self, rows: slice, stored: Stored) -> None:
         part = self.bytes(rows)
         if is_padded(part):
-            part.copy_(blocks.flatten(1)[:, : self.columns])
+            part.copy_(stored.codes.flatten(1)[:, : self.columns])
+
+
+def value_of_zero(scale: Tensor, zero_code: Tensor, offset: int) -> Tensor:
+    """Weight of stored code 0 where a code c is stored as ``c - offset``.
+
+    Args:
+        scale: ``[rows, groups]`` float32.
+        zero_code: ``[rows, groups]`` integer, the code of weight 0.
+        offset: what was subtracted from every code.
+    """
+    return scale * (offset - zero_code.to(torch.int32)).float()

@@ -3,15 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zolit.kernels.accumulate import Query
+from zolit.kernels.arguments import Perturbation, Update
 from zolit.kernels.dispatch import Preference
-from zolit.kernels.read import Perturbation
 from zolit.noise import WORD
 
 Rows = slice | Tensor
@@ -37,11 +36,6 @@ def chunks(rows: int, most: int) -> Iterator[slice]:
         yield slice(start, min(start + most, rows))
 
 
-def by_row(unit: Tensor, like: Tensor) -> Tensor:
-    """A unit ``[2]`` as it is; one for each row, ``[2, R]``, so that it spreads over ``like``'s."""
-    return unit if unit.dim() == 1 else unit.view(2, -1, *[1] * (like.dim() - 1))
-
-
 def without_base(view: Tensor) -> Tensor:
     """The memory of a view as a tensor of its own.
 
@@ -58,6 +52,44 @@ def own_rows(table: Tensor) -> list[Tensor]:
     return [row.clone() for row in table]
 
 
+class Affine(NamedTuple):
+    """A weight as ``code * scale + zero``, for exports: nothing is rounded.
+
+    Attributes:
+        codes: ``[rows, columns]`` integers, or float8 numbers.
+        scale: ``[rows, groups]`` float32.
+        zero: ``[rows, groups]`` float32, value of code 0; None where it is 0 everywhere.
+        bits: of a code.
+        lowest: the smallest code that the format holds; 0 for codes without a sign.
+    """
+
+    codes: Tensor
+    scale: Tensor
+    zero: Tensor | None
+    bits: int
+    lowest: int
+
+
+class Versions(Protocol):
+    """Buffers for one or two versions of some rows (`Memory`)."""
+
+    @property
+    def parts(self) -> list[Tensor]:
+        """Of each version, ``[rows, columns]``."""
+
+
+class Memory(Protocol):
+    """Where products decode to: memory that all weights of a model reuse."""
+
+    def rows_per_chunk(self, columns: int, item_bytes: int) -> int:
+        """Rows of a weight that fit at once."""
+
+    def buffers(
+        self, copies: int, rows: int, columns: int, dtype: torch.dtype, device: torch.device
+    ) -> Versions:
+        """Memory for ``copies`` x ``[rows, columns]``; valid until the next call."""
+
+
 class StoredWeight(ABC):
     """A matrix in one storage format, read in chunks of rows and updated in place.
 
@@ -70,6 +102,8 @@ class StoredWeight(ABC):
         quantized: whether the stored numbers are codes with scales.
         levels: code units from one end of the format to the other.
         codes_move: whether a coordinate of the elements can move; indices of a codebook cannot.
+        activation_dtype: what a product rounds its activations to, a scale for each token: int8
+            (the product is then of integers, `multiply`), float8 (emulated), or None.
         error: what quantization left of the weight, ``[rows, padded_columns]`` float16 in code
             units; None unless the quantizer keeps it. Error feedback starts here.
     """
@@ -80,6 +114,7 @@ class StoredWeight(ABC):
     quantized: ClassVar[bool] = True
     levels: int = 256
     codes_move: ClassVar[bool] = True
+    activation_dtype: torch.dtype | None = None
 
     @property
     def words(self) -> int:
@@ -96,6 +131,11 @@ class StoredWeight(ABC):
     def device(self) -> torch.device:
         """Where the weight lies."""
 
+    @property
+    def format_name(self) -> str:
+        """The format in checkpoints' fingerprints and in messages, whatever the class is called."""
+        return type(self).__name__
+
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
         """The stored tensors by name: all that a checkpoint keeps of the weight."""
@@ -105,6 +145,14 @@ class StoredWeight(ABC):
         it, all ``[rows, groups]``; none for floats.
         """
         return {}
+
+    def floats(self) -> Tensor | None:
+        """The matrix itself where it is stored as floats, which are multiplied as they lie."""
+        return None
+
+    def affine(self) -> Affine | None:
+        """The weight as codes and scales; None for a format that is not ``code * scale + zero``."""
+        return None
 
     @abstractmethod
     def replace(self, tensors: dict[str, Tensor]) -> "StoredWeight":
@@ -129,29 +177,13 @@ class StoredWeight(ABC):
         """
 
     @abstractmethod
-    def apply(
-        self,
-        rows: slice,
-        step: Tensor | None,
-        unit: Tensor,
-        rounding: Tensor,
-        preference: Preference,
-        residual: Tensor | None = None,
-        decay: Tensor | None = None,
-        query: Query | None = None,
-    ) -> None:
+    def apply(self, rows: slice, update: Update, preference: Preference) -> None:
         """Move rows of the weight in place.
 
         Args:
             rows: which rows.
-            step: ``[R, padded_columns]`` or ``[1, padded_columns]`` float32, in units of the
-                coordinate, or None.
-            unit: ``[2]`` float32: length of the unit in codes, in weights; or ``[2, R]``.
-            rounding: ``[2]`` int32 key words of the stochastic rounding.
+            update: by how much.
             preference: kernel choice.
-            residual: ``[R, padded_columns]`` error feedback, updated in place.
-            decay: float32 scalar tensor, factor of the residual.
-            query: a direction that adds to the step, made inside the kernel.
         """
 
     def keep_views(self) -> None:  # noqa: B027 (most formats keep nothing)
@@ -161,6 +193,60 @@ class StoredWeight(ABC):
         """The other factor of a product: ``[..., columns]`` as ``[..., padded_columns]``."""
         short = self.padded_columns - self.columns
         return F.pad(x, (0, short)) if short else x  # padding by nothing copies
+
+    @property
+    def integer_products(self) -> bool:
+        """Whether products are of integers, by `multiply` and `code_versions`."""
+        return self.activation_dtype == torch.int8
+
+    def multiply(
+        self,
+        codes: Tensor,
+        scale: Tensor,
+        noise: Perturbation | None,
+        out: Tensor,
+        memory: Memory,
+        preference: Preference,
+    ) -> None:
+        """``out[c] = (scale * codes)[c] @ W_c.T`` by int8 x int8 -> int32 products.
+
+        Args:
+            codes: ``[C, M, columns]`` int8, for C versions of the weight.
+            scale: ``[C * M, 1]`` float32, of each row of ``codes``.
+            noise: direction on the codes, None to multiply the stored codes.
+            out: ``[C * M, rows]`` float, written.
+            memory: for what is made on the way.
+            preference: kernel choice.
+
+        Raises:
+            TypeError: unless the weight has `integer_products`.
+        """
+        raise TypeError(f"{self.format_name} has no product of integers")
+
+    def code_versions(
+        self,
+        rows: slice,
+        copies: int,
+        noise: Perturbation | None,
+        memory: Memory,
+        preference: Preference,
+    ) -> tuple[list[Tensor], Tensor]:
+        """Some rows of each version of a weight, as codes.
+
+        Args:
+            rows: which rows.
+            copies: versions.
+            noise: direction on the codes, None for the stored codes.
+            memory: whose buffers are overwritten.
+            preference: kernel choice.
+
+        Returns:
+            ``[R, columns]`` int8 of each version and the scales, ``[R, 1, 1, 1]`` float32.
+
+        Raises:
+            TypeError: unless the weight has `integer_products`.
+        """
+        raise TypeError(f"{self.format_name} has no product of integers")
 
     def in_model_order(self, decoded: Tensor) -> Tensor:
         """Decoded rows without padding, their columns as the model has them: ``[R, columns]``.
@@ -179,7 +265,7 @@ class StoredWeight(ABC):
         """
         scales = self.scales()
         if not scales:
-            raise TypeError(f"{type(self).__name__} has no scales")
+            raise TypeError(f"{self.format_name} has no scales")
         kept = torch.maximum(factor, floor / scales["scale"].abs())
         for part in scales.values():
             part.mul_(kept)
@@ -195,7 +281,7 @@ class StoredWeight(ABC):
 
     def describe(self) -> dict[str, Any]:
         """The format in plain values, for checkpoints and reports."""
-        return {"format": type(self).__name__, "rows": self.rows, "columns": self.columns}
+        return {"format": self.format_name, "rows": self.rows, "columns": self.columns}
 
 
 def row_indices(rows: Rows, device: torch.device) -> Tensor:

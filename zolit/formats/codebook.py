@@ -7,10 +7,28 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zolit.formats.base import Rows, StoredWeight
-from zolit.kernels.accumulate import Query
-from zolit.kernels.dispatch import Preference
-from zolit.kernels.read import Perturbation
-from zolit.kernels.read_codebook import read_codebook
+from zolit.kernels.arguments import Perturbation, Update
+from zolit.kernels.dispatch import Preference, kernel
+
+
+@kernel
+def read_codebook(codes: Tensor, codebooks: Tensor, scale: Tensor, out: Tensor) -> None:
+    """``out = scale * sum_m codebooks[m, codes[..., m]]``.
+
+    Args:
+        codes: ``[R, V, M]`` int8 or int16; the low bits of each are an index into codebook m.
+        codebooks: ``[M, size, width]`` float; the size is a power of two.
+        scale: ``[R, 1, 1]`` float32.
+        out: ``[R, V, width]`` float, written.
+    """
+    low_bits = codebooks.shape[1] - 1
+    vectors = [
+        book[codes[..., m].to(torch.int32) & low_bits].float() for m, book in enumerate(codebooks)
+    ]
+    value = vectors[0]
+    for vector in vectors[1:]:
+        value = value + vector
+    out.copy_((value * scale).to(out.dtype))
 
 
 class CodebookWeight(StoredWeight):
@@ -66,15 +84,5 @@ class CodebookWeight(StoredWeight):
             preference=preference,
         )
 
-    def apply(
-        self,
-        rows: slice,
-        step: Tensor | None,
-        unit: Tensor,
-        rounding: Tensor,
-        preference: Preference,
-        residual: Tensor | None = None,
-        decay: Tensor | None = None,
-        query: Query | None = None,
-    ) -> None:
+    def apply(self, rows: slice, update: Update, preference: Preference) -> None:
         raise TypeError("the indices of a codebook do not move")

@@ -5,18 +5,67 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from zolit.formats.base import Rows, StoredWeight, by_row, is_padded, row_indices, to_blocks
-from zolit.kernels.accumulate import Query, query_arguments
-from zolit.kernels.apply_dense import apply_dense
-from zolit.kernels.dispatch import Preference
-from zolit.kernels.read import Perturbation, noise_arguments
-from zolit.kernels.read_dense import read_dense
+from zolit.formats.base import Rows, is_padded, row_indices, to_blocks
+from zolit.formats.elements import ElementWeight
+from zolit.kernels.accumulate import whole_step
+from zolit.kernels.arguments import Perturbation, Stored, Update
+from zolit.kernels.dispatch import Preference, kernel
+from zolit.kernels.read import write_versions
+from zolit.kernels.rounding import lane_counters
+from zolit.noise import hash_words
 
 
-class DenseWeight(StoredWeight):
-    """A ``[rows, columns]`` matrix of float32 or bfloat16; a vector is a matrix of one row."""
+@kernel
+def read_dense(stored: Stored, outs: list[Tensor], noise: Perturbation | None = None) -> None:
+    """``outs = weight +- amplitude[1] * z``.
+
+    Args:
+        stored: its codes are the floats, ``[R, 1, W, 32]`` float32, bfloat16 or float16.
+        outs: one or two ``[R, 1, W, 32]`` tensors.
+        noise: the direction, None to read without.
+    """
+    write_versions(stored.codes.float(), stored, outs, noise)
+
+
+@kernel
+def move_dense(stored: Stored, update: Update) -> None:
+    """``weight += step * unit[1] + decay * residual``, in place.
+
+    A step of a zeroth-order method is often far smaller than the spacing of bfloat16 numbers;
+    rounded to nearest it would be lost. A random 16-bit integer added below bfloat16's last bit
+    makes the rounded weight right on average. With a residual rounding is to nearest: nothing is
+    lost then.
+
+    Args:
+        stored: its codes are the floats, ``[R, 1, W, 32]`` float32 or bfloat16.
+        update: the step and the residual in the same shape.
+    """
+    weight, rounding, residual = stored.codes, update.rounding, update.residual
+    target = weight.float() + whole_step(update, weight, stored.rows) * update.unit[1]
+    if residual is not None and update.decay is not None:
+        target = target + update.decay * residual.float()
+    moved = target
+    if weight.dtype == torch.bfloat16:
+        if residual is None:
+            draw = hash_words(lane_counters(stored.rows, weight), rounding[0], rounding[1]) & 0xFFFF
+        else:
+            draw = torch.full_like(target, 1 << 15, dtype=torch.int32)
+        moved = ((target.view(torch.int32) + draw) & -0x10000).view(torch.float32)
+    if residual is not None:
+        residual.copy_((target - moved).to(residual.dtype))
+    weight.copy_(moved.to(weight.dtype))
+
+
+class DenseWeight(ElementWeight):
+    """A ``[rows, columns]`` matrix of float32 or bfloat16; a vector is a matrix of one row.
+
+    Attributes:
+        weight: the matrix.
+    """
 
     quantized: ClassVar[bool] = False
+    read_kernel = read_dense
+    move_kernel = move_dense
 
     def __init__(self, weight: Tensor) -> None:
         self.weight = weight
@@ -29,8 +78,15 @@ class DenseWeight(StoredWeight):
     def tensors(self) -> dict[str, Tensor]:
         return {"weight": self.weight}
 
+    def floats(self) -> Tensor:
+        return self.weight
+
     def replace(self, tensors: dict[str, Tensor]) -> "DenseWeight":
         return DenseWeight(tensors["weight"])
+
+    def stored(self, rows: Rows) -> Stored:
+        blocks = to_blocks(self.weight[rows])
+        return Stored(blocks, None, None, row_indices(rows, self.device))
 
     def read(
         self,
@@ -39,42 +95,12 @@ class DenseWeight(StoredWeight):
         perturbation: Perturbation | None,
         preference: Preference,
     ) -> None:
-        blocks = to_blocks(self.weight[rows])
-        targets = [to_blocks(out) for out in outs]
-        if perturbation is None:
-            targets[0].copy_(blocks)
-            return
-        read_dense(
-            blocks,
-            row_indices(rows, self.device),
-            targets,
-            *noise_arguments(perturbation),
-            preference=preference,
-        )
+        if perturbation is None:  # a copy: no kernel for every dtype that a model may have
+            to_blocks(outs[0]).copy_(to_blocks(self.weight[rows]))
+        else:
+            super().read(rows, outs, perturbation, preference)
 
-    def apply(
-        self,
-        rows: slice,
-        step: Tensor | None,
-        unit: Tensor,
-        rounding: Tensor,
-        preference: Preference,
-        residual: Tensor | None = None,
-        decay: Tensor | None = None,
-        query: Query | None = None,
-    ) -> None:
+    def write_back(self, rows: slice, stored: Stored) -> None:
         part = self.weight[rows]
-        blocks = to_blocks(part)
-        apply_dense(
-            blocks,
-            None if step is None else to_blocks(step),
-            by_row(unit, blocks),
-            row_indices(rows, self.device),
-            rounding,
-            None if residual is None else to_blocks(residual),
-            decay,
-            *query_arguments(query),
-            preference=preference,
-        )
         if is_padded(part):
-            part.copy_(blocks.flatten(1)[:, : self.columns])
+            part.copy_(stored.codes.flatten(1)[:, : self.columns])

@@ -1,18 +1,35 @@
-"""Packed int4 weights over torchao's Int4Tensor.
+"""Int4 weights, two codes a byte.
 
-torchao's own product and quantizer need the `mslk` package; zolit does both itself and
-uses torchao only for the format.
+Of the 32 columns of a word, byte i holds column i in its low nibble and column i + 16 in its high
+one, so that both nibbles of a vector of bytes decode into contiguous vectors.
 """
 
 import torch
 from torch import Tensor
 
-from zolit.compat import Int4Tensor
-from zolit.formats.affine import quantize_rows
-from zolit.formats.base import Rows, to_blocks
-from zolit.formats.zeroed import ZeroedWeight
-from zolit.kernels.apply_int4 import apply_int4
-from zolit.kernels.read_int4 import HALF, pack, read_int4, unpack
+from zolit.formats.affine import AffineWeight, quantize_rows
+from zolit.formats.base import Affine, Rows, to_blocks
+from zolit.kernels.arguments import Perturbation, Stored, Update
+from zolit.kernels.dispatch import kernel
+from zolit.kernels.read import scaled, write_versions
+from zolit.kernels.rounding import move_codes
+
+HALF = 16
+"""Bytes of a word, and columns between the two codes of a byte."""
+
+
+def unpack(packed: Tensor) -> Tensor:
+    """Signed codes of int8 bytes: ``[..., 16]`` as ``[..., 2, 16]`` int32, low nibbles first."""
+    byte = packed.to(torch.int32).unsqueeze(-2)
+    # The nibble goes to the top of the int32; shifted back arithmetically it keeps its sign.
+    shift = 28 - 4 * torch.arange(0, 2, 1, dtype=torch.int32, device=packed.device).unsqueeze(-1)
+    return (byte << shift) >> 28
+
+
+def pack(codes: Tensor) -> Tensor:
+    """`unpack` undone: ``[..., 2, 16]`` int32 codes in [-8, 7] as ``[..., 16]`` int8 bytes."""
+    low, high = codes.unbind(-2)
+    return ((high << 4) | (low & 0xF)).to(torch.int8)
 
 
 def pack_codes(codes: Tensor) -> Tensor:
@@ -20,40 +37,51 @@ def pack_codes(codes: Tensor) -> Tensor:
     return pack(to_blocks(codes).unflatten(-1, (2, HALF))).flatten(1)
 
 
-class Int4Weight(ZeroedWeight):
+@kernel
+def read_int4(stored: Stored, outs: list[Tensor], noise: Perturbation | None = None) -> None:
+    """``outs = codes * scale + zero +- (amplitude[0] * scale + amplitude[1]) * z``.
+
+    Args:
+        stored: codes ``[R, G, W, 16]`` int8 bytes; scale and zero ``[R, G, 1, 1, 1]``.
+        outs: one or two ``[R, G, W, 2, 16]`` float tensors. Five dimensions, because halves cut
+            out of 32 inside a kernel become masked writes, many times slower.
+        noise: the direction, None to read without.
+    """
+    write_versions(scaled(unpack(stored.codes), stored), stored, outs, noise)
+
+
+@kernel
+def move_int4(stored: Stored, update: Update) -> None:
+    """Codes moved, rounded and kept in range (`move_codes`), in place.
+
+    Args:
+        stored: as for `read_int4`.
+        update: step and residual ``[R, G, W, 2, 16]``.
+    """
+    stored.codes.copy_(pack(move_codes(unpack(stored.codes), stored, update, -8, 7)))
+
+
+class Int4Weight(AffineWeight):
     """Two codes in [-8, 7] a byte; ``w = code * scale + zero`` with scale and zero per group.
 
-    Attributes:
+    Args:
         packed: ``[rows, columns / 2]`` int8.
         scale: ``[rows, groups]`` float32.
         zero: ``[rows, groups]`` float32, the value of code 0; None where it is 0 everywhere.
+
+    Example:
+        >>> store = Int4Weight.quantize(torch.arange(-16.0, 16.0).view(1, 32), 32, symmetric=True)
+        >>> store.packed.shape, store.codes()[0, [0, 16, 31]].tolist()
+        (torch.Size([1, 16]), [-7, 0, 7])
     """
 
     levels = 16
-
     read_kernel = read_int4
-    apply_kernel = apply_int4
+    move_kernel = move_int4
 
     def __init__(self, packed: Tensor, scale: Tensor, zero: Tensor | None = None) -> None:
         self.packed, self.scale, self.zero = packed, scale, zero
         self.rows, self.columns = packed.shape[0], 2 * packed.shape[1]
-
-    @classmethod
-    def from_torchao(cls, tensor: Int4Tensor) -> "Int4Weight":
-        """A torchao tensor, its bytes repacked; scales and zeros become float32, rows first."""
-        scale, zero = (t.float().t().contiguous() for t in (tensor.scale, tensor.zero_point))
-        even, odd = (tensor.qdata << 4) >> 4, tensor.qdata >> 4
-        packed = pack_codes(torch.stack((even, odd), dim=2).flatten(1))
-        return cls(packed, scale, zero if zero.any() else None)
-
-    def to_torchao(self, dtype: torch.dtype) -> Int4Tensor:
-        """A torchao tensor of logical ``dtype``, with the bytes repacked its way."""
-        zeros = torch.zeros_like(self.scale) if self.zero is None else self.zero
-        scale, zero = (t.to(dtype).t().contiguous() for t in (self.scale, zeros))
-        block = [1, self.columns // self.groups]
-        even, odd = self.codes().view(self.rows, -1, 2).unbind(2)
-        packed = (odd << 4) | (even & 0xF)
-        return Int4Tensor(packed, scale, zero, block, torch.Size((self.rows, self.columns)))
 
     @classmethod
     def quantize(cls, weight: Tensor, group_size: int, symmetric: bool) -> "Int4Weight":
@@ -79,13 +107,14 @@ class Int4Weight(ZeroedWeight):
             groups.sub_(zero.unsqueeze(2)).div_(scale.unsqueeze(2)).round_().clamp_(-8, 7)
             return pack_codes(part.to(torch.int8)), scale, zero
 
-        if symmetric:
-            return cls(*quantize_rows(symmetric_rows, weight))
-        return cls(*quantize_rows(spanned_rows, weight))
+        return cls(*quantize_rows(symmetric_rows if symmetric else spanned_rows, weight))
 
     def codes(self) -> Tensor:
         """Unpacked codes, ``[rows, columns]`` int8."""
         return unpack(to_blocks(self.packed, width=HALF)).flatten(1).to(torch.int8)
+
+    def affine(self) -> Affine:
+        return Affine(self.codes(), self.scale, self.zero, 4, -8)
 
     def tensors(self) -> dict[str, Tensor]:
         return {"packed": self.packed, **self.scales()}
@@ -98,3 +127,6 @@ class Int4Weight(ZeroedWeight):
 
     def value_blocks(self, buffer: Tensor) -> Tensor:
         return to_blocks(buffer, self.groups).unflatten(-1, (2, HALF))
+
+    def part_blocks(self, part: Tensor) -> Tensor:
+        return part.view(-1, self.groups, 1, 1, 1)

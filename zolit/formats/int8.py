@@ -1,35 +1,112 @@
-"""Int8 weights over torchao's Int8Tensor."""
+"""Int8 weights, multiplied as floats, or in integers with int8 activations (W8A8)."""
 
 import torch
 from torch import Tensor
 
-from zolit.compat import Int8Tensor
 from zolit.formats.affine import ByteWeight, quantize_rows
-from zolit.formats.zeroed import ZeroedWeight
-from zolit.kernels.apply_int8 import apply_int8
-from zolit.kernels.read_int8 import read_int8
+from zolit.formats.base import Affine, Memory, chunks, to_blocks
+from zolit.kernels.activations import scale_product
+from zolit.kernels.arguments import Perturbation, Stored, Update
+from zolit.kernels.cpu.amx import fits_tiles, tile_product
+from zolit.kernels.dispatch import Preference, kernel
+from zolit.kernels.read import scaled, write_versions
+from zolit.kernels.rounding import move_codes
+from zolit.noise import check_lanes, coordinates
 
 
-class Int8Weight(ZeroedWeight, ByteWeight):
-    """Symmetric int8 codes, a scale per row or per group of columns."""
+@kernel
+def read_int8(stored: Stored, outs: list[Tensor], noise: Perturbation | None = None) -> None:
+    """``outs = codes * scale + zero +- (amplitude[0] * scale + amplitude[1]) * z``.
+
+    Args:
+        stored: codes ``[R, G, W, 32]`` int8; scale and zero ``[R, G, 1, 1]``.
+        outs: one or two ``[R, G, W, 32]`` float tensors.
+        noise: the direction, None to read without.
+    """
+    write_versions(scaled(stored.codes, stored), stored, outs, noise)
+
+
+@kernel
+def move_int8(stored: Stored, update: Update) -> None:
+    """Codes moved, rounded and kept in range (`move_codes`), in place.
+
+    Args:
+        stored: as for `read_int8`.
+        update: step and residual ``[R, G, W, 32]``.
+    """
+    moved = move_codes(stored.codes.to(torch.int32), stored, update, -128, 127)
+    stored.codes.copy_(moved.to(torch.int8))
+
+
+@kernel
+def perturb_codes(stored: Stored, outs: list[Tensor], noise: Perturbation) -> None:
+    """``outs = codes +- d`` with integer ``d = amplitude[0] * z``, for products of integers.
+
+    A coordinate that would leave the int8 range on either side does not move in either copy, so
+    that the pair stays symmetric.
+
+    Args:
+        stored: as for `read_int8`.
+        outs: one or two ``[R, G, W, 32]`` int8 tensors.
+        noise: whose grid times ``amplitude[0]`` must be integers; ``amplitude[1]`` must be 0.
+    """
+    check_lanes(stored.codes)
+    code = stored.codes.to(torch.int32)
+    z = coordinates(noise.direction, noise.control, stored.rows, code.shape[1], code.shape[2])
+    jump = torch.floor(noise.amplitude[0] * z + 0.5).to(torch.int32)
+    inside = (code + jump.abs() <= 127) & (code - jump.abs() >= -128)
+    jump = torch.where(inside, jump, 0)
+    outs[0].copy_((code + jump).to(torch.int8))
+    if len(outs) == 2:
+        outs[1].copy_((code - jump).to(torch.int8))
+
+
+class Int8Weight(ByteWeight):
+    """Int8 codes with a scale, and perhaps a zero, for each row or group of columns.
+
+    Args:
+        codes: ``[rows, columns]`` int8.
+        scale: ``[rows, groups]`` float32.
+        zero: ``[rows, groups]`` float32, the value of code 0; None where it is 0 everywhere.
+        activation_dtype: int8 multiplies integers with activations quantized for each token, which
+            takes one scale a row and no zero; None multiplies decoded weights.
+
+    Example:
+        >>> store = Int8Weight.quantize(torch.tensor([[1.0, -2.0, 0.5]]), None)
+        >>> store.codes
+        tensor([[  64, -127,   32]], dtype=torch.int8)
+    """
 
     read_kernel = read_int8
-    apply_kernel = apply_int8
+    move_kernel = move_int8
+
+    def __init__(
+        self,
+        codes: Tensor,
+        scale: Tensor,
+        zero: Tensor | None = None,
+        activation_dtype: torch.dtype | None = None,
+    ) -> None:
+        self.codes, self.scale, self.zero = codes, scale, zero
+        self.activation_dtype = activation_dtype
+        self.rows, self.columns = codes.shape
+        if self.integer_products and (zero is not None or self.groups > 1):
+            raise ValueError(
+                f"products of integers take one scale a row and no zero, got {self.groups} scales "
+                f"a row{'' if zero is None else ' and zeros'}; use activation_dtype=None"
+            )
 
     @classmethod
-    def from_torchao(cls, tensor: Int8Tensor) -> "Int8Weight":
-        """Share the codes of a symmetric torchao tensor; scales become float32."""
-        scale = tensor.scale.float()
-        return cls(tensor.qdata, scale if scale.dim() == 2 else scale.view(-1, 1))
+    def quantize(
+        cls, weight: Tensor, group_size: int | None, activation_dtype: torch.dtype | None = None
+    ) -> "Int8Weight":
+        """Round to nearest, symmetric: ``scale = max |w| / 127`` of the row or group.
 
-    def to_torchao(self, dtype: torch.dtype) -> Int8Tensor:
-        """A torchao tensor of logical ``dtype`` that shares the codes."""
-        block = [1, self.columns // self.groups]
-        return Int8Tensor(self.codes, self.scale.to(dtype), block, dtype)
-
-    @classmethod
-    def quantize(cls, weight: Tensor, group_size: int | None) -> "Int8Weight":
-        """Round to nearest, symmetric: ``scale = max |w| / 127`` of the row or group."""
+        Args:
+            weight: ``[R, K]`` float.
+            group_size: columns that share a scale; None for all of a row.
+            activation_dtype: as of the class.
+        """
 
         def quantize(part: Tensor) -> tuple[Tensor, Tensor]:
             groups = part.view(part.shape[0], -1, group_size or part.shape[1])
@@ -37,4 +114,77 @@ class Int8Weight(ZeroedWeight, ByteWeight):
             groups.div_(scale.unsqueeze(2)).round_()
             return part.to(torch.int8), scale
 
-        return cls(*quantize_rows(quantize, weight))
+        codes, scale = quantize_rows(quantize, weight)
+        return cls(codes, scale, activation_dtype=activation_dtype)
+
+    @property
+    def format_name(self) -> str:
+        if self.integer_products:
+            return "IntegerWeight"
+        return "Int8Weight" if self.zero is None else "Int8ZeroWeight"
+
+    def affine(self) -> Affine:
+        return Affine(self.codes, self.scale, self.zero, 8, -128)
+
+    def replace(self, tensors: dict[str, Tensor]) -> "Int8Weight":
+        parts = tensors["codes"], tensors["scale"], tensors.get("zero")
+        return Int8Weight(*parts, self.activation_dtype)
+
+    def multiply(
+        self,
+        codes: Tensor,
+        scale: Tensor,
+        noise: Perturbation | None,
+        out: Tensor,
+        memory: Memory,
+        preference: Preference,
+    ) -> None:
+        copies, _, columns = codes.shape
+        for rows in chunks(self.rows, memory.rows_per_chunk(columns, 1)):
+            weights, sizes = self.code_versions(rows, copies, noise, memory, preference)
+            target = out if rows.stop - rows.start == self.rows else out[:, rows]
+            _multiply_versions(codes, scale, weights, sizes, target, memory, preference)
+
+    def code_versions(
+        self,
+        rows: slice,
+        copies: int,
+        noise: Perturbation | None,
+        memory: Memory,
+        preference: Preference,
+    ) -> tuple[list[Tensor], Tensor]:
+        if not self.integer_products:
+            return super().code_versions(rows, copies, noise, memory, preference)
+        stored = self.stored(rows)
+        weights = [self.bytes(rows)] * copies
+        if noise is not None:
+            shape = (rows.stop - rows.start, self.padded_columns)
+            parts = memory.buffers(copies, *shape, torch.int8, self.device).parts
+            perturb_codes(stored, [to_blocks(part) for part in parts], noise, preference=preference)
+            weights = [part[:, : self.columns] for part in parts]
+        sizes: Tensor = stored.scale  # type: ignore[assignment]
+        return weights, sizes
+
+
+def _multiply_versions(
+    codes: Tensor,
+    scale: Tensor,
+    weights: list[Tensor],
+    column_scale: Tensor,
+    out: Tensor,
+    memory: Memory,
+    preference: Preference,
+) -> None:
+    """``out = scale * column_scale * (codes[c] @ weights[c].T)``, version by version."""
+    copies, tokens, _ = codes.shape
+    if fits_tiles(codes[0], weights[0], out, preference):
+        scales, outs = scale.split(tokens), out.split(tokens)
+        for one, size, weight, part in zip(codes, scales, weights, outs, strict=True):
+            tile_product(one, size, weight, column_scale, part)
+        return
+    # One reused buffer: the product takes three times as long into memory out of cache.
+    shape = copies * tokens, len(weights[0])
+    whole = memory.buffers(1, *shape, torch.int32, codes.device).parts[0]
+    for one, weight, part in zip(codes, weights, whole.split(tokens), strict=True):
+        torch._int_mm(one, weight.t(), out=part)
+    scale_product(whole, scale, column_scale, out, preference=preference)

@@ -1,14 +1,11 @@
 """A weight whose columns are stored in another order than the model's (GPTQ's act-order)."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from zolit.formats.base import Rows, StoredWeight
-from zolit.kernels.accumulate import Query
+from zolit.kernels.arguments import Perturbation, Update
 from zolit.kernels.dispatch import Preference
-from zolit.kernels.read import Perturbation
 
 
 class PermutedWeight(StoredWeight):
@@ -31,6 +28,10 @@ class PermutedWeight(StoredWeight):
     def device(self) -> torch.device:
         return self.inner.device
 
+    @property
+    def format_name(self) -> str:
+        return f"PermutedWeight of {self.inner.format_name}"
+
     def tensors(self) -> dict[str, Tensor]:
         return {**self.inner.tensors(), "permutation": self.permutation}
 
@@ -49,18 +50,8 @@ class PermutedWeight(StoredWeight):
     ) -> None:
         self.inner.read(rows, outs, perturbation, preference)
 
-    def apply(
-        self,
-        rows: slice,
-        step: Tensor | None,
-        unit: Tensor,
-        rounding: Tensor,
-        preference: Preference,
-        residual: Tensor | None = None,
-        decay: Tensor | None = None,
-        query: Query | None = None,
-    ) -> None:
-        self.inner.apply(rows, step, unit, rounding, preference, residual, decay, query)
+    def apply(self, rows: slice, update: Update, preference: Preference) -> None:
+        self.inner.apply(rows, update, preference)
 
     def activations(self, x: Tensor) -> Tensor:
         return self.inner.activations(x[..., self.permutation])
@@ -68,7 +59,3 @@ class PermutedWeight(StoredWeight):
     def in_model_order(self, decoded: Tensor) -> Tensor:
         ordered = self.inner.in_model_order(decoded)
         return torch.empty_like(ordered).index_copy_(1, self.permutation, ordered)
-
-    def describe(self) -> dict[str, Any]:
-        inner = self.inner.describe()
-        return {**inner, "format": f"{type(self).__name__} of {inner['format']}"}

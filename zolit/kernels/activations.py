@@ -1,9 +1,10 @@
-"""Quantize activations row by row, and scale the result of an integer product."""
+"""Activations as integers, row by row, and products of integers scaled to floats."""
 
 import torch
 from torch import Tensor
 
-from zolit.kernels.dispatch import kernel
+from zolit.kernels.cpu.amx import fits_tiles, tile_product
+from zolit.kernels.dispatch import Preference, kernel
 
 
 @kernel
@@ -34,12 +35,43 @@ def scale_product(product: Tensor, row_scale: Tensor, column_scale: Tensor, out:
     out.copy_((product.float() * row_scale * column_scale.view(-1)).to(out.dtype))
 
 
-def emulate_float8(x: Tensor) -> Tensor:
-    """Each row rounded to e4m3 with a scale of ``max |x| / 448``; shape and dtype of ``x``.
+def quantize_activations(x: Tensor, preference: Preference) -> tuple[Tensor, Tensor]:
+    """Activations as integers, a scale for each token.
 
-    Stands for float8 activations on machines without float8 products: the numbers are those of
-    the format, the product is taken in the dtype of ``x``.
+    Args:
+        x: ``[..., K]`` float.
+        preference: kernel choice.
+
+    Returns:
+        ``[..., K]`` int8 codes and ``[..., 1]`` float32 scales.
     """
-    value = x.float()
-    scale = (value.abs().amax(dim=-1, keepdim=True) / 448.0).clamp(min=1e-12)
-    return ((value / scale).to(torch.float8_e4m3fn).float() * scale).to(x.dtype)
+    rows = x.reshape(-1, x.shape[-1])
+    codes = torch.empty(rows.shape, dtype=torch.int8, device=x.device)
+    scale = torch.empty(len(rows), 1, dtype=torch.float32, device=x.device)
+    quantize_rows(rows, codes, scale, preference=preference)
+    return codes.view(x.shape), scale.view(*x.shape[:-1], 1)
+
+
+def integer_product(
+    codes: Tensor,
+    scale: Tensor,
+    weight: Tensor,
+    column_scale: Tensor,
+    out: Tensor,
+    preference: Preference,
+) -> None:
+    """``out = scale * column_scale * (codes @ weight.T)`` by int8 x int8 -> int32.
+
+    Args:
+        codes: ``[M, K]`` int8.
+        scale: ``[M, 1]`` float32.
+        weight: ``[N, K]`` int8.
+        column_scale: ``[N, 1, 1, 1]`` float32.
+        out: ``[M, N]`` float, written.
+        preference: kernel choice.
+    """
+    if fits_tiles(codes, weight, out, preference):
+        tile_product(codes, scale, weight, column_scale, out)
+    else:
+        product = torch._int_mm(codes, weight.t())
+        scale_product(product, scale, column_scale, out, preference=preference)

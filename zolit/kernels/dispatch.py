@@ -86,7 +86,9 @@ class Kernel:
         """
         if not is_compiled(preference):
             return self.reference(*args, **kwargs)
-        first = args[0][0] if isinstance(args[0], list) else args[0]
+        first = args[0]
+        while not isinstance(first, torch.Tensor):  # of a list or of a tuple with names
+            first = first[0]
         return None if first.is_meta else self.compiled(*args, **kwargs)
 
 

@@ -13,10 +13,7 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
 from zolit.formats.base import StoredWeight, chunks
-from zolit.formats.dense import DenseWeight
-from zolit.formats.integer import IntegerWeight, current_codes, quantize
-from zolit.kernels.activations import scale_product
-from zolit.kernels.cpu.amx import fits_tiles, tile_product
+from zolit.kernels.activations import integer_product, quantize_activations
 from zolit.tensors.product import (
     current_rows,
     moves_outputs,
@@ -134,9 +131,9 @@ def expert_linear(
 def _multiply_stored(x: Tensor, weight: PerturbedWeight, parts: list[Part], out: Tensor) -> None:
     """The product with a stored stack, and what a direction adds to it."""
     store = weight.store
-    if isinstance(store, IntegerWeight):
-        codes, scale = quantize(x, weight.reading.preference)
-        _multiply_integers(codes, scale, weight, store, parts, out)
+    if store.integer_products:
+        codes, scale = quantize_activations(x, weight.reading.preference)
+        _multiply_integers(codes, scale, weight, parts, out)
         _perturb(codes, scale, weight, parts, out)
         return
     factor, count = store.activations(x), out.shape[1]
@@ -155,8 +152,9 @@ def _decoded(
     """Rows of the stack that some token needs, chunk by chunk, in one or two versions."""
     store, reading = weight.store, weight.reading
     copies, noise = versions(weight)
-    if isinstance(store, DenseWeight) and noise is None:
-        yield slice(0, store.rows), [store.weight]
+    floats = store.floats()
+    if floats is not None and noise is None:
+        yield slice(0, store.rows), [floats]
         return
     stores = version_stores(weight)
     most = reading.rows_per_chunk(store.padded_columns, x.element_size())
@@ -171,24 +169,19 @@ def _multiply_integers(
     codes: Tensor,
     scale: Tensor,
     weight: PerturbedWeight,
-    store: IntegerWeight,
     parts: list[Part],
     out: Tensor,
 ) -> None:
     """The product with int8 activations, ``[S, columns]`` and their scales ``[S, 1]``."""
-    reading, count = weight.reading, out.shape[1]
+    store, reading, count = weight.store, weight.reading, out.shape[1]
     copies, noise = versions(weight)
     for rows in _chunks(store, parts, count, reading.rows_per_chunk(store.columns, 1)):
-        matrices, sizes = current_codes(store, rows, copies, reading, noise)
+        matrices, sizes = store.code_versions(rows, copies, noise, reading, reading.preference)
         for part, inside, columns in _meeting(parts, rows, count):
             factor, lengths, target = codes[part.tokens], scale[part.tokens], out[part.tokens]
             matrix, size = matrices[part.half % copies][inside], sizes[inside]
             target = target[:, columns]
-            if fits_tiles(factor, matrix, target, reading.preference):
-                tile_product(factor, lengths, matrix, size, target)
-            else:
-                product = torch._int_mm(factor, matrix.t())
-                scale_product(product, lengths, size, target, preference=reading.preference)
+            integer_product(factor, lengths, matrix, size, target, reading.preference)
 
 
 def _chunks(store: StoredWeight, parts: list[Part], count: int, most: int) -> Iterator[slice]:

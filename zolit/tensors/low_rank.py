@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from zolit.kernels.accumulate import accumulate
+from zolit.kernels.arguments import Query
 from zolit.kernels.dispatch import Preference
 from zolit.noise import LEFT, RIGHT, WORD, Direction, control_table, fold
 from zolit.tensors.vectors import Vectors
@@ -76,13 +77,8 @@ def _vectors(
     strides = [-(-length // _STRIDE) * _STRIDE for length in lengths]
     vectors = Vectors.of([rank * stride for stride in strides], device)
     made = torch.zeros(vectors.shape, device=device)
-    accumulate(
-        made,
-        vectors.rows,
-        direction,
-        vectors.by_word(control_table(direction, key, sites)).to(device),
-        torch.ones((), device=device),
-        preference=preference,
-    )
+    controls = vectors.by_word(control_table(direction, key, sites)).to(device)
+    query = Query(direction, controls, torch.ones((), device=device))
+    accumulate(made, vectors.rows, query, preference=preference)
     parts = zip(vectors.split(made), lengths, strict=True)
     return [part.view(rank, -1)[:, :length] for part, length in parts]

@@ -10,11 +10,9 @@ from torch.nn import functional as F
 
 from zolit.errors import UserError
 from zolit.formats.base import Rows, StoredWeight, chunks
-from zolit.formats.dense import DenseWeight
-from zolit.formats.integer import IntegerWeight, multiply_codes, quantize
-from zolit.kernels.add_low_rank import add_low_rank
-from zolit.kernels.read import Perturbation
-from zolit.kernels.scale_outputs import scale_outputs
+from zolit.kernels.activations import quantize_activations
+from zolit.kernels.arguments import Perturbation
+from zolit.kernels.outputs import add_low_rank, scale_outputs
 from zolit.tensors.reading import Buffers
 
 if TYPE_CHECKING:
@@ -37,11 +35,12 @@ def matmul(x: Tensor, weight: PerturbedWeight, scaled: bool = True) -> Tensor:
         ``[..., rows]`` in the dtype of ``x``.
     """
     store = weight.store
-    if isinstance(store, IntegerWeight):
-        codes, scale = quantize(x, weight.reading.preference)
+    if store.integer_products:
+        codes, scale = quantize_activations(x, weight.reading.preference)
         return quantized_matmul(codes, scale, weight, x.dtype, scaled)
-    if isinstance(store, DenseWeight) and versions(weight)[1] is None:
-        out = F.linear(x, store.weight)
+    floats = store.floats()
+    if floats is not None and versions(weight)[1] is None:
+        out = F.linear(x, floats)
     else:
         out = _product(x, weight)
     return _perturb_outputs(out, x, None, weight, scaled)
@@ -150,7 +149,7 @@ def _multiply(factor: Tensor, weights: Buffers, out: Tensor) -> None:
 def quantized_matmul(
     codes: Tensor, scale: Tensor, weight: PerturbedWeight, dtype: torch.dtype, scaled: bool = True
 ) -> Tensor:
-    """`matmul` of activations that are quantized already, with an `IntegerWeight`.
+    """`matmul` of activations that are quantized already, with a weight that has integer products.
 
     Args:
         codes: ``[..., columns]`` int8; halves as in `matmul`.
@@ -166,13 +165,13 @@ def quantized_matmul(
     copies, noise = versions(weight)
     _check_halves(codes, weight, copies)
     out = codes.new_empty(scale.numel(), store.rows, dtype=dtype)
-    multiply_codes(
+    store.multiply(
         codes.view(copies, -1, store.columns),
         scale.view(-1, 1),
-        store,  # type: ignore[arg-type]
-        weight.reading,
         noise,
         out,
+        weight.reading,
+        weight.reading.preference,
     )
     return _perturb_outputs(out.view(*codes.shape[:-1], store.rows), codes, scale, weight, scaled)
 

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from zolit.formats.base import own_rows, without_base
-from zolit.kernels.accumulate import Query
+from zolit.kernels.arguments import Perturbation, Query
 from zolit.kernels.dispatch import Preference, is_compiled
-from zolit.kernels.read import Perturbation
-from zolit.kernels.scale_outputs import output_factors
+from zolit.kernels.outputs import output_factors
 from zolit.noise import BLOCKS, Direction, control_table, fold
 from zolit.tensors.low_rank import Factors, low_rank_factors
 from zolit.tensors.scales import relative_length, scale_step
@@ -251,14 +250,13 @@ class Reading:
         controls = control_table(self.direction, active.key, [site.index for site in sites])
         amplitudes = torch.tensor([active.eps * site.unit[1] for site in sites])
         factors = torch.empty(active.copies, *vectors.shape, device=device)
-        output_factors(
-            [without_base(copy) for copy in factors],
-            vectors.rows,
+        noise = Perturbation(
             self.direction,
             vectors.by_word(controls).to(device),
             vectors.by_word(amplitudes).view(-1, 1, 1, 1).to(device),
-            preference=self.preference,
         )
+        outs = [without_base(copy) for copy in factors]
+        output_factors(outs, vectors.rows, noise, preference=self.preference)
         parts = vectors.split(factors)
         return {site: part.unsqueeze(1) for site, part in zip(sites, parts, strict=True)}
 

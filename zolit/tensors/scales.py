@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from zolit.formats.base import row_indices, to_blocks
-from zolit.kernels.accumulate import Query, accumulate
+from zolit.kernels.accumulate import accumulate
+from zolit.kernels.arguments import Query
 from zolit.kernels.dispatch import Preference
 
 
@@ -22,7 +23,7 @@ def scale_step(scale: Tensor, query: Query, preference: Preference) -> Tensor:
     rows, groups = scale.shape
     z = to_blocks(torch.zeros_like(scale))
     index = row_indices(slice(0, rows), scale.device)
-    accumulate(z, index, query.direction, query.control, query.coefficient, preference=preference)
+    accumulate(z, index, query, preference=preference)
     return z.flatten(1)[:, :groups]
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from zolit.formats.affine import AffineWeight
 from zolit.formats.base import StoredWeight, chunks, own_rows, row_indices, to_blocks
-from zolit.kernels.accumulate import Query, accumulate
+from zolit.kernels.accumulate import accumulate
+from zolit.kernels.arguments import Query, Update
 from zolit.noise import rounding_table
 from zolit.tensors.low_rank import Factors
 from zolit.tensors.reading import Reading, Site
@@ -147,7 +148,10 @@ def _move_elements(
     store, reading = weight.store, weight.reading
     unit = _constant(site.unit, store.device)
     decay = None if feedback is None else _constant(feedback.decay, store.device)
-    queries = [(step.controls[q][site.index], step.coefficients[q]) for q in step.queries(site)]
+    queries = [
+        Query(reading.direction, step.controls[q][site.index], step.coefficients[q])
+        for q in step.queries(site)
+    ]
     if not queries:
         return
     *earlier, last = queries
@@ -158,17 +162,10 @@ def _move_elements(
             total = reading.buffers(1, *shape, torch.float32, store.device).parts[0].zero_()
             blocks, index = to_blocks(total), row_indices(rows, store.device)
             for query in earlier:
-                accumulate(blocks, index, reading.direction, *query, preference=reading.preference)
-        store.apply(
-            rows,
-            total,
-            unit,
-            step.roundings[site.index],
-            reading.preference,
-            None if feedback is None else feedback.residual[rows],
-            decay,
-            Query(reading.direction, *last),
-        )
+                accumulate(blocks, index, query, preference=reading.preference)
+        residual = None if feedback is None else feedback.residual[rows]
+        update = Update(total, unit, step.roundings[site.index], residual, decay, last)
+        store.apply(rows, update, reading.preference)
 
 
 def _move_low_rank(
@@ -190,15 +187,14 @@ def _move_low_rank(
     )
     for rows in _chunks(store):
         left = all_queries.left[:, rows]
-        store.apply(
-            rows,
+        update = Update(
             all_queries.right if len(left) == 1 else all_queries.product(rows),
             unit.unsqueeze(1) * left if len(left) == 1 else unit,
             step.roundings[site.index],
-            reading.preference,
             None if feedback is None else feedback.residual[rows],
             decay,
         )
+        store.apply(rows, update, reading.preference)
 
 
 def _move_scales(weights: list[tuple[PerturbedWeight, Site]], step: _Step) -> None:
@@ -213,9 +209,11 @@ def _move_scales(weights: list[tuple[PerturbedWeight, Site]], step: _Step) -> No
         accumulate(
             factors,
             vectors.rows,
-            reading.direction,
-            vectors.by_word(torch.stack([table[site.index] for _, site in weights])),
-            vectors.by_word(lengths).view(-1, 1, 1, 1),
+            Query(
+                reading.direction,
+                vectors.by_word(torch.stack([table[site.index] for _, site in weights])),
+                vectors.by_word(lengths).view(-1, 1, 1, 1),
+            ),
             preference=reading.preference,
         )
     for (weight, _), factor in zip(weights, vectors.split(factors), strict=True):

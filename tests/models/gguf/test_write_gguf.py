@@ -24,7 +24,7 @@ from tiny_tokenizer import byte_bpe
 from tokenizers import Regex, pre_tokenizers
 
 from zolit.errors import UserError
-from zolit.formats.bit_planes import GroupedWeight
+from zolit.formats.bit_planes import BitPlanesWeight
 from zolit.formats.int8 import Int8Weight
 from zolit.models.gguf.write import save_gguf
 from zolit.models.gguf.write_blocks import exact_blocks
@@ -146,13 +146,24 @@ def test_codes_of_few_bits_stand_in_q4_1(bits: int) -> None:
     generator = torch.Generator().manual_seed(0)
     codes = torch.randint(0, 2**bits, (4, 64), generator=generator)
     scale, zero = 0.01 + torch.rand(4, 2, generator=generator), torch.rand(4, 2) - 0.5
-    store = GroupedWeight.of_codes(codes, bits, scale, zero)
+    store = BitPlanesWeight.of_codes(codes, bits, scale, zero)
     made = exact_blocks(store, Kind.Q4_1)
     assert made is not None
     there = torch.from_numpy(dequantize(made, Kind.Q4_1))
     here = (codes.view(4, 2, 32) * scale.unsqueeze(2) + zero.unsqueeze(2)).view(4, 64)
     torch.testing.assert_close(there, here, atol=2e-3, rtol=2e-3)
     assert exact_blocks(store, Kind.Q8_0) is None
+
+
+def test_centred_codes_keep_their_centre() -> None:
+    """Q5_0's codes are counted from 16; blocks of eight bits hold them as they are."""
+    codes = torch.randint(0, 32, (4, 64), generator=torch.Generator().manual_seed(0))
+    scale = 0.01 + torch.rand(4, 2, generator=torch.Generator().manual_seed(1))
+    made = exact_blocks(BitPlanesWeight.of_codes(codes, 5, scale, None), Kind.Q8_0)
+    assert made is not None
+    there = torch.from_numpy(dequantize(made, Kind.Q8_0))
+    here = ((codes - 16).view(4, 2, 32) * scale.unsqueeze(2)).view(4, 64)
+    torch.testing.assert_close(there, here, atol=2e-3, rtol=2e-3)
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])

@@ -14,9 +14,6 @@ from gguf import dequantize, quantize
 from torch import Tensor
 
 from zolit.formats.base import StoredWeight
-from zolit.formats.bit_planes import GroupedWeight
-from zolit.formats.int4 import Int4Weight
-from zolit.formats.int8 import Int8Weight
 
 BLOCK = 32
 _CLOSE = 1.01 * 2.0**-11
@@ -39,10 +36,10 @@ def exact_blocks(store: StoredWeight, kind: Kind) -> Array | None:
         ``[rows, bytes]`` uint8; None if the format cannot hold such codes, or if float16 cannot
         hold the scales.
     """
-    parts = _codes(store)
-    if parts is None or store.columns % BLOCK:
+    found = store.affine()
+    if found is None or found.codes.is_floating_point() or store.columns % BLOCK:
         return None
-    codes, scale, zero = parts
+    codes, scale, zero = found.codes, found.scale, found.zero
     groups = scale.shape[1]
     if store.columns // groups % BLOCK:
         return None
@@ -68,15 +65,6 @@ def nearest_blocks(weight: Tensor, kind: Kind) -> Array:
     """
     found: Array = quantize(weight.float().numpy(), kind)
     return found
-
-
-def _codes(store: StoredWeight) -> tuple[Tensor, Tensor, Tensor | None] | None:
-    """Codes ``[rows, columns]`` int, scales and values of code 0 ``[rows, groups]`` float32."""
-    if isinstance(store, Int8Weight):
-        return store.codes, store.scale, store.zero
-    if isinstance(store, Int4Weight | GroupedWeight):
-        return store.codes(), store.scale, store.zero
-    return None
 
 
 def _pack(blocks: Tensor, scale: Tensor, zero: Tensor | None, kind: Kind) -> Array | None:

@@ -7,7 +7,6 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zolit.formats.integer import IntegerWeight
 from zolit.tensors.weight import PerturbedWeight
 
 
@@ -54,4 +53,4 @@ def _plain(head: Any) -> bool:
     weight = head.weight
     if not isinstance(weight, PerturbedWeight):
         return True
-    return weight.site is None and not isinstance(weight.store, IntegerWeight)
+    return weight.site is None and not weight.store.integer_products

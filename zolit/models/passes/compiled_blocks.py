@@ -20,7 +20,7 @@ from torch._inductor.compile_fx import compile_fx
 
 from zolit.compat import Conv1D
 from zolit.errors import UserError
-from zolit.formats.integer import IntegerWeight, quantize
+from zolit.kernels.activations import quantize_activations
 from zolit.models.adapters.base import LayerAdapter, take_adapter
 from zolit.models.experts import StoredExperts, is_stored_experts
 from zolit.tensors.product import (
@@ -64,7 +64,7 @@ class StoredLinear(nn.Module):
         self.scaled = scaled and bias is None
         self.weight, self.bias, self.adapter = weight, bias, adapter
         self.rows = weight.store.rows
-        self.in_integers = isinstance(weight.store, IntegerWeight)
+        self.in_integers = weight.store.integer_products
         number = next(_numbers)
         # A tensor, as an integer would be a constant of the compilation; not a buffer, as it is
         # read on the host.
@@ -133,7 +133,7 @@ def _(x: Tensor, number: Tensor, rows: int) -> Tensor:
 
 @torch.library.impl(_library, "quantize", "CompositeExplicitAutograd")
 def _quantize(x: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
-    return quantize(x, _layers[int(number)].weight.reading.preference)
+    return quantize_activations(x, _layers[int(number)].weight.reading.preference)
 
 
 @torch.library.register_fake("zolit::quantize", lib=_library)

@@ -15,6 +15,7 @@ from torch import nn
 from torchao.prototype.safetensors.safetensors_support import flatten_tensor_state_dict
 from torchao.quantization import (
     Float8WeightOnlyConfig,
+    Int4Tensor,
     Int4WeightOnlyConfig,
     Int8DynamicActivationInt8WeightConfig,
     Int8WeightOnlyConfig,
@@ -71,6 +72,14 @@ def test_weights_are_those_of_transformers_own_loader(name: str, tmp_path: Path)
     torch.testing.assert_close(logits(one.network), logits(floats), rtol=1e-4, atol=1e-5)
 
 
+def as_torchao(store: Int4Weight) -> Int4Tensor:
+    """The packing of `mslk.quantize.shuffle.pack_int4`, which torchao calls: even columns low."""
+    even, odd = store.codes().view(store.rows, -1, 2).unbind(2)
+    scale, zero = (t.to(torch.bfloat16).t().contiguous() for t in (store.scale, store.zeros()))
+    block, shape = [1, store.columns // store.groups], torch.Size((store.rows, store.columns))
+    return Int4Tensor((odd << 4) | (even & 0xF), scale, zero, block, shape)
+
+
 def test_int4_packed_as_torchao_packs_it(tmp_path: Path) -> None:
     """Quantized here, as torchao's own quantizer needs mslk; unpacked here by arithmetic."""
     model = float_model()
@@ -78,7 +87,7 @@ def test_int4_packed_as_torchao_packs_it(tmp_path: Path) -> None:
     for path, module in model.model.named_modules():
         if isinstance(module, nn.Linear):
             made = Int4Weight.quantize(module.weight, 32, symmetric=False)
-            packed = made.to_torchao(torch.bfloat16)
+            packed = as_torchao(made)
             state[f"model.{path}.weight"] = packed
             byte = packed.qdata.int()
             codes = torch.stack(((byte & 15) ^ 8, ((byte >> 4) & 15) ^ 8), dim=2).flatten(1) - 8

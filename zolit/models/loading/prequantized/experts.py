@@ -111,13 +111,16 @@ def stacked(stores: Sequence[StoredWeight], name: str) -> StoredWeight:
         UserError: if they are not of one format, whose rows stand for themselves.
     """
     parts = [store.tensors() for store in stores]
-    if any("zero" in part for part in parts) and isinstance(stores[0], AffineWeight):
-        parts = [{"zero": torch.zeros_like(part["scale"]), **part} for part in parts]
+    if any("zero" in part for part in parts):
+        parts = [
+            part | ({"zero": store.zeros()} if isinstance(store, AffineWeight) else {})
+            for store, part in zip(stores, parts, strict=True)
+        ]
     alike = {(type(store), frozenset(part)) for store, part in zip(stores, parts, strict=True)}
     if len(alike) > 1 or not isinstance(stores[0], AffineWeight):
         raise UserError(
             f"model.source: the experts of {name!r} are kept in several ways, or in one "
-            f"({stores[0].describe()['format']}) that cannot be stacked; give the float model and "
+            f"({stores[0].format_name}) that cannot be stacked; give the float model and "
             "one of zolit's own quantizers"
         )
     return stores[0].replace({one: torch.cat([part[one] for part in parts]) for one in parts[0]})

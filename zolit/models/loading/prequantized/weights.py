@@ -6,16 +6,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from zolit.formats.affine import value_of_zero
 from zolit.formats.base import StoredWeight
-from zolit.formats.bit_planes import GroupedWeight
+from zolit.formats.bit_planes import HALF_WORD, BitPlanesWeight
 from zolit.formats.codebook import CodebookWeight
 from zolit.formats.float8 import Float8Weight
-from zolit.formats.half_word import HALF_WORD, HalfWordWeight
 from zolit.formats.int4 import Int4Weight, pack_codes
 from zolit.formats.int8 import Int8Weight
-from zolit.formats.int8_zero import Int8ZeroWeight
 from zolit.formats.permuted import PermutedWeight
-from zolit.formats.zeroed import value_of_zero
 from zolit.models.gguf.read_blocks import BlockCodes
 from zolit.models.loading.prequantized.aqlm import AqlmFormat, read_aqlm
 from zolit.models.loading.prequantized.awq import AwqFormat, read_awq
@@ -78,12 +76,12 @@ def _plain(layer: LayerTensors, name: str, found: PlainCodes) -> StoredWeight:
         return Int4Weight(pack_codes(codes), scale, zero)
     if codes.dtype == torch.float8_e4m3fn:
         return Float8Weight(codes, scale)
-    return Int8Weight(codes, scale) if zero is None else Int8ZeroWeight(codes, scale, zero)
+    return Int8Weight(codes, scale, zero)
 
 
 def _planes(found: GroupedCodes) -> StoredWeight:
     zero = value_of_zero(found.scale, found.zero, 0)
-    return GroupedWeight.of_codes(found.codes, found.bits, found.scale, zero)
+    return BitPlanesWeight.of_codes(found.codes, found.bits, found.scale, zero)
 
 
 def _int4(found: GroupedCodes) -> StoredWeight:
@@ -93,10 +91,7 @@ def _int4(found: GroupedCodes) -> StoredWeight:
 
 def _int8(found: GroupedCodes) -> StoredWeight:
     # Less 128 is the top bit turned over.
-    codes, zero = (found.codes ^ 128).view(torch.int8), _zero(found, 128)
-    if zero is None:
-        return Int8Weight(codes, found.scale)
-    return Int8ZeroWeight(codes, found.scale, zero)
+    return Int8Weight((found.codes ^ 128).view(torch.int8), found.scale, _zero(found, 128))
 
 
 def _zero(found: GroupedCodes, middle: int) -> Tensor | None:
@@ -121,14 +116,14 @@ def block_weight(found: BlockCodes) -> StoredWeight:
     found = _without_zero_scales(found)
     bits, codes, scale, zero = found.bits, found.codes, found.scale, found.zero
     if codes.shape[1] == HALF_WORD * scale.shape[1]:
-        return HalfWordWeight.of_codes(codes, bits, scale, zero)
+        return BitPlanesWeight.of_codes(codes, bits, scale, zero)
     if bits == 4:
         # What a read adds to the code is moved to the zero: code - 8 is what is stored.
         shifted = None if zero is None else zero + 8.0 * scale
         return Int4Weight(pack_codes(codes.view(torch.int8) - 8), scale, shifted)
     if bits == 8 and zero is None:
         return Int8Weight((codes ^ 128).view(torch.int8), scale)
-    return GroupedWeight.of_codes(codes, bits, scale, zero)
+    return BitPlanesWeight.of_codes(codes, bits, scale, zero)
 
 
 def _without_zero_scales(found: BlockCodes) -> BlockCodes:

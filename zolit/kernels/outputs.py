@@ -1,0 +1,59 @@
+"""Perturb a product: by one factor for each output channel, or by a direction of low rank."""
+
+from torch import Tensor
+
+from zolit.kernels.arguments import Perturbation
+from zolit.kernels.dispatch import kernel
+from zolit.noise import check_lanes, coordinates
+
+
+@kernel
+def output_factors(factors: list[Tensor], rows: Tensor, noise: Perturbation) -> None:
+    """``1 + amplitude * z`` into the first and, if there are two, ``1 - ...`` into the second.
+
+    Args:
+        factors: one or two ``[W, 1, 1, 32]`` float32, written: words of the weights' factors.
+        rows: ``[W]`` int32 number of each word within its weight.
+        noise: ``control`` ``[W, K]``, key words of each word's weight; ``amplitude``
+            ``[W, 1, 1, 1]``, length of the unit as a fraction of the scale.
+    """
+    check_lanes(factors[0])
+    z = coordinates(noise.direction, noise.control, rows, 1, factors[0].shape[2])
+    move = noise.amplitude * z
+    factors[0].copy_(1.0 + move)
+    if len(factors) == 2:
+        factors[1].copy_(1.0 - move)
+
+
+@kernel
+def scale_outputs(out: Tensor, factors: Tensor) -> None:
+    """``out *= factors``, in float32: bfloat16 has too few digits to tell 1 + 1e-3 from 1.
+
+    Args:
+        out: ``[C, M, N]`` float, overwritten.
+        factors: ``[C, 1, N]`` float32.
+    """
+    out.copy_((out.float() * factors).to(out.dtype))
+
+
+@kernel
+def add_low_rank(
+    out: Tensor, x: Tensor, scale: Tensor | None, lengths: Tensor, left: Tensor, right: Tensor
+) -> None:
+    """``out += lengths * (scale * x @ right.T) @ left``.
+
+    In float32: bfloat16 has too few digits to tell 1 + 1e-3 from 1. A product with so few columns
+    is a pass over ``x``; as a matrix product it takes three times as long.
+
+    Args:
+        out: ``[C, M, N]`` float, overwritten.
+        x: ``[C, M, K]`` float or int8.
+        scale: ``[C, M, 1]`` float32, factor of each row of ``x``; None for 1.
+        lengths: ``[C, 1, 1]`` float32.
+        left: ``[rank, N]`` float32.
+        right: ``[rank, K]`` float32.
+    """
+    inner = lengths * (x.float().unsqueeze(2) * right).sum(3)
+    if scale is not None:
+        inner = inner * scale
+    out.copy_((out.float() + (inner.unsqueeze(3) * left).sum(2)).to(out.dtype))
