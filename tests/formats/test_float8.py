@@ -2,10 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from zolit.formats.float8 import decode_e4m3, encode_e4m3
+from zolit.formats.float8 import decode_e4m3, emulate_float8, encode_e4m3
 
 FINITE = torch.tensor([b for b in range(256) if b & 0x7F != 0x7F], dtype=torch.uint8)
 VALUES = FINITE.view(torch.float8_e4m3fn).float()
@@ -67,3 +68,12 @@ def test_a_value_past_the_largest_fits_only_if_rounded_down() -> None:
     got, fits = encode(torch.full((2,), 449.0), draws)
     assert fits.tolist() == [True, False]
     assert got[0] == 448.0
+
+
+def test_float8_activations_lie_on_the_grid() -> None:
+    x = torch.randn(6, 40, generator=torch.Generator().manual_seed(0))
+    scale = x.abs().amax(1, keepdim=True) / 448
+    on_grid = (emulate_float8(x) / scale).double().numpy()
+    distance = np.abs(np.abs(on_grid)[..., None] - np.abs(VALUES.double().numpy())).min(-1)
+    assert (distance <= 1e-6 * np.abs(on_grid)).all()
+    np.testing.assert_allclose(emulate_float8(x).numpy(), x.numpy(), rtol=2.0**-4, atol=1e-4)

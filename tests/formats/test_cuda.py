@@ -5,7 +5,7 @@ Skipped where there is none. `torch._int_mm` and the compiled blocks are exercis
 
 import pytest
 import torch
-from kernel_cases import DIRECTIONS, FORMATS, perturbation
+from format_cases import DIRECTIONS, FORMATS, perturbation
 
 from zolit.formats.base import StoredWeight
 from zolit.kernels.arguments import Perturbation, Query, Update

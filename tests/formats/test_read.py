@@ -4,7 +4,7 @@ import numpy as np
 import numpy_noise
 import pytest
 import torch
-from kernel_cases import CASES, CHUNK, DIRECTIONS, FORMATS, KEY, SHAPES, SITE, Case, perturbation
+from format_cases import CASES, CHUNK, DIRECTIONS, FORMATS, KEY, SHAPES, SITE, Case, perturbation
 
 from zolit.kernels.dispatch import Preference
 from zolit.noise import Direction

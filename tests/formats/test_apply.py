@@ -11,10 +11,8 @@ import numpy as np
 import numpy_noise
 import pytest
 import torch
-from kernel_cases import CASES, CHUNK, FORMATS, Case
+from format_cases import CASES, CHUNK, FORMATS, Case
 
-from zolit.formats.float8 import emulate_float8
-from zolit.kernels.activations import quantize_rows, scale_product
 from zolit.kernels.arguments import Query, Update
 from zolit.kernels.dispatch import Preference
 from zolit.noise import Direction, control_words, coordinates, split_key
@@ -242,31 +240,3 @@ def test_compiled_update_is_bit_identical(form: str, feedback: bool) -> None:
         assert torch.equal(one.view(torch.uint8), two.view(torch.uint8))
     if feedback:
         assert torch.equal(*residuals)
-
-
-@pytest.mark.parametrize("kernels", ["reference", "compiled"])
-def test_int8_activations(kernels: Preference) -> None:
-    x = torch.randn(6, 40, generator=torch.Generator().manual_seed(0))
-    x[2] = 0.0
-    codes, scale = torch.empty(6, 40, dtype=torch.int8), torch.empty(6, 1)
-    quantize_rows(x, codes, scale, preference=kernels)
-    size = np.maximum(np.abs(x.double().numpy()).max(1, keepdims=True) / 127, 1e-12)
-    np.testing.assert_allclose(scale.double().numpy(), size, rtol=1e-6)
-    assert np.abs(codes.numpy() - x.double().numpy() / size).max() <= 0.5 + 1e-4
-    assert codes[2].abs().max() == 0
-    product = torch.arange(-12, 12, dtype=torch.int32).view(6, 4)
-    out = torch.empty(6, 4)
-    column = torch.tensor([0.5, 1.0, 2.0, 3.0])
-    scale_product(product, scale, column, out, preference=kernels)
-    np.testing.assert_allclose(
-        out.double().numpy(), product.numpy() * scale.double().numpy() * column.numpy(), rtol=1e-6
-    )
-
-
-def test_float8_activations_lie_on_the_grid() -> None:
-    x = torch.randn(6, 40, generator=torch.Generator().manual_seed(0))
-    scale = x.abs().amax(1, keepdim=True) / 448
-    on_grid = (emulate_float8(x) / scale).double().numpy()
-    distance = np.abs(np.abs(on_grid)[..., None] - E4M3).min(-1)
-    assert (distance <= 1e-6 * np.abs(on_grid)).all()
-    np.testing.assert_allclose(emulate_float8(x).numpy(), x.numpy(), rtol=2.0**-4, atol=1e-4)
