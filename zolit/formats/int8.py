@@ -5,9 +5,8 @@ from torch import Tensor
 
 from zolit.formats.affine import ByteWeight, quantize_rows
 from zolit.formats.base import Affine, Memory, chunks, to_blocks
-from zolit.kernels.activations import scale_product
+from zolit.kernels.activations import integer_products
 from zolit.kernels.arguments import Perturbation, Stored, Update
-from zolit.kernels.cpu.amx import fits_tiles, tile_product
 from zolit.kernels.dispatch import Preference, kernel
 from zolit.kernels.read import scaled, write_versions
 from zolit.kernels.rounding import move_codes
@@ -139,11 +138,14 @@ class Int8Weight(ByteWeight):
         memory: Memory,
         preference: Preference,
     ) -> None:
+        def buffer(tokens: int, outputs: int) -> Tensor:
+            return memory.buffers(1, tokens, outputs, torch.int32, codes.device).parts[0]
+
         copies, _, columns = codes.shape
         for rows in chunks(self.rows, memory.rows_per_chunk(columns, 1)):
             weights, sizes = self.code_versions(rows, copies, noise, memory, preference)
             target = out if rows.stop - rows.start == self.rows else out[:, rows]
-            _multiply_versions(codes, scale, weights, sizes, target, memory, preference)
+            integer_products(codes, scale, weights, sizes, target, buffer, preference)
 
     def code_versions(
         self,
@@ -164,27 +166,3 @@ class Int8Weight(ByteWeight):
             weights = [part[:, : self.columns] for part in parts]
         sizes: Tensor = stored.scale  # type: ignore[assignment]
         return weights, sizes
-
-
-def _multiply_versions(
-    codes: Tensor,
-    scale: Tensor,
-    weights: list[Tensor],
-    column_scale: Tensor,
-    out: Tensor,
-    memory: Memory,
-    preference: Preference,
-) -> None:
-    """``out = scale * column_scale * (codes[c] @ weights[c].T)``, version by version."""
-    copies, tokens, _ = codes.shape
-    if fits_tiles(codes[0], weights[0], out, preference):
-        scales, outs = scale.split(tokens), out.split(tokens)
-        for one, size, weight, part in zip(codes, scales, weights, outs, strict=True):
-            tile_product(one, size, weight, column_scale, part)
-        return
-    # One reused buffer: the product takes three times as long into memory out of cache.
-    shape = copies * tokens, len(weights[0])
-    whole = memory.buffers(1, *shape, torch.int32, codes.device).parts[0]
-    for one, weight, part in zip(codes, weights, whole.split(tokens), strict=True):
-        torch._int_mm(one, weight.t(), out=part)
-    scale_product(whole, scale, column_scale, out, preference=preference)

@@ -1,5 +1,7 @@
 """Activations as integers, row by row, and products of integers scaled to floats."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -75,3 +77,36 @@ def integer_product(
     else:
         product = torch._int_mm(codes, weight.t())
         scale_product(product, scale, column_scale, out, preference=preference)
+
+
+def integer_products(
+    codes: Tensor,
+    scale: Tensor,
+    weights: list[Tensor],
+    column_scale: Tensor,
+    out: Tensor,
+    buffer: Callable[[int, int], Tensor],
+    preference: Preference,
+) -> None:
+    """`integer_product` of each version of a weight with its part of the tokens.
+
+    Args:
+        codes: ``[C, M, K]`` int8, for C versions.
+        scale: ``[C * M, 1]`` float32.
+        weights: ``[N, K]`` int8 of each version.
+        column_scale: ``[N, 1, 1, 1]`` float32.
+        out: ``[C * M, N]`` float, written.
+        buffer: gives int32 memory for so many rows and columns, which is used again: a product
+            takes three times as long into memory out of cache.
+        preference: kernel choice.
+    """
+    copies, tokens, _ = codes.shape
+    if fits_tiles(codes[0], weights[0], out, preference):
+        scales, outs = scale.split(tokens), out.split(tokens)
+        for one, size, weight, part in zip(codes, scales, weights, outs, strict=True):
+            tile_product(one, size, weight, column_scale, part)
+        return
+    whole = buffer(copies * tokens, len(weights[0]))
+    for one, weight, part in zip(codes, weights, whole.split(tokens), strict=True):
+        torch._int_mm(one, weight.t(), out=part)
+    scale_product(whole, scale, column_scale, out, preference=preference)
