@@ -149,7 +149,7 @@ def test_print_config_writes_nothing(
         main(["fit", "--config", config, "--model.quantizer", "Int4", "--print_config"])
     assert stop.value.code == 0
     printed = yaml.safe_load(capsys.readouterr().out)
-    assert printed["model"]["quantizer"]["class_path"] == "zolit.strategies.Int4"
+    assert printed["model"]["quantizer"]["class_path"] == "zolit.Int4"
     assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
 
 

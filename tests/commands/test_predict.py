@@ -194,7 +194,7 @@ def test_a_word_may_have_the_name_of_a_column() -> None:
 def test_another_kind_of_data(finished: Path, tmp_path: Path) -> None:
     config = (finished / "config.yaml").read_text(encoding="utf-8")
     kind = "lightning.pytorch.demos.boring_classes.BoringDataModule"
-    other = config.replace("zolit.datamodules.PromptDataModule", kind)
+    other = config.replace("zolit.PromptDataModule", kind)
     with pytest.raises(UserError, match=f"data is a {kind}, whose rows cannot be replaced"):
         data_of(other, {})
 

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from cli_recipe import changed, recipe, refusal, write
 
 from zolit.cli import main
+from zolit.runs.differences import differences
 from zolit.runs.journal import JournalWriter, read_journal
 
 RUN: dict[str, Any] = {
@@ -266,3 +267,19 @@ def test_another_machine_or_library_is_told(
     told = [one for one in capsys.readouterr().err.splitlines() if "begun elsewhere" in one]
     assert len(told) == 1
     assert f"{name} other -> " in told[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "differ"),
+    [
+        ("zolit.strategies.Int8", "zolit.Int8", False),
+        ("zolit.strategies.quantizer.int8.Int8", "zolit.Int8", False),
+        ("zolit.strategies.Int8", "zolit.Int4", True),
+        ("zolit.gone.Int8", "zolit.Int8", True),
+        ("os.path.join", "posixpath.join", True),  # nothing but zolit's own is imported
+    ],
+)
+def test_names_of_one_class_are_the_same(old: str, new: str, differ: bool) -> None:
+    texts = (f"model: {{quantizer: {{class_path: {name}}}}}\n" for name in (old, new))
+    found = differences(*texts)
+    assert bool(found.past | found.future | found.others | found.rows | found.more) == differ

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from pkgutil import resolve_name
 from typing import Any
 
 from zolit.errors import UserError
@@ -80,7 +81,7 @@ def differences(before: str, now: str, since: Mapping[str, Any] | None = None) -
     found = Differences()
     for key in sorted(old.keys() | new.keys()):
         pair = (old.get(key), new.get(key))
-        if pair[0] == pair[1]:
+        if pair[0] == pair[1] or _same_class(*pair):
             continue
         if _matches(key, _COMPARED):
             found.others[key] = pair
@@ -164,6 +165,18 @@ def flat(content: Any, prefix: str = "") -> dict[str, Any]:
     for name, value in content.items():
         found.update(flat(value, f"{prefix}.{name}" if prefix else str(name)))
     return found
+
+
+def _same_class(old: Any, new: Any) -> bool:
+    """Whether two paths name one class of zolit's: it has moved, or has a shorter name now."""
+    names = (old, new)
+    if not all(isinstance(name, str) and name.startswith("zolit.") for name in names):
+        return False
+    try:
+        first, second = (resolve_name(name) for name in names)
+    except (ImportError, AttributeError, ValueError):
+        return False
+    return first is second
 
 
 def _matches(key: str, patterns: tuple[str, ...]) -> bool:
