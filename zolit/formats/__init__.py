@@ -1,0 +1,1 @@
+"""Storage formats: one file each, with the stored weight, its codec and its kernels."""

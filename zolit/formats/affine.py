@@ -129,7 +129,8 @@ class AffineWeight(ElementWeight):
         own = (
             [without_base(one) for one in codes] if isinstance(codes, list) else without_base(codes)
         )
-        return Stored(own, without_base(scale), None if zero is None else without_base(zero), index)
+        parts = [None if one is None else without_base(one) for one in (scale, zero)]
+        return Stored(own, *parts, index)
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy makes views of its own tensors.

@@ -1,0 +1,1 @@
+"""Kernels for instructions that some CPUs have; only `zolit.kernels.activations` asks for them."""
