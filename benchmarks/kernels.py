@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from timing import median_seconds
 
+from zolit.coordinates import Elements, Site
 from zolit.noise import Direction
 from zolit.strategies import Float8, Int4, Int8, NoQuantizer, Quantizer
-from zolit.tensors.reading import Reading, Site
+from zolit.tensors.reading import Reading
 from zolit.tensors.update import move
 from zolit.tensors.weight import PerturbedWeight
 
@@ -46,11 +47,11 @@ def measure(quantizer: Quantizer, dtype: torch.dtype, direction: Direction) -> t
     values = torch.randn(ROWS, COLUMNS, generator=torch.Generator().manual_seed(0)).to(dtype)
     store = quantizer.store(values, "weight")
     unit = (1.0, 0.0) if quantizer.quantized else (0.0, 1.0)
-    site = Site(0, "elements", unit)
+    site = Site(0, Elements(unit))
     weight = PerturbedWeight(store, site, reading, "weight", values.shape, torch.bfloat16)
-    outs = reading.buffers(2, ROWS, COLUMNS, torch.bfloat16, store.device).parts
+    outs = reading.workspace.buffers(2, ROWS, COLUMNS, torch.bfloat16, store.device).parts
     with reading.perturbed(1, 1e-3, 2):
-        noise = reading.perturbation(site, store.device)
+        noise = reading.perturbation(site, unit, store.device)
         read = nanoseconds(lambda: store.read(slice(0, ROWS), outs, noise, "compiled"))
     return read, nanoseconds(lambda: move([weight], [1], [1e-6], 2, [None]))
 

@@ -252,7 +252,7 @@ def recipe(
             return  # multiplied as it lies
         # The buffers of the step itself.
         shape = (store.rows, store.padded_columns)
-        outs = reading.buffers(copies, *shape, torch.bfloat16, store.device).parts
+        outs = reading.workspace.buffers(copies, *shape, torch.bfloat16, store.device).parts
         store.read(slice(0, store.rows), outs, noise, reading.preference)
 
     def step() -> None:
@@ -260,7 +260,7 @@ def recipe(
         update()
 
     parts = {"decode": decode, "update": update}
-    return Entry(name, step, parts, buffers=lambda: module.reading.buffer_bytes)
+    return Entry(name, step, parts, buffers=lambda: module.reading.workspace.bytes)
 
 
 def peak_above(entry: Entry) -> int:

@@ -17,6 +17,7 @@ from zolit.cli import run
 from zolit.errors import UserError
 from zolit.models.adapters.base import adapted, merge
 from zolit.strategies import Losses, TwoPoint
+from zolit.supports import ALL, All, Hashed
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"
@@ -29,7 +30,7 @@ EXAMPLES = {
     "my_quantizer": "ClippedInt8",
     "my_perturber": "FanInPerturber",
     "my_estimator": "FourPoint",
-    "my_mask": "NamedSubset",
+    "my_mask": "SparseOutsideAttention",
     "my_queries": "DoublingQueries",
     "my_adapter": "AfterLayers",
     "my_callback": "StopAtAccuracy",
@@ -86,8 +87,7 @@ def test_two_steps(run_example: Any, name: str) -> None:
     assert cli.trainer.global_step == 2
     assert cli.model.skipped_queries == 0
     parts = (*vars(cli.model).values(), *cli.trainer.callbacks)
-    if name != "my_mask":  # the module keeps what a mask makes of the direction
-        assert EXAMPLES[name] in {type(part).__name__ for part in parts}
+    assert EXAMPLES[name] in {type(part).__name__ for part in parts}
 
 
 def test_clipping_quantizer(run_example: Any) -> None:
@@ -128,9 +128,20 @@ def test_four_point_estimate_agrees_with_two_point(run_example: Any) -> None:
 
 
 def test_masked_coordinates_stay(run_example: Any) -> None:
-    direction = run_example("my_mask").model.reading.direction
-    assert direction.density == 0.25
-    assert direction.mask_key != 0
+    module = run_example("my_mask").model
+    kinds = set()
+    for weight in module.weights:
+        rest = weight.dense().clone()
+        with torch.no_grad(), module.reading.perturbed(1, 4.0, 1):
+            moved = int((weight.dense() != rest).sum())
+        if ".self_attn." in weight.path:
+            assert weight.site.support == ALL
+            assert moved > 0.8 * rest.numel()
+        else:
+            # About 2000, less what rounds to nothing on the grid of a direction.
+            assert 1400 < moved < 2200
+        kinds.add(type(weight.site.support))
+    assert kinds == {All, Hashed}
 
 
 def test_queries_double(run_example: Any) -> None:

@@ -6,6 +6,7 @@ generator: 4.4 for one statistic (1.1e-5 two-sided), 6 for a maximum over thousa
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import numpy_noise
@@ -16,27 +17,29 @@ from torch import Tensor
 
 from zolit import noise
 from zolit.noise import Direction
+from zolit.supports import ALL, Hashed, Support
 
 N = 1 << 18
 GAUSSIAN, RADEMACHER = Direction("gaussian"), Direction("rademacher")
-DIRECTIONS = [
-    RADEMACHER,
-    GAUSSIAN,
-    *(Direction("gaussian", bits) for bits in (2, 3, 4, 8)),
-    Direction("gaussian", density=0.3, mask_key=99),
-    Direction("rademacher", density=0.05, mask_key=7),
+DIRECTIONS: list[tuple[Direction, Support]] = [
+    (RADEMACHER, ALL),
+    (GAUSSIAN, ALL),
+    *((Direction("gaussian", bits), ALL) for bits in (2, 3, 4, 8)),
+    (GAUSSIAN, Hashed(0.3, 99)),
+    (RADEMACHER, Hashed(0.05, 7)),
 ]
+each_direction = pytest.mark.parametrize(("direction", "support"), DIRECTIONS, ids=str)
 
 
-def control(direction: Direction, key: int = 5, site: int = 3, update: bool = False) -> Tensor:
-    words = noise.control_words(direction, key, site, update=update)
+def control(key: int = 5, site: int = 3, update: bool = False, support: Support = ALL) -> Tensor:
+    words = [*noise.control_words(key, site, update=update), *(support.words(site) or ())]
     return torch.tensor(words, dtype=torch.int32)
 
 
-def made(direction: Direction, rows: int, columns: int, **which: int) -> Tensor:
-    """Coordinates ``[rows, columns]``."""
+def made(direction: Direction, rows: int, columns: int, **which: Any) -> Tensor:
+    """Coordinates ``[rows, columns]``; ``which`` as of `control`."""
     index = torch.arange(rows, dtype=torch.int32)
-    z = noise.coordinates(direction, control(direction, **which), index, 1, columns // 32)
+    z = noise.coordinates(direction, control(**which), index, 1, columns // 32)
     return z.view(rows, columns)
 
 
@@ -96,10 +99,10 @@ def test_hash_known_answers(counter: int, key: int, word: int) -> None:
     assert numpy_noise.words(np.array([counter]), key)[0] == word
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS, ids=str)
+@each_direction
 @pytest.mark.parametrize("update", [False, True])
-def test_directions_match_numpy(direction: Direction, update: bool) -> None:
-    got = made(direction, 7, 96, key=(1 << 63) + 11, site=4, update=update)
+def test_directions_match_numpy(direction: Direction, support: Support, update: bool) -> None:
+    got = made(direction, 7, 96, key=(1 << 63) + 11, site=4, update=update, support=support)
     expected = numpy_noise.direction(
         7,
         96,
@@ -107,18 +110,20 @@ def test_directions_match_numpy(direction: Direction, update: bool) -> None:
         4,
         distribution=direction.distribution,
         bits=direction.bits,
-        density=direction.density,
-        mask_key=direction.mask_key,
+        density=support.density,
+        mask_key=getattr(support, "key", 0),
         update=update,
     )
     assert got.dtype == torch.float32
     np.testing.assert_allclose(got.numpy(), expected, atol=3e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS, ids=str)
-def test_rows_made_alone_in_any_order_and_groups_agree(direction: Direction) -> None:
-    whole = made(direction, 9, 128)
-    words = control(direction)
+@each_direction
+def test_rows_made_alone_in_any_order_and_groups_agree(
+    direction: Direction, support: Support
+) -> None:
+    whole = made(direction, 9, 128, support=support)
+    words = control(support=support)
     for rows in ([4], [8, 0, 3], [5, 6]):
         index = torch.tensor(rows, dtype=torch.int32)
         alone = noise.coordinates(direction, words, index, 1, 4).view(len(rows), 128)
@@ -127,20 +132,18 @@ def test_rows_made_alone_in_any_order_and_groups_agree(direction: Direction) -> 
         assert torch.equal(grouped, alone)
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS, ids=str)
-def test_a_control_for_each_row(direction: Direction) -> None:
-    sites = (0, 3, 7)
-    words = [noise.control_words(direction, 5, site) for site in sites]
+@each_direction
+def test_a_control_for_each_row(direction: Direction, support: Support) -> None:
+    words = [control(5, site, support=support) for site in (0, 3, 7)]
     rows = torch.zeros(3, dtype=torch.int32)
-    together = noise.coordinates(direction, torch.tensor(words, dtype=torch.int32), rows, 1, 4)
+    together = noise.coordinates(direction, torch.stack(words), rows, 1, 4)
     for place, one in enumerate(words):
         # Row 0 of a weight of two words: the first half of the same row of four.
-        control = torch.tensor(one, dtype=torch.int32)
-        alone = noise.coordinates(direction, control, rows[:1], 1, 2)
+        alone = noise.coordinates(direction, one, rows[:1], 1, 2)
         assert torch.equal(together[place, :, :2], alone[0])
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS[:6], ids=str)
+@pytest.mark.parametrize("direction", [one for one, _ in DIRECTIONS[:6]], ids=str)
 def test_moments(direction: Direction) -> None:
     z = made(direction, 256, 1024)
     assert abs(z_score(z, 0.0)) < 4.4
@@ -232,7 +235,7 @@ def test_streams_have_keys_of_their_own() -> None:
 
 
 def rounded_with(direction: Direction, rounding: int) -> Tensor:
-    words = control(direction)
+    words = control()
     words[4:6] = torch.tensor(noise.split_key(noise.fold(77, rounding)), dtype=torch.int32)
     return noise.coordinates(direction, words, torch.zeros(1, dtype=torch.int32), 1, 4).flatten()
 
@@ -272,23 +275,23 @@ def test_two_draws_have_no_bias_and_one_shared_draw_has(bits: int) -> None:
 
 @pytest.mark.parametrize("distribution", ["gaussian", "rademacher"])
 def test_random_mask_is_the_same_for_every_direction(distribution: str) -> None:
-    direction = Direction(distribution, density=0.1, mask_key=8)
-    masks = [made(direction, 256, 1024, key=key) != 0 for key in (5, 6)]
+    direction, support = Direction(distribution), Hashed(0.1, 8)
+    masks = [made(direction, 256, 1024, key=key, support=support) != 0 for key in (5, 6)]
     assert torch.equal(masks[0], masks[1])
     count = masks[0].sum().item()
     assert abs(count - 0.1 * N) / math.sqrt(N * 0.1 * 0.9) < 4.4
-    assert not torch.equal(masks[0], made(direction, 256, 1024, site=4) != 0)
-    kept = made(Direction(distribution), 256, 1024)[masks[0]]
-    assert torch.equal(made(direction, 256, 1024)[masks[0]], kept)
+    assert not torch.equal(masks[0], made(direction, 256, 1024, site=4, support=support) != 0)
+    kept = made(direction, 256, 1024)[masks[0]]
+    assert torch.equal(made(direction, 256, 1024, support=support)[masks[0]], kept)
 
 
 @pytest.mark.parametrize("update", [False, True])
 def test_tables_hold_the_words_of_each_weight(update: bool) -> None:
-    direction, sites = noise.Direction("gaussian", density=0.5, mask_key=3), [0, 7, 2, 1 << 31]
+    sites = [0, 7, 2, 1 << 31]
     key = (1 << 64) - 5
-    table = noise.control_table(direction, key, sites, update=update)
+    table = noise.control_table(key, sites, update=update)
     assert table.dtype == torch.int32
-    words = [noise.control_words(direction, key, site, update=update) for site in sites]
+    words = [noise.control_words(key, site, update=update) for site in sites]
     assert table.tolist() == words
     roundings = noise.rounding_table(key, sites).tolist()
     assert roundings == [list(noise.split_key(noise.fold(key, site))) for site in sites]

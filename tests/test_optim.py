@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+from zolit.coordinates import Coordinates, Elements, OutputScales, Site
 from zolit.errors import UserError
 from zolit.gradient import ProjectedGradient
 from zolit.noise import Direction, signed
 from zolit.optim import ZOSGD, ZOSignSGD
 from zolit.strategies import Int8, NoQuantizer, Quantizer
-from zolit.tensors.reading import Reading, Site
+from zolit.tensors.reading import Reading
 from zolit.tensors.weight import PerturbedWeight
 
 ROWS, COLUMNS = 5, 64
@@ -22,15 +23,14 @@ ROWS, COLUMNS = 5, 64
 
 def parameter(
     quantizer: Quantizer,
-    coordinates: str = "elements",
+    coordinates: Coordinates | None = None,
     dtype: torch.dtype = torch.float32,
     direction: Direction | None = None,
 ) -> nn.Parameter:
     value = torch.randn(ROWS, COLUMNS, generator=torch.Generator().manual_seed(0)).to(dtype)
     store = quantizer.store(value, "w")
-    unit = (1.0, 0.0) if store.quantized and coordinates == "elements" else (0.0, 1.0)
     reading = Reading(direction or Direction(), "reference")
-    site = Site(2, coordinates, unit)
+    site = Site(2, coordinates or Elements((1.0, 0.0) if store.quantized else (0.0, 1.0)))
     weight = PerturbedWeight(store, site, reading, "w", value.shape, dtype)
     return nn.Parameter(weight, requires_grad=False)
 
@@ -88,7 +88,7 @@ def test_sign_sgd_drops_the_size() -> None:
 
 
 def test_scales_move_by_a_factor_and_stay_positive() -> None:
-    weight = parameter(Int8(), "output_scales")
+    weight = parameter(Int8(), OutputScales())
     scale, codes = weight.store.scale.clone(), weight.store.codes.clone()
     z = numpy_noise.direction(1, 32, 1 << 63, 2)[0, :ROWS]
     ZOSGD([weight], lr=0.1).step(gradient=gradient([1.0]))

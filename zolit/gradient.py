@@ -49,7 +49,8 @@ class TakenStep:
         step: its number, from 0.
         rates: learning rate of each parameter group.
         gradient: what was stepped on; empty if every query was skipped.
-        values: ``[Q]`` float32, its values before the estimator's last word (`Estimator.finish`).
+        raw_values: ``[Q]`` float32, its values before the estimator's last word
+            (`Estimator.finish`).
         skipped: queries skipped since the run began.
         skipped_in_row: of them, how many just before the next query.
     """
@@ -57,6 +58,6 @@ class TakenStep:
     step: int
     rates: tuple[float, ...]
     gradient: ProjectedGradient
-    values: Tensor
+    raw_values: Tensor
     skipped: int
     skipped_in_row: int

@@ -25,11 +25,17 @@ from torch import Tensor
 WORD = 32
 """Coordinates that share one word of noise."""
 
+KEY_WORDS = 6
+"""Key words of one weight's share of a direction (`control_words`)."""
+
+DRAWS = 1 << 24
+"""Values of one uniform draw: how finely the density of a random support is told."""
+
 _U64 = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 
 # Streams of one direction. The two rounding draws of QuZO are distinct streams; so are the
-# rounding of an update and the random mask.
+# rounding of an update and a random support.
 RADIUS, ANGLE, READ_ROUNDING, UPDATE_ROUNDING, STEP_ROUNDING, MASK = range(6)
 # Keys of the two factors of a low-rank direction.
 LEFT, RIGHT = 6, 7
@@ -74,17 +80,12 @@ class Direction:
         bits: Gaussian only: each coordinate is rounded stochastically onto the symmetric grid of
             ``2**bits - 1`` points in ``[-DIRECTION_RANGE, DIRECTION_RANGE]`` (QuZO Eq. 5). None
             keeps float32.
-        density: fraction of coordinates that move; the others are zero. Which ones is decided
-            by ``mask_key`` alone, so they are the same for every direction.
-        mask_key: key of the random mask.
         rank: the share of a matrix is a sum of this many outer products, whose factors have
             coordinates of the distribution. None: its coordinates are independent.
     """
 
     distribution: Literal["gaussian", "rademacher"] = "gaussian"
     bits: int | None = None
-    density: float = 1.0
-    mask_key: int = 0
     rank: int | None = None
 
     @property
@@ -101,26 +102,23 @@ class Direction:
         return None if self.bits is None else DIRECTION_RANGE / self.levels
 
 
-def control_words(direction: Direction, key: int, site: int, *, update: bool = False) -> list[int]:
-    """The eight int32 key words that a kernel needs for one weight's share of a direction.
+def control_words(key: int, site: int, *, update: bool = False) -> list[int]:
+    """The six int32 key words that a kernel needs for one weight's share of a direction.
 
     Args:
-        direction: its distribution.
         key: 64-bit key of the query's direction.
         site: index of the weight among the perturbed weights of the model.
         update: take the rounding draw of the update (QuZO's u_2) instead of the read's (u_1).
 
     Returns:
-        ``[radius, radius', angle, angle', rounding, rounding', mask, mask']``.
+        ``[radius, radius', angle, angle', rounding, rounding']``.
     """
-    return [word for k in _site_keys(direction, key, site, update) for word in split_key(k)]
+    return [word for k in _site_keys(key, site, update) for word in split_key(k)]
 
 
-def control_table(
-    direction: Direction, key: int, sites: Sequence[int], *, update: bool = False
-) -> Tensor:
-    """`control_words` of many weights at once, ``[len(sites), 8]`` int32."""
-    return _split_keys(_site_keys(direction, key, np.array(sites, dtype=np.uint64), update))
+def control_table(key: int, sites: Sequence[int], *, update: bool = False) -> Tensor:
+    """`control_words` of many weights at once, ``[len(sites), 6]`` int32."""
+    return _split_keys(_site_keys(key, np.array(sites, dtype=np.uint64), update))
 
 
 def rounding_table(key: int, sites: Sequence[int]) -> Tensor:
@@ -139,11 +137,10 @@ def _split_keys(keys: list[Key]) -> Tensor:
     return torch.from_numpy(words.astype(np.int32))
 
 
-def _site_keys(direction: Direction, key: int, site: Key, update: bool) -> list[Key]:
+def _site_keys(key: int, site: Key, update: bool) -> list[Key]:
     site_key = fold(key, site)
     rounding = UPDATE_ROUNDING if update else READ_ROUNDING
-    keys = [fold(site_key, stream) for stream in (RADIUS, ANGLE, rounding)]
-    return [*keys, fold(direction.mask_key, site, MASK)]
+    return [fold(site_key, stream) for stream in (RADIUS, ANGLE, rounding)]
 
 
 def split_key(key: int) -> tuple[int, int]:
@@ -170,9 +167,14 @@ def hash_words(counter: Tensor, key_high: Tensor, key_low: Tensor) -> Tensor:
     return _mix(_mix(counter + key_high) ^ key_low)
 
 
+def _draw(counter: Tensor, key_high: Tensor, key_low: Tensor) -> Tensor:
+    """Uniform int32 in ``[0, DRAWS)``."""
+    return (hash_words(counter, key_high, key_low) >> 8) & 0xFFFFFF
+
+
 def uniform(counter: Tensor, key_high: Tensor, key_low: Tensor) -> Tensor:
     """Uniform float32 in ``[0, 1)`` on a grid of 2**-24."""
-    return ((hash_words(counter, key_high, key_low) >> 8) & 0xFFFFFF).float() * 2.0**-24
+    return _draw(counter, key_high, key_low).float() * 2.0**-24
 
 
 def lane_indices(device: torch.device) -> Tensor:
@@ -220,7 +222,9 @@ def coordinates(
 
     Args:
         direction: distribution, static under compilation.
-        control: ``[8]`` int32 from `control_words`, or ``[R, 8]``: one for each row.
+        control: ``[6]`` int32 from `control_words`; ``[9]`` where a hash leaves coordinates out,
+            whose last three are `zolit.supports.Support.words`. Or one for each row: ``[R, 6]``,
+            ``[R, 9]``.
         rows: ``[R]`` int32 row indices.
         groups: groups of columns in a row.
         words: noise words in a group.
@@ -231,8 +235,9 @@ def coordinates(
     word = word_counters(rows, groups, words).unsqueeze(-1)
     lane = lane_indices(rows.device)
     counter = word * 32 + lane
+    sparse = control.shape[-1] != KEY_WORDS
     if control.dim() == 2:
-        control = control.t().view(8, -1, 1, 1, 1)
+        control = control.t().view(control.shape[1], -1, 1, 1, 1)
     if direction.distribution == "rademacher":
         signs = (hash_words(word, control[0], control[1]) >> lane) & 1
         z = (signs * 2 - 1).float()
@@ -245,6 +250,6 @@ def coordinates(
             levels = direction.levels
             code = torch.floor(z * (1.0 / step) + uniform(counter, control[4], control[5]))
             z = code.clamp(-levels, levels) * step
-    if direction.density < 1.0:
-        z = torch.where(uniform(counter, control[6], control[7]) < direction.density, z, 0.0)
+    if sparse:
+        z = torch.where(_draw(counter, control[6], control[7]) < control[8], z, 0.0)
     return z

@@ -11,7 +11,8 @@ from torch.optim import Optimizer
 
 from zolit.errors import UserError
 from zolit.gradient import ProjectedGradient
-from zolit.tensors.update import Feedback, move
+from zolit.tensors.feedback import Feedback
+from zolit.tensors.update import move
 from zolit.tensors.weight import PerturbedWeight
 
 
@@ -54,8 +55,15 @@ class ZOSGD(Optimizer):
         defaults = {"lr": lr, "error_feedback": error_feedback, "feedback_decay": feedback_decay}
         super().__init__(params, defaults)
 
-    def weights(self, values: Tensor) -> Tensor:
-        """What multiplies each direction, before the learning rate: ``[Q]`` for ``[Q]`` values."""
+    def direction_factors(self, values: Tensor) -> Tensor:
+        """Step length along each direction, before the learning rate.
+
+        Args:
+            values: ``[Q]`` float32, the projected gradient.
+
+        Returns:
+            ``[Q]`` float32.
+        """
         return values / values.numel()
 
     def settle(self, lr: float) -> bool:
@@ -85,7 +93,7 @@ class ZOSGD(Optimizer):
         if gradient is None or len(gradient) == 0:
             return result
         keys = [key & ((1 << 64) - 1) for key in gradient.keys.tolist()]
-        factors = self.weights(gradient.values)
+        factors = self.direction_factors(gradient.values)
         for group in self.param_groups:
             if group["lr"] is None:
                 raise RuntimeError("lr was left open; settle(lr) gives one")
@@ -107,7 +115,7 @@ class ZOSGD(Optimizer):
 
     def _feedback(self, weight: PerturbedWeight, group: dict[str, Any]) -> Feedback | None:
         site, store = weight.site, weight.store
-        if not group["error_feedback"] or site is None or site.scales_only:
+        if not group["error_feedback"] or site is None or not site.coordinates.rounded:
             return None
         state = self.state[weight]
         if "residual" not in state:
@@ -136,7 +144,7 @@ class ZOSignSGD(ZOSGD):
             )
         return False
 
-    def weights(self, values: Tensor) -> Tensor:
+    def direction_factors(self, values: Tensor) -> Tensor:
         return torch.sign(values) / values.numel()
 
 

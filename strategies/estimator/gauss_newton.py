@@ -28,13 +28,14 @@ class Linearization(Estimate):
         scores: ``[B, C]`` float32, with the weights as stored.
         slopes: ``[Q, B, C]`` float32, scores per unit of the coordinate.
         targets: ``[B]`` int64, index of the right answer.
-        rarity: how many times an update counts a direction (`Reading.rarity`).
+        importance_weight: how many times an update counts a direction
+            (`Support.importance_weight`).
     """
 
     scores: Tensor
     slopes: Tensor
     targets: Tensor
-    rarity: float
+    importance_weight: float
 
 
 class GaussNewton(Estimator):
@@ -97,11 +98,11 @@ class GaussNewton(Estimator):
             scores=scores,
             slopes=found,
             targets=targets,
-            rarity=reading.rarity,
+            importance_weight=_importance_weight(reading),
         )
 
     def combine(self, estimates: Sequence[Estimate]) -> Tensor:
-        """``-Q c / rarity``: what a step of lr 1 on the mean over directions makes ``c`` of."""
+        """``-Q c / importance_weight``: a step of lr 1 on the mean makes ``c`` of it."""
         parts = [part for part in estimates if isinstance(part, Linearization)]
         scores = torch.cat([part.scores for part in parts]).double()
         slopes = torch.cat([part.slopes for part in parts], dim=1).double()
@@ -111,8 +112,19 @@ class GaussNewton(Estimator):
         if good.any():
             slopes = slopes[good]
             step = solve(scores, slopes - slopes.mean(dim=0), targets, self.damping)
-            values[good] = -len(step) * step / parts[0].rarity
+            values[good] = -len(step) * step / parts[0].importance_weight
         return values.float()
+
+
+def _importance_weight(reading: Reading) -> float:
+    """Of all weights: a step solves for lengths along directions that count alike everywhere."""
+    found = reading.importance_weights or {1.0}
+    if len(found) > 1:
+        raise UserError(
+            "mask: got one whose directions leave out some weights more often than others, "
+            "GaussNewton needs all as often; use RandomBlocks, or TwoPoint with this mask"
+        )
+    return found.pop()
 
 
 def solve(scores: Tensor, slopes: Tensor, targets: Tensor, damping: float) -> Tensor:

@@ -2,23 +2,31 @@
 
 from abc import ABC, abstractmethod
 
-from zolit.noise import Direction
+from zolit.formats.base import StoredWeight
+from zolit.strategies.perturber.base import Perturber
+from zolit.supports import Support
 
 
 class Mask(ABC):
-    """Restricts directions to a subset of coordinates, in reads and updates alike.
+    """Chooses which coordinates of each weight move, in reads and updates alike."""
 
-    Attributes:
-        blocks: consecutive blocks of the model that a direction moves, chosen by its key
-            (`zolit.tensors.reading.Reading.includes`); None for all.
-    """
-
-    blocks: int | None = None
-
-    @abstractmethod
-    def restrict(self, direction: Direction) -> Direction:
-        """The direction, zero outside the subset.
+    def check(self, perturber: Perturber) -> None:  # noqa: B027 (most masks refuse nothing)
+        """Refuse a perturber whose coordinates have no such subset, before a model is loaded.
 
         Raises:
-            UserError: if directions of this distribution have no such subset.
+            UserError: naming both parts and what to use instead.
+        """
+
+    @abstractmethod
+    def choose(self, path: str, weight: StoredWeight, block: int, blocks: int) -> Support:
+        """Which coordinates of one weight move; asked once, before the first step.
+
+        A replay and a resumed run ask again and must get the same answer.
+
+        Args:
+            path: name of the parameter in the model.
+            weight: as it is stored; `StoredWeight.read` decodes its rows.
+            block: number of the weight's block, of those that hold a tuned weight. Weights outside
+                of blocks (embeddings, norms) share the last number.
+            blocks: how many numbers there are.
         """

@@ -1,11 +1,12 @@
 """Every coordinate moves."""
 
-from zolit.noise import Direction
+from zolit.formats.base import StoredWeight
 from zolit.strategies.mask.base import Mask
+from zolit.supports import ALL, Support
 
 
 class NoMask(Mask):
-    """Leaves directions as they are."""
+    """Moves every coordinate."""
 
-    def restrict(self, direction: Direction) -> Direction:
-        return direction
+    def choose(self, path: str, weight: StoredWeight, block: int, blocks: int) -> Support:
+        return ALL

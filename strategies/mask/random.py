@@ -1,10 +1,11 @@
 """A fixed random subset of the coordinates moves."""
 
-from dataclasses import replace
-
 from zolit.errors import UserError
-from zolit.noise import Direction, fold
+from zolit.formats.base import StoredWeight
+from zolit.noise import fold
 from zolit.strategies.mask.base import Mask
+from zolit.strategies.perturber.base import Perturber
+from zolit.supports import Hashed, Support
 
 
 class RandomMask(Mask):
@@ -26,11 +27,13 @@ class RandomMask(Mask):
         self.density = density
         self.seed = seed
 
-    def restrict(self, direction: Direction) -> Direction:
-        if direction.rank is not None:
+    def check(self, perturber: Perturber) -> None:
+        if perturber.direction().rank is not None:
             raise UserError(
                 "mask RandomMask leaves single coordinates out, which a direction of low rank "
                 "cannot, got perturber LowRankPerturber; use NoMask with it, or CodePerturber or "
                 "ScalePerturber where weights are quantized and DensePerturber where they are not"
             )
-        return replace(direction, density=self.density, mask_key=fold(self.seed, 0))
+
+    def choose(self, path: str, weight: StoredWeight, block: int, blocks: int) -> Support:
+        return Hashed(self.density, fold(self.seed, 0))

@@ -1,8 +1,9 @@
 """Each direction moves the weights of some blocks, drawn anew for each."""
 
 from zolit.errors import UserError
-from zolit.noise import Direction
+from zolit.formats.base import StoredWeight
 from zolit.strategies.mask.base import Mask
+from zolit.supports import Blocks, Support
 
 
 class RandomBlocks(Mask):
@@ -27,5 +28,5 @@ class RandomBlocks(Mask):
             raise UserError(f"blocks must be at least 1, got {blocks}; try 1")
         self.blocks = blocks
 
-    def restrict(self, direction: Direction) -> Direction:
-        return direction
+    def choose(self, path: str, weight: StoredWeight, block: int, blocks: int) -> Support:
+        return Blocks(block, blocks, self.blocks)

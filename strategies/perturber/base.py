@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import ClassVar
 
+from zolit.coordinates import Coordinates, Elements
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
 from zolit.noise import Direction
 from zolit.strategies.quantizer.base import Quantizer
-from zolit.tensors.extent import extent
-from zolit.tensors.reading import Site
+from zolit.tensors.extent import extent, importance_weight
 from zolit.tensors.weight import PerturbedWeight
 
 _FEWEST = {"elements": 1_500_000, "scales": 40_000}
@@ -91,12 +91,12 @@ class Perturber(ABC):
             found = extent(weight)
             kind = "scales" if found.scales else "elements"
             coordinates[kind] += found.coordinates
-            squared[kind] += found.length**2
+            squared[kind] += found.length**2 * importance_weight(weight)
         burden = sum(
             length / self.reach[kind] * max(1.0, _FEWEST[kind] / coordinates[kind])
             for kind, length in squared.items()
         )
-        return _two_digits(queries / (burden * weights[0].reading.rarity))
+        return _two_digits(queries / burden)
 
     @abstractmethod
     def direction(self) -> Direction:
@@ -110,15 +110,19 @@ class Perturber(ABC):
             UserError: naming both parts and what to use instead.
         """
 
-    def site(self, index: int, store: StoredWeight) -> Site:
-        """Place and coordinates of one weight."""
+    def coordinates(self, store: StoredWeight) -> Coordinates:
+        """What of one weight moves, and its unit."""
         if not store.quantized:
-            return Site(index, "elements", (0.0, self.float_unit))
-        return self.quantized_site(index, store)
+            return Elements((0.0, self.float_unit))
+        return self.quantized_coordinates(store)
 
     @abstractmethod
-    def quantized_site(self, index: int, store: StoredWeight) -> Site:
-        """Place and coordinates of a weight stored as codes."""
+    def quantized_coordinates(self, store: StoredWeight) -> Coordinates:
+        """What moves of a weight stored as codes.
+
+        Raises:
+            UserError: if it has no such coordinates.
+        """
 
 
 def _two_digits(value: float) -> float:

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from zolit.coordinates import Coordinates, Elements
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
 from zolit.noise import Direction
 from zolit.strategies.perturber.base import Perturber
 from zolit.strategies.quantizer.base import Quantizer
-from zolit.tensors.reading import Site
 from zolit.tensors.weight import PerturbedWeight
 
 
@@ -94,14 +94,14 @@ class CodePerturber(Perturber):
             return eps
         return max(1, round(eps * step)) / step
 
-    def quantized_site(self, index: int, store: StoredWeight) -> Site:
+    def quantized_coordinates(self, store: StoredWeight) -> Coordinates:
         if not store.codes_move:
             raise UserError(
                 f"perturber CodePerturber moves numbers along their grid, got "
                 f"{type(store).__name__}, whose codes are indices of a codebook; use "
                 "ScalePerturber with it"
             )
-        return Site(index, "elements", (1.0, 0.0) if self.unit == "code" else (0.0, 1.0))
+        return Elements((1.0, 0.0) if self.unit == "code" else (0.0, 1.0))
 
 
 def _eps_in_codes(levels: float) -> float:

@@ -2,12 +2,12 @@
 
 from typing import Literal
 
+from zolit.coordinates import Coordinates
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
 from zolit.noise import Direction
 from zolit.strategies.perturber.base import Perturber
 from zolit.strategies.quantizer.base import Quantizer
-from zolit.tensors.reading import Site
 
 
 class DensePerturber(Perturber):
@@ -37,5 +37,5 @@ class DensePerturber(Perturber):
                 "quantizer NoQuantizer"
             )
 
-    def quantized_site(self, index: int, store: StoredWeight) -> Site:
+    def quantized_coordinates(self, store: StoredWeight) -> Coordinates:
         raise UserError("DensePerturber cannot move quantized weights; use CodePerturber")

@@ -2,12 +2,12 @@
 
 from typing import Literal
 
+from zolit.coordinates import Coordinates, Elements, LowRank
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
 from zolit.noise import Direction
 from zolit.strategies.perturber.base import Perturber
 from zolit.strategies.quantizer.base import Quantizer
-from zolit.tensors.reading import Site
 
 
 class LowRankPerturber(Perturber):
@@ -50,16 +50,17 @@ class LowRankPerturber(Perturber):
     def check(self, quantizer: Quantizer) -> None:
         """Nothing to refuse: it moves floats, and codes in units of the weight."""
 
-    def site(self, index: int, store: StoredWeight) -> Site:
+    def coordinates(self, store: StoredWeight) -> Coordinates:
         if store.quantized:
-            return self.quantized_site(index, store)
-        return Site(index, "elements" if store.rows == 1 else "low_rank", (0.0, self.float_unit))
+            return self.quantized_coordinates(store)
+        unit = (0.0, self.float_unit)
+        return Elements(unit) if store.rows == 1 else LowRank(unit)
 
-    def quantized_site(self, index: int, store: StoredWeight) -> Site:
+    def quantized_coordinates(self, store: StoredWeight) -> Coordinates:
         if not store.codes_move:
             raise UserError(
                 f"perturber LowRankPerturber moves numbers along their grid, got "
                 f"{type(store).__name__}, whose codes are indices of a codebook; use "
                 "ScalePerturber with it"
             )
-        return Site(index, "low_rank", (0.0, 1.0))
+        return LowRank((0.0, 1.0))

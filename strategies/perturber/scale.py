@@ -2,12 +2,12 @@
 
 from typing import Literal
 
+from zolit.coordinates import Coordinates, OutputScales, Scales
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
 from zolit.noise import Direction
 from zolit.strategies.perturber.base import Perturber
 from zolit.strategies.quantizer.base import Quantizer
-from zolit.tensors.reading import Site
 
 
 class ScalePerturber(Perturber):
@@ -61,8 +61,7 @@ class ScalePerturber(Perturber):
                 f"{type(quantizer).__name__}; use Int8, Int4 or Float8 with it, or DensePerturber"
             )
 
-    def quantized_site(self, index: int, store: StoredWeight) -> Site:
+    def quantized_coordinates(self, store: StoredWeight) -> Coordinates:
         if self.granularity == "row":
-            return Site(index, "output_scales", (0.0, 1.0))
-        unit = (1.0, 0.0) if self.eps_unit == "relative" else (0.0, 1.0)
-        return Site(index, "scales", unit)
+            return OutputScales()
+        return Scales((1.0, 0.0) if self.eps_unit == "relative" else (0.0, 1.0))

@@ -55,7 +55,11 @@ PERTURBERS = {
         "ScalePerturber", eps=3e-5, granularity="group", eps_unit="absolute"
     ),
 }
-MASKS = {"NoMask": part("NoMask"), "RandomMask": part("RandomMask", density=0.25, seed=3)}
+MASKS = {
+    "NoMask": part("NoMask"),
+    "RandomMask": part("RandomMask", density=0.25, seed=3),
+    "RandomBlocks": part("RandomBlocks", blocks=1),
+}
 ESTIMATORS = {
     "TwoPoint": part("TwoPoint"),
     "TwoPoint, sequential": part("TwoPoint", paired=False),
@@ -128,15 +132,19 @@ def refusal(recipe: Recipe) -> str | None:
 
 WORKING = [recipe for recipe in RECIPES if refusal(recipe) is None]
 _OTHERS = [name for name in ESTIMATORS if name != "TwoPoint"]
-_TURN = {pair: _OTHERS[i % len(_OTHERS)] for i, pair in enumerate(MATRIX)}
+_TURN = {
+    Recipe(pair.quantizer, pair.perturber, mask): _OTHERS[(i + shift) % len(_OTHERS)]
+    for i, pair in enumerate(MATRIX)
+    for shift, mask in enumerate(MASKS)
+    if mask != "NoMask"
+}
 SWEEP = [
     r
     for r in WORKING
-    if r.estimator
-    == ("TwoPoint" if r.mask == "NoMask" else _TURN[Recipe(r.quantizer, r.perturber)])
+    if r.estimator == _TURN.get(Recipe(r.quantizer, r.perturber, r.mask), "TwoPoint")
 ]
-"""Each working pair of quantizer and perturber with each mask; under the second mask the other
-estimators take turns."""
+"""Each working pair of quantizer and perturber with each mask; under masks that leave something
+out the other estimators take turns."""
 
 
 def tiny_llama() -> nn.Module:

@@ -13,6 +13,7 @@ import torch
 from recipes import WORKING, Recipe, estimate, module
 from torch import Tensor, nn
 
+from zolit.coordinates import LowRank, OutputScales, Scales
 from zolit.noise import control_words, coordinates, fold
 from zolit.objectives.base import Objective
 from zolit.tensors.update import move
@@ -78,30 +79,32 @@ def gradient(one: ZeroOrderModule) -> np.ndarray:
     x, y = (part.double() for part in batch())
     value = weight.dense().double()
     by_weight = (x @ value.T - y).T @ x / len(x)
-    if site.coordinates == "output_scales":
-        return (by_weight * value).sum(1).numpy() * site.unit[1]
-    if site.coordinates == "scales":
+    unit = site.coordinates.unit
+    if isinstance(site.coordinates, OutputScales):
+        return (by_weight * value).sum(1).numpy() * unit
+    if isinstance(site.coordinates, Scales):
         scale = store.scale.double()
         by_scale = (by_weight * value).view(ROWS, scale.shape[1], -1).sum(2) / scale
-        return (by_scale * (site.unit[0] * scale + site.unit[1])).numpy()
-    unit = torch.full((1, 1), site.unit[1], dtype=torch.float64)
+        return (by_scale * (unit[0] * scale + unit[1])).numpy()
+    length = torch.full((1, 1), unit[1], dtype=torch.float64)
     if store.quantized:
         wide = store.scale.double().repeat_interleave(COLUMNS // store.scale.shape[1], 1)
-        unit = unit + site.unit[0] * wide
-    return (by_weight * unit).numpy()
+        length = length + unit[0] * wide
+    return (by_weight * length).numpy()
 
 
 def update_direction(one: ZeroOrderModule, key: int, update: bool) -> np.ndarray:
     site = one.weights[0].site
-    words = control_words(one.reading.direction, key, site.index, update=update)
+    marks = site.support.words(site.index) or ()
+    words = [*control_words(key, site.index, update=update), *marks]
     control = torch.tensor(words, dtype=torch.int32)
-    if site.coordinates == "output_scales":
+    if isinstance(site.coordinates, OutputScales):
         row = torch.zeros(1, dtype=torch.int32)
         return coordinates(one.reading.direction, control, row, 1, 1).flatten()[:ROWS].numpy()
-    if site.coordinates == "scales":
+    if isinstance(site.coordinates, Scales):
         groups, rows = one.weights[0].store.scale.shape[1], torch.arange(ROWS).int()
         return coordinates(one.reading.direction, control, rows, 1, 1)[:, 0, 0, :groups].numpy()
-    if site.coordinates == "low_rank":
+    if isinstance(site.coordinates, LowRank):
         u, v = (factor(one, fold(key, side), n) for side, n in ((6, ROWS), (7, COLUMNS)))
         return u.T @ v / math.sqrt(len(u))
     rows = torch.arange(ROWS, dtype=torch.int32)
@@ -112,7 +115,7 @@ def update_direction(one: ZeroOrderModule, key: int, update: bool) -> np.ndarray
 def factor(one: ZeroOrderModule, key: int, length: int) -> np.ndarray:
     """One side of a direction of low rank: vector k has the counters from 512 k on."""
     direction = one.reading.direction
-    control = torch.tensor(control_words(direction, key, one.weights[0].site.index))
+    control = torch.tensor(control_words(key, one.weights[0].site.index))
     z = coordinates(direction, control.int(), torch.arange(direction.rank).int(), 1, 16)
     return z.view(direction.rank, 512)[:, :length].numpy()
 

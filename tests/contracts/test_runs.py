@@ -15,6 +15,7 @@ from recipes import (
     train,
 )
 
+from zolit.coordinates import OutputScales, Scales
 from zolit.tensors.weight import PerturbedWeight
 
 
@@ -22,9 +23,9 @@ def mask_of(weight: PerturbedWeight) -> torch.Tensor:
     """Where RandomMask(density=0.25, seed=3) lets a weight move, by numpy."""
     rows, columns = weight.store.rows, weight.store.columns
     counter, width = numpy_noise.counters(rows, columns), columns
-    if weight.site.coordinates == "output_scales":
+    if isinstance(weight.site.coordinates, OutputScales):
         counter, width = numpy_noise.counters(rows, 1), 1
-    elif weight.site.coordinates == "scales":  # rows of groups, padded to a word
+    elif isinstance(weight.site.coordinates, Scales):  # rows of groups, padded to a word
         width = weight.store.scale.shape[1]
         counter = numpy_noise.counters(rows, 32)[:, :width]
     key = numpy_noise.fold(numpy_noise.fold(3, 0), weight.site.index, 5)
@@ -57,8 +58,9 @@ def test_reads_change_nothing_and_updates_replay(recipe: Recipe) -> None:
         optimizer.step(gradient=gradient)
     assert changed(end, stored(replayed)) == []
 
+    workspace = one.reading.workspace
     largest = max(weight.store.rows * weight.store.padded_columns for weight in one.weights)
-    assert one.reading.buffer_bytes <= one.reading.chunk_bytes + 4 * largest
+    assert workspace.bytes <= workspace.chunk_bytes + 4 * largest
 
 
 @pytest.mark.parametrize("recipe", [r for r in SWEEP if r.mask == "NoMask"], ids=str)

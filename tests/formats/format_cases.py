@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,17 +14,26 @@ from zolit.formats.int4 import Int4Weight
 from zolit.formats.int8 import Int8Weight
 from zolit.kernels.arguments import Perturbation
 from zolit.noise import Direction, control_words
+from zolit.supports import ALL, Hashed, Support
 
 KEY, SITE = (1 << 63) + 12345, 2
 
+
+class Drawn(NamedTuple):
+    """A distribution, and the coordinates that directions of it move."""
+
+    direction: Direction
+    support: Support = ALL
+
+
 DIRECTIONS = {
-    "rademacher": Direction("rademacher"),
-    "gaussian": Direction("gaussian"),
-    "bits2": Direction("gaussian", 2),
-    "bits4": Direction("gaussian", 4),
-    "bits8": Direction("gaussian", 8),
-    "sparse_rademacher": Direction("rademacher", density=0.2, mask_key=6),
-    "sparse_gaussian": Direction("gaussian", density=0.2, mask_key=6),
+    "rademacher": Drawn(Direction("rademacher")),
+    "gaussian": Drawn(Direction("gaussian")),
+    "bits2": Drawn(Direction("gaussian", 2)),
+    "bits4": Drawn(Direction("gaussian", 4)),
+    "bits8": Drawn(Direction("gaussian", 8)),
+    "sparse_rademacher": Drawn(Direction("rademacher"), Hashed(0.2, 6)),
+    "sparse_gaussian": Drawn(Direction("gaussian"), Hashed(0.2, 6)),
 }
 
 SHAPES = [(1, 32), (5, 64), (3, 50), (1, 7), (70, 128)]
@@ -124,6 +134,7 @@ def fits(form: str, columns: int) -> bool:
 CASES = [(form, shape) for form in FORMATS for shape in SHAPES if fits(form, shape[1])]
 
 
-def perturbation(direction: Direction, amplitude: tuple[float, float]) -> Perturbation:
-    words = control_words(direction, KEY, SITE)
-    return Perturbation(direction, torch.tensor(words, dtype=torch.int32), torch.tensor(amplitude))
+def perturbation(drawn: Drawn, amplitude: tuple[float, float]) -> Perturbation:
+    words = [*control_words(KEY, SITE), *(drawn.support.words(SITE) or ())]
+    control = torch.tensor(words, dtype=torch.int32)
+    return Perturbation(drawn.direction, control, torch.tensor(amplitude))

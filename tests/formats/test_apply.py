@@ -126,7 +126,7 @@ def test_a_query_made_in_the_kernel_is_a_step(form: str, added: bool, kernels: P
     rows, unit = slice(1, 4), torch.tensor(UNITS["codes" if alone.store.quantized else "weights"])
     words = torch.tensor(split_key(ROUNDING_KEY), dtype=torch.int32)
     direction, factor = Direction("rademacher"), torch.tensor(0.75)
-    control = torch.tensor(control_words(direction, 7, 3, update=True), dtype=torch.int32)
+    control = torch.tensor(control_words(7, 3, update=True), dtype=torch.int32)
     index = torch.arange(1, 4, dtype=torch.int32)
     step = steps_for(alone)[rows] if added else None
     z = coordinates(direction, control, index, 1, 4).view(3, 128)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from zolit.coordinates import Coordinates, Elements, OutputScales, Scales, Site
+from zolit.coordinates.scales import SCALE_FLOOR
 from zolit.formats.base import StoredWeight
 from zolit.formats.bit_planes import BitPlanesWeight
 from zolit.formats.codebook import CodebookWeight
@@ -21,8 +23,8 @@ from zolit.formats.permuted import PermutedWeight
 from zolit.kernels.arguments import Perturbation, Query, Update
 from zolit.kernels.dispatch import Preference
 from zolit.noise import Direction, control_words, split_key
-from zolit.tensors.reading import Reading, Site
-from zolit.tensors.update import SCALE_FLOOR, move
+from zolit.tensors.reading import Reading
+from zolit.tensors.update import move
 from zolit.tensors.weight import PerturbedWeight
 
 ROWS, COLUMNS, GROUPS = 37, 192, 3
@@ -120,7 +122,7 @@ def with_kernels(names: list[str]) -> list[Any]:
 
 
 def noise(direction: Direction, site: int = 2) -> Perturbation:
-    words = control_words(direction, KEY, site)
+    words = control_words(KEY, site)
     return Perturbation(direction, torch.tensor(words, dtype=torch.int32), torch.tensor(AMPLITUDE))
 
 
@@ -149,9 +151,7 @@ def test_read_at_rest(name: str, kernels: Preference) -> None:
 def test_perturbed_read(name: str, kernels: Preference) -> None:
     store, value = CASES[name]()
     inner = store.inner if isinstance(store, PermutedWeight) else store
-    z = numpy_noise.direction(
-        ROWS, COLUMNS, KEY, 2, distribution="gaussian", bits=4, density=1.0, mask_key=0
-    )
+    z = numpy_noise.direction(ROWS, COLUMNS, KEY, 2, distribution="gaussian", bits=4)
     length = AMPLITUDE[0] * spread(inner.scale) + AMPLITUDE[1]
     added = store.in_model_order(torch.from_numpy(length * z)).numpy()
     plus, minus = read(store, noise(Direction("gaussian", 4)), kernels, 2)
@@ -204,35 +204,39 @@ def test_update_of_planes_with_a_query_and_error_feedback() -> None:
     before = store.codes()
     residual = torch.zeros(ROWS, COLUMNS)
     direction = Direction("rademacher")
-    control = torch.tensor(control_words(direction, 7, 3, update=True), dtype=torch.int32)
+    control = torch.tensor(control_words(7, 3, update=True), dtype=torch.int32)
     query = Query(direction, control, torch.tensor(0.75))
     words = torch.tensor(split_key(99), dtype=torch.int32)
     unit, decay = torch.tensor((1.0, 0.0)), torch.tensor(1.0)
     update = Update(None, unit, words, residual, decay, query)
     for kernels in KERNELS:
         store.apply(slice(0, ROWS), update, kernels)
-    z = numpy_noise.direction(
-        ROWS, COLUMNS, 7, 3, distribution="rademacher", bits=None, density=1.0, mask_key=0
-    )
+    z = numpy_noise.direction(ROWS, COLUMNS, 7, 3, distribution="rademacher", bits=None)
     carried = (store.codes() - before) + residual
     np.testing.assert_array_equal(carried.numpy(), 1.5 * z)
 
 
-def wrapped(store: StoredWeight, kernels: Preference, coordinates: str) -> PerturbedWeight:
+KINDS: dict[str, Coordinates] = {
+    "output_scales": OutputScales(),
+    "scales": Scales((1.0, 0.0)),
+    "elements": Elements((1.0, 0.0)),
+}
+
+
+def wrapped(store: StoredWeight, kernels: Preference, kind: str) -> PerturbedWeight:
     reading = Reading(Direction("gaussian"), kernels, chunk_bytes=20_000)
-    unit = (0.0, 1.0) if coordinates == "output_scales" else (1.0, 0.0)  # of a scale, of a code
-    site = Site(0, coordinates, unit)
+    site = Site(0, KINDS[kind])
     shape = torch.Size((ROWS, COLUMNS))
     return PerturbedWeight(store, site, reading, "w", shape, torch.float32)
 
 
-@pytest.mark.parametrize("coordinates", ["output_scales", "scales", "elements"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", CASES)
-def test_products_are_those_of_the_weight(name: str, coordinates: str) -> None:
-    if coordinates == "elements" and name not in MOVING:
+def test_products_are_those_of_the_weight(name: str, kind: str) -> None:
+    if kind == "elements" and name not in MOVING:
         return
     store, value = CASES[name]()
-    weight = wrapped(store, "reference", coordinates)
+    weight = wrapped(store, "reference", kind)
     x = torch.randn(4, 3, COLUMNS, generator=torch.Generator().manual_seed(3))
     torch.testing.assert_close(
         F.linear(x, weight).double(), x.double() @ torch.from_numpy(value).T, rtol=1e-4, atol=1e-4
@@ -256,9 +260,7 @@ def test_scales_move_with_their_zeros(name: str) -> None:
     codes = {k: t.clone() for k, t in store.tensors().items() if k not in store.scales()}
     move([weight], [5, 6], [0.01, -0.02], 1, [None])
     z = [
-        numpy_noise.direction(
-            1, ROWS, key, 0, distribution="gaussian", bits=None, density=1.0, mask_key=0
-        )[0, :ROWS]
+        numpy_noise.direction(1, ROWS, key, 0, distribution="gaussian", bits=None)[0, :ROWS]
         for key in (5, 6)
     ]
     factor = 1 + 0.01 * z[0] - 0.02 * z[1]
@@ -275,13 +277,11 @@ def test_each_scale_moves_by_itself(name: str, absolute: bool) -> None:
     store, value = CASES[name]()
     weight = wrapped(store, "reference", "scales")
     if absolute:
-        weight.site = Site(0, "scales", (0.0, 1.0))
+        weight.site = Site(0, Scales((0.0, 1.0)))
     scale = store.scales()["scale"].double().numpy()
     groups = scale.shape[1]
     z = [
-        numpy_noise.direction(
-            ROWS, 32, key, 0, distribution="gaussian", bits=None, density=1.0, mask_key=0
-        )[:, :groups]
+        numpy_noise.direction(ROWS, 32, key, 0, distribution="gaussian", bits=None)[:, :groups]
         for key in (5, 6)
     ]
     length = 1 / np.abs(scale) if absolute else np.ones_like(scale)

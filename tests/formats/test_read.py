@@ -4,21 +4,31 @@ import numpy as np
 import numpy_noise
 import pytest
 import torch
-from format_cases import CASES, CHUNK, DIRECTIONS, FORMATS, KEY, SHAPES, SITE, Case, perturbation
+from format_cases import (
+    CASES,
+    CHUNK,
+    DIRECTIONS,
+    FORMATS,
+    KEY,
+    SHAPES,
+    SITE,
+    Case,
+    Drawn,
+    perturbation,
+)
 
 from zolit.kernels.dispatch import Preference
-from zolit.noise import Direction
 
 AMPLITUDE = (0.75, 0.125)
 KERNELS: tuple[Preference, ...] = ("reference", "compiled")
 
 
 def read(
-    case: Case, direction: Direction | None, copies: int, dtype: torch.dtype, kernels: Preference
+    case: Case, drawn: Drawn | None, copies: int, dtype: torch.dtype, kernels: Preference
 ) -> list[torch.Tensor]:
     """All rows in chunks, in the model's order of columns."""
     store = case.store
-    noise = None if direction is None else perturbation(direction, AMPLITUDE)
+    noise = None if drawn is None else perturbation(drawn, AMPLITUDE)
     chunks = []
     for start in range(0, store.rows, CHUNK):
         rows = slice(start, min(start + CHUNK, store.rows))
@@ -31,11 +41,11 @@ def read(
     return [torch.cat(parts) for parts in zip(*chunks, strict=True)]
 
 
-def expected(case: Case, direction: Direction | None) -> tuple[np.ndarray, np.ndarray]:
+def expected(case: Case, drawn: Drawn | None) -> tuple[np.ndarray, np.ndarray]:
     """The weight at plus and at minus."""
-    if direction is None:
+    if drawn is None:
         return case.value, case.value
-    store = case.store
+    store, direction, support = case.store, drawn.direction, drawn.support
     z = numpy_noise.direction(
         store.rows,
         store.padded_columns,
@@ -43,8 +53,8 @@ def expected(case: Case, direction: Direction | None) -> tuple[np.ndarray, np.nd
         SITE,
         distribution=direction.distribution,
         bits=direction.bits,
-        density=direction.density,
-        mask_key=direction.mask_key,
+        density=support.density,
+        mask_key=getattr(support, "key", 0),
     )[:, : store.columns]
     length = (AMPLITUDE[0] * case.scale if store.quantized else 0.0) + AMPLITUDE[1]
     return case.value + length * z, case.value - length * z
@@ -63,12 +73,10 @@ def test_reference_matches_numpy(
     form: str, shape: tuple[int, int], name: str | None, dtype: torch.dtype
 ) -> None:
     case = FORMATS[form](*shape)
-    direction = None if name is None else DIRECTIONS[name]
-    wanted = expected(case, direction)
+    drawn = None if name is None else DIRECTIONS[name]
+    wanted = expected(case, drawn)
     for copies in (1,) if name is None else (1, 2):
-        for got, values in zip(
-            read(case, direction, copies, dtype, "reference"), wanted, strict=False
-        ):
+        for got, values in zip(read(case, drawn, copies, dtype, "reference"), wanted, strict=False):
             check(got, values)
 
 
@@ -98,11 +106,11 @@ COMPILED = [
 @pytest.mark.parametrize(("form", "shape", "name"), COMPILED)
 def test_compiled_matches_reference(form: str, shape: tuple[int, int], name: str | None) -> None:
     case = FORMATS[form](*shape)
-    direction = None if name is None else DIRECTIONS[name]
+    drawn = None if name is None else DIRECTIONS[name]
     dtype = torch.bfloat16 if form == "bfloat16" else torch.float32
     copies = 1 if name is None else 2
-    reference = read(case, direction, copies, dtype, "reference")
-    compiled = read(case, direction, copies, dtype, "compiled")
+    reference = read(case, drawn, copies, dtype, "reference")
+    compiled = read(case, drawn, copies, dtype, "compiled")
     for one, two in zip(reference, compiled, strict=True):
         # float32: the compiler may fuse a multiplication and an addition. bfloat16: one ulp.
         relative, absolute = (2e-7, 1e-6) if dtype == torch.float32 else (2.0**-7, 2e-6)
@@ -118,7 +126,7 @@ def test_compiled_directions_are_those_of_the_reference(name: str) -> None:
     different = ((one[0] - two[0]).abs() > 1e-5).sum()
     # A Gaussian may differ by an ulp, so it may be rounded to the neighbour once in ten thousand.
     assert different <= (0 if name == "rademacher" else 2)
-    assert (one[0] - two[0]).abs().max() <= DIRECTIONS[name].grid_step * 1.0001
+    assert (one[0] - two[0]).abs().max() <= DIRECTIONS[name].direction.grid_step * 1.0001
     torch.testing.assert_close(two[0], -two[1], rtol=0, atol=0)
 
 

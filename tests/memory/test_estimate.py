@@ -140,7 +140,7 @@ def test_agrees_with_a_real_step(
     coded = sum(store.rows * store.columns for store in quantized)
     buffers = sum(b.nbytes for b in real.network.buffers())
     assert found.floats == 2 * (total - coded) + buffers
-    assert found.workspace == real.reading.buffer_bytes
+    assert found.workspace == real.reading.workspace.bytes
     assert max(found.step, found.update) == pytest.approx(stepped.peak, rel=0.05)
     assert found.evaluation == pytest.approx(evaluated.peak, rel=0.05)
 

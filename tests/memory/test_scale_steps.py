@@ -37,7 +37,7 @@ def test_a_float_for_each_scale_and_one_chunk(
 ) -> None:
     perturber = ScalePerturber(1e-2, granularity=granularity)
     module = ZeroOrderModule(write(tmp_path), Stored(), perturber, kernels="compiled")
-    module.reading.chunk_bytes = CHUNK
+    module.reading.workspace.chunk_bytes = CHUNK
     # A step reads both signs of its direction in one pass of twice the rows.
     found = estimate_memory(module, Batches(prompts(4, 24), prompts(8, 24), ""), base=0)
     scales = found.scales  # float32, those of zero points among them

@@ -133,7 +133,7 @@ def test_chunks_of_a_part_of_an_expert_or_of_several(recipe: str, rows: int) -> 
     parts, in_chunks = prepared("mixtral", quantizer, perturber, chunk_bytes=2 * 32 * width * rows)
     with reading.perturbed(3, perturber.eps, 2), in_chunks.perturbed(3, perturber.eps, 2):
         torch.testing.assert_close(logits(parts, tokens), logits(whole, tokens))
-    assert in_chunks.buffer_bytes < reading.buffer_bytes
+    assert in_chunks.workspace.bytes < reading.workspace.bytes
 
 
 @pytest.mark.parametrize("name", MODELS)

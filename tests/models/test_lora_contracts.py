@@ -153,13 +153,13 @@ def test_unbiased_on_a_quadratic(recipe: Recipe) -> None:
     base = floats(one.network[0].weight).double()
     xd = x.double()
     residual = xd @ base.T + 2.0 * (xd @ a.T) @ b.T - y.double()
-    g = (2.0 * residual.T @ (xd @ a.T) / len(x)).numpy() * weight.site.unit[1]
+    g = (2.0 * residual.T @ (xd @ a.T) / len(x)).numpy() * weight.site.coordinates.unit[1]
 
     keys = [fold(5, key) for key in range(KEYS)]
     values = estimate(one, keys, (x, y)).double().numpy()
     z = []
     for key in keys:
-        words = torch.tensor(control_words(one.reading.direction, key, weight.site.index))
+        words = torch.tensor(control_words(key, weight.site.index))
         rows = torch.arange(ROWS, dtype=torch.int32)
         found = coordinates(one.reading.direction, words.int(), rows, 1, 1)
         z.append(found.view(ROWS, 32)[:, :RANK].double().numpy())

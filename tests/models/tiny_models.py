@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from zolit.kernels.dispatch import Preference
 from zolit.models.prepare import prepare
 from zolit.objectives.prompt_batch import PromptBatch
-from zolit.strategies import CodePerturber, DensePerturber, Perturber, Quantizer
+from zolit.strategies import CodePerturber, DensePerturber, Mask, Perturber, Quantizer
 from zolit.tensors.reading import Reading
 
 VOCAB, LAYERS, PAD = 96, 2, 1
@@ -97,11 +97,11 @@ def prepared(
     tune: list[str] | None = None,
     perturber: Perturber | None = None,
     kernels: Preference = "reference",
-    blocks: int | None = None,
+    mask: Mask | None = None,
 ) -> tuple[nn.Module, Reading, bool]:
     """A prepared model, its reading and whether it is pairable."""
     model = tiny(name)
     one = perturber or (CodePerturber() if quantizer.quantized else DensePerturber())
-    reading = Reading(one.direction(), kernels, blocks=blocks)
-    pairable = prepare(model, quantizer, one, reading, tune or ["linear"])
+    reading = Reading(one.direction(), kernels)
+    pairable = prepare(model, quantizer, one, reading, tune or ["linear"], mask=mask)
     return model, reading, pairable

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from zolit.coordinates import Elements, LowRank, OutputScales, Scales
 from zolit.errors import UserError
 from zolit.formats.dense import DenseWeight
 from zolit.noise import Direction
@@ -17,12 +18,14 @@ from zolit.strategies import (
     Float8,
     Int4,
     Int8,
+    LowRankPerturber,
     NoMask,
     NoQuantizer,
+    RandomBlocks,
     RandomMask,
     ScalePerturber,
 )
-from zolit.tensors.reading import Site
+from zolit.supports import ALL, Blocks, Hashed
 
 PERTURBERS = [DensePerturber, CodePerturber, ScalePerturber]
 
@@ -78,29 +81,36 @@ def test_directions() -> None:
     assert Direction("gaussian").grid_step is None
 
 
-def test_sites_and_units() -> None:
+def test_coordinates_and_units() -> None:
     codes = Int8().store(torch.ones(2, 32), "w")
     floats = DenseWeight(torch.ones(2, 32))
-    assert CodePerturber().site(3, codes) == Site(3, "elements", (1.0, 0.0))
-    assert CodePerturber(unit="weight").site(3, codes) == Site(3, "elements", (0.0, 1.0))
-    assert CodePerturber(float_unit=0.5).site(3, floats) == Site(3, "elements", (0.0, 0.5))
-    assert ScalePerturber().site(1, codes) == Site(1, "output_scales", (0.0, 1.0))
+    assert CodePerturber().coordinates(codes) == Elements((1.0, 0.0))
+    assert CodePerturber(unit="weight").coordinates(codes) == Elements((0.0, 1.0))
+    assert CodePerturber(float_unit=0.5).coordinates(floats) == Elements((0.0, 0.5))
+    assert ScalePerturber().coordinates(codes) == OutputScales()
     each = {"granularity": "group"}
-    assert ScalePerturber(**each).site(1, codes) == Site(1, "scales", (1.0, 0.0))
-    absolute = ScalePerturber(eps_unit="absolute", **each).site(1, codes)
-    assert absolute == Site(1, "scales", (0.0, 1.0))
+    assert ScalePerturber(**each).coordinates(codes) == Scales((1.0, 0.0))
+    absolute = ScalePerturber(eps_unit="absolute", **each).coordinates(codes)
+    assert absolute == Scales((0.0, 1.0))
     with pytest.raises(UserError, match="eps_unit must be relative with granularity=row"):
         ScalePerturber(eps_unit="absolute")
-    assert ScalePerturber(float_unit=0.1).site(1, floats) == Site(1, "elements", (0.0, 0.1))
-    assert DensePerturber().site(0, floats) == Site(0, "elements", (0.0, 1.0))
+    assert ScalePerturber(float_unit=0.1).coordinates(floats) == Elements((0.0, 0.1))
+    assert DensePerturber().coordinates(floats) == Elements((0.0, 1.0))
+    assert LowRankPerturber().coordinates(floats) == LowRank((0.0, 1.0))
+    assert LowRankPerturber().coordinates(DenseWeight(torch.ones(1, 32))) == Elements((0.0, 1.0))
 
 
 def test_masks() -> None:
-    direction = Direction("gaussian", 4)
-    assert NoMask().restrict(direction) == direction
-    masked = RandomMask(0.1, seed=1).restrict(direction)
-    assert (masked.density, masked.bits) == (0.1, 4)
-    assert masked.mask_key != RandomMask(0.1, seed=2).restrict(direction).mask_key
+    where = ("w", DenseWeight(torch.ones(2, 32)), 3, 5)
+    assert NoMask().choose(*where) == ALL
+    assert RandomBlocks(2).choose(*where) == Blocks(block=3, count=5, moving=2)
+    one, two = (RandomMask(0.1, seed=seed).choose(*where) for seed in (1, 2))
+    assert isinstance(one, Hashed)
+    assert one.density == 0.1
+    assert one != two
+    with pytest.raises(UserError, match="RandomMask leaves single coordinates out"):
+        RandomMask(0.1).check(LowRankPerturber())
+    RandomMask(0.1).check(DensePerturber())
 
 
 def test_queries() -> None:

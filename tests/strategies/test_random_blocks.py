@@ -19,7 +19,7 @@ from zolit.strategies import (
     RandomBlocks,
     ScalePerturber,
 )
-from zolit.tensors.reading import Reading, Site
+from zolit.supports import Blocks
 from zolit.tensors.update import move
 from zolit.tensors.weight import PerturbedWeight, perturbed_weights
 
@@ -45,36 +45,34 @@ def test_blocks_must_be_positive() -> None:
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "opt", "roberta"])
 def test_weights_know_their_block(name: str) -> None:
-    model, _, _ = prepared(name, NoQuantizer(), ["linear", "embeddings"])
+    model, _, _ = prepared(name, NoQuantizer(), ["linear", "embeddings"], mask=RandomBlocks())
     for weight in perturbed_weights(model):
         number = next((n for n in (0, 1) if f".{n}." in weight.path), 2)
-        assert weight.site.block == number, weight.path
+        assert weight.site.support == Blocks(number, 3, 1), weight.path
 
 
 def test_blocks_without_a_tuned_weight_have_no_number() -> None:
-    model, _, _ = prepared("llama", NoQuantizer(), ["*layers.1.self_attn.*_proj.weight"])
-    assert {weight.site.block for weight in perturbed_weights(model)} == {0}
+    tune = ["*layers.1.self_attn.*_proj.weight"]
+    model, _, _ = prepared("llama", NoQuantizer(), tune, mask=RandomBlocks())
+    assert {weight.site.support for weight in perturbed_weights(model)} == {Blocks(0, 1, 1)}
 
 
 def test_each_block_is_as_likely() -> None:
     """1000 keys over 5 blocks; a right choice fails with odds of 1e-6, seeds are fixed."""
-    reading = Reading(blocks=2)
-    sites = [Site(index, "elements", (0.0, 1.0), block) for index, block in enumerate(range(5))]
-    for site in sites:
-        reading.register(site, 1, 32)
+    supports = [Blocks(block, count=5, moving=2) for block in range(5)]
     found = Counter(
-        tuple(site.block for site in sites if reading.includes(site, fold(7, key)))
-        for key in range(1000)
+        tuple(one.block for one in supports if one.includes(fold(7, key))) for key in range(1000)
     )
     assert found.keys() == {(0, 1), (1, 2), (2, 3), (3, 4), (0, 4)}
     assert chisquare(list(found.values())).pvalue > 1e-6
-    assert reading.rarity == 2.5
+    assert {one.importance_weight for one in supports} == {2.5}
 
 
 def test_more_blocks_than_there_are_move_all() -> None:
-    _, reading, _ = prepared("llama", NoQuantizer(), blocks=3)
-    assert reading.rarity == 1.0
-    assert all(reading.includes(Site(0, "elements", (0.0, 1.0), n), KEY) for n in (0, 1))
+    model, reading, _ = prepared("llama", NoQuantizer(), mask=RandomBlocks(3))
+    assert reading.importance_weights == {1.0}
+    assert not reading.leaves_weights_out
+    assert all(weight.site.support.includes(KEY) for weight in perturbed_weights(model))
 
 
 @torch.no_grad()
@@ -82,13 +80,13 @@ def test_more_blocks_than_there_are_move_all() -> None:
 def test_reads_and_moves_the_blocks_of_its_key(name: str) -> None:
     """As a direction of all blocks does there, and not at all elsewhere; updates twice as far."""
     quantizer, perturber = PERTURBERS[name]
-    model, reading, _ = prepared("llama", quantizer, None, perturber, blocks=1)
+    model, reading, _ = prepared("llama", quantizer, None, perturber, mask=RandomBlocks())
     every, whole, _ = prepared("llama", quantizer, None, perturber)
     still, _, _ = prepared("llama", quantizer, None, perturber)
     weights, others = perturbed_weights(model), perturbed_weights(every)
     rest = perturbed_weights(still)
-    inside = [reading.includes(weight.site, KEY) for weight in weights]
-    assert len({w.site.block for w, one in zip(weights, inside, strict=True) if one}) == 1
+    inside = [weight.site.support.includes(KEY) for weight in weights]
+    assert len({w.site.support for w, one in zip(weights, inside, strict=True) if one}) == 1
     eps = 3.0 if name == "codes" else 0.05
     with reading.perturbed(KEY, eps, 1), whole.perturbed(KEY, eps, 1):
         for weight, other, at_rest, moves in zip(weights, others, rest, inside, strict=True):
@@ -106,7 +104,7 @@ def test_reads_and_moves_the_blocks_of_its_key(name: str) -> None:
 @pytest.mark.parametrize("name", PERTURBERS)
 def test_a_pair_reads_both_signs(name: str) -> None:
     quantizer, perturber = PERTURBERS[name]
-    model, reading, pairable = prepared("llama", quantizer, None, perturber, blocks=1)
+    model, reading, pairable = prepared("llama", quantizer, None, perturber, mask=RandomBlocks())
     assert pairable
     losses, eps = OptionScoring().losses, 3.0 if name in ("codes", "integers") else 0.05
     for key in range(4):

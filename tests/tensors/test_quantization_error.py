@@ -3,12 +3,14 @@
 import pytest
 import torch
 
+from zolit.coordinates import Elements, Site
 from zolit.gradient import ProjectedGradient
 from zolit.noise import Direction, control_words, coordinates
 from zolit.optim import ZOSGD
 from zolit.strategies import Float8, Int4, Int8, Quantizer
-from zolit.tensors.reading import Reading, Site
-from zolit.tensors.update import Feedback, move, quantization_error
+from zolit.tensors.feedback import Feedback, quantization_error
+from zolit.tensors.reading import Reading
+from zolit.tensors.update import move
 from zolit.tensors.weight import PerturbedWeight
 
 ROWS, COLUMNS = 48, 128
@@ -44,12 +46,12 @@ def test_codes_follow_the_moved_weight_within_half_a_code(quantizer: Quantizer) 
     reading = Reading(direction, "reference")
     shape = torch.Size((ROWS, COLUMNS))
     parameter = PerturbedWeight(
-        store, Site(0, "elements", (1.0, 0.0)), reading, "w", shape, torch.float32
+        store, Site(0, Elements((1.0, 0.0))), reading, "w", shape, torch.float32
     )
     moved = torch.zeros(ROWS, COLUMNS)
     rows = torch.arange(ROWS, dtype=torch.int32)
     for step in range(40):
-        words = torch.tensor(control_words(direction, step, 0), dtype=torch.int32)
+        words = torch.tensor(control_words(step, 0), dtype=torch.int32)
         moved += 0.02 * coordinates(direction, words, rows, 1, COLUMNS // 32).flatten(1)
         move([parameter], [step], [0.02], 7, [Feedback(error, 1.0)])
     scale = store.scale.repeat_interleave(COLUMNS // store.groups, dim=1)
@@ -68,7 +70,7 @@ def test_optimizer_starts_from_the_error_and_takes_it_over() -> None:
     kept = store.error.clone()
     shape = torch.Size((ROWS, COLUMNS))
     reading = Reading(Direction("rademacher"), "reference")
-    site = Site(0, "elements", (1.0, 0.0))
+    site = Site(0, Elements((1.0, 0.0)))
     parameter = torch.nn.Parameter(
         PerturbedWeight(store, site, reading, "w", shape, torch.float32), requires_grad=False
     )

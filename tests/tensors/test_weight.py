@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zolit.coordinates import Coordinates, Elements, LowRank, OutputScales, Scales, Site
 from zolit.errors import UserError
 from zolit.formats.dense import DenseWeight
 from zolit.noise import Direction, control_words, coordinates
 from zolit.strategies import Float8, Int4, Int8, NoQuantizer, Quantizer
-from zolit.tensors.reading import Reading, Site
+from zolit.tensors.reading import Reading
 from zolit.tensors.update import move
 from zolit.tensors.weight import PerturbedWeight, perturbed_weights
 
@@ -35,14 +36,18 @@ def wrap(
     value: Tensor,
     quantizer: Quantizer,
     reading: Reading,
-    coordinates: str = "elements",
+    kind: str = "elements",
     transposed: bool = False,
     index: int = 0,
 ) -> PerturbedWeight:
     store = quantizer.store(value.t().contiguous() if transposed else value, "w")
-    coded = coordinates == "scales" or (store.quantized and coordinates == "elements")
-    unit = (1.0, 0.0) if coded else (0.0, 1.0)
-    site = Site(index, coordinates, unit)
+    kinds: dict[str, Coordinates] = {
+        "elements": Elements((1.0, 0.0) if store.quantized else (0.0, 1.0)),
+        "low_rank": LowRank((0.0, 1.0)),
+        "output_scales": OutputScales(),
+        "scales": Scales((1.0, 0.0)),
+    }
+    site = Site(index, kinds[kind])
     return PerturbedWeight(store, site, reading, "w", value.shape, value.dtype, transposed)
 
 
@@ -64,7 +69,7 @@ def plus_and_minus(weight: PerturbedWeight) -> tuple[Tensor, Tensor]:
 def test_single_read_is_the_weight_plus_noise(name: str) -> None:
     weight = wrap(matrix(6, 64), QUANTIZERS[name], reader())
     rest = weight + 0.0
-    words = torch.tensor(control_words(BITS4, KEY, 0), dtype=torch.int32)
+    words = torch.tensor(control_words(KEY, 0), dtype=torch.int32)
     z = coordinates(BITS4, words, torch.arange(6, dtype=torch.int32), 1, 2).view(6, 64)
     unit = 1.0
     if weight.store.quantized:
@@ -74,14 +79,14 @@ def test_single_read_is_the_weight_plus_noise(name: str) -> None:
     torch.testing.assert_close(minus, rest - EPS * unit * z)
 
 
-@pytest.mark.parametrize("coordinates", ["elements", "low_rank", "output_scales", "scales"])
+@pytest.mark.parametrize("kind", ["elements", "low_rank", "output_scales", "scales"])
 @pytest.mark.parametrize("chunk_bytes", [1, 1000, 1 << 20])
 @pytest.mark.parametrize("name", QUANTIZERS)
-def test_linear_pairs_and_chunks(name: str, chunk_bytes: int, coordinates: str) -> None:
-    if name == "none" and "scales" in coordinates:
+def test_linear_pairs_and_chunks(name: str, chunk_bytes: int, kind: str) -> None:
+    if name == "none" and "scales" in kind:
         return
-    reading = reader(RANK2 if coordinates == "low_rank" else BITS4, chunk_bytes=chunk_bytes)
-    weight = wrap(matrix(11, 96), QUANTIZERS[name], reading, coordinates)
+    reading = reader(RANK2 if kind == "low_rank" else BITS4, chunk_bytes=chunk_bytes)
+    weight = wrap(matrix(11, 96), QUANTIZERS[name], reading, kind)
     bias = torch.randn(11, generator=torch.Generator().manual_seed(2))
     x = torch.randn(4, 3, 96, generator=torch.Generator().manual_seed(3))
     plus, minus = plus_and_minus(weight)
@@ -93,7 +98,7 @@ def test_linear_pairs_and_chunks(name: str, chunk_bytes: int, coordinates: str) 
     with reading.perturbed(KEY, -EPS, 1):
         torch.testing.assert_close(F.linear(x, weight, bias), F.linear(x, minus, bias))
     row = weight.store.padded_columns * 4
-    assert reading.buffer_bytes <= max(chunk_bytes, 2 * row)
+    assert reading.workspace.bytes <= max(chunk_bytes, 2 * row)
 
 
 @pytest.mark.parametrize("columns", [50, 7])
@@ -109,11 +114,11 @@ def test_odd_columns(name: str, columns: int) -> None:
         )
 
 
-@pytest.mark.parametrize("coordinates", ["elements", "low_rank"])
+@pytest.mark.parametrize("kind", ["elements", "low_rank"])
 @pytest.mark.parametrize("name", ["none", "int8", "int4"])
-def test_conv1d_of_gpt2(name: str, coordinates: str) -> None:
-    reading = reader(RANK2 if coordinates == "low_rank" else BITS4, chunk_bytes=1000)
-    weight = wrap(matrix(64, 10), QUANTIZERS[name], reading, coordinates, transposed=True)
+def test_conv1d_of_gpt2(name: str, kind: str) -> None:
+    reading = reader(RANK2 if kind == "low_rank" else BITS4, chunk_bytes=1000)
+    weight = wrap(matrix(64, 10), QUANTIZERS[name], reading, kind, transposed=True)
     bias, x = torch.arange(10.0), torch.randn(4, 64, generator=torch.Generator().manual_seed(3))
     plus, minus = plus_and_minus(weight)
     assert plus.shape == weight.shape == (64, 10)
@@ -123,10 +128,10 @@ def test_conv1d_of_gpt2(name: str, coordinates: str) -> None:
     torch.testing.assert_close(got, torch.cat((bias + x[:2] @ plus, bias + x[2:] @ minus)))
 
 
-@pytest.mark.parametrize("coordinates", ["elements", "low_rank"])
-def test_embedding(coordinates: str) -> None:
-    reading = reader(RANK2 if coordinates == "low_rank" else BITS4)
-    weight = wrap(matrix(9, 40), NoQuantizer(), reading, coordinates)
+@pytest.mark.parametrize("kind", ["elements", "low_rank"])
+def test_embedding(kind: str) -> None:
+    reading = reader(RANK2 if kind == "low_rank" else BITS4)
+    weight = wrap(matrix(9, 40), NoQuantizer(), reading, kind)
     ids = torch.tensor([[1, 8, 1], [0, 2, 3], [8, 8, 5], [7, 1, 4]])
     plus, minus = plus_and_minus(weight)
     assert torch.equal(F.embedding(ids, weight), F.embedding(ids, weight + 0.0))
@@ -145,7 +150,7 @@ def test_embedding(coordinates: str) -> None:
 def test_a_tuned_bias_in_a_pair(plain_weight: bool) -> None:
     reading = reader()
     value = DenseWeight(torch.arange(5.0).view(1, 5))
-    site = Site(1, "elements", (0.0, 1.0))
+    site = Site(1, Elements((0.0, 1.0)))
     shape = torch.Size((5,))
     bias = PerturbedWeight(value, site, reading, "b", shape, torch.float32)
     weight = matrix(5, 32)
@@ -186,7 +191,7 @@ def test_integer_products_are_exact() -> None:
         return size[rows] * (codes[rows] @ weight_codes.double().T) * weight.store.scale.T
 
     stored = weight.store.codes
-    words = torch.tensor(control_words(reading.direction, KEY, 0), dtype=torch.int32)
+    words = torch.tensor(control_words(KEY, 0), dtype=torch.int32)
     index = torch.arange(11, dtype=torch.int32)
     jump = 3 * coordinates(reading.direction, words, index, 1, 2).view(11, 64)
     jump = jump.where(stored.abs() <= 124, 0.0)
@@ -219,7 +224,7 @@ def test_a_parameter_moves_detaches_and_copies(name: str) -> None:
     torch.testing.assert_close(layer.weight + 0.0, before)
     moved = copy.copy(layer).to("meta")
     assert moved.weight.device.type == "meta"
-    assert moved.weight.site == Site(0, "elements", other.site.unit)
+    assert moved.weight.site == other.site
 
 
 @pytest.mark.parametrize("name", QUANTIZERS)

@@ -122,7 +122,7 @@ class Journal(Callback):
             step=taken.step,
             rates=taken.rates,
             keys=tuple(key & mask for key in taken.gradient.keys.tolist()),
-            values=tuple(taken.values.tolist()),
+            values=tuple(taken.raw_values.tolist()),
             rounding_key=taken.gradient.rounding_key & mask,
             position=position(trainer),
             skipped=taken.skipped,

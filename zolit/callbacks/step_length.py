@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from zolit.optim import ZOSGD
-from zolit.tensors.extent import relative_direction
+from zolit.tensors.extent import importance_weight, relative_direction
 from zolit.tensors.weight import PerturbedWeight
 from zolit.training.zero_order import ZeroOrderModule
 
@@ -22,10 +22,9 @@ class StepLength:
 
     def __init__(self, module: ZeroOrderModule) -> None:
         weights = module.weights
-        rarity = module.reading.rarity
-        self._direction = relative_direction(weights) * math.sqrt(rarity)
+        self._direction = relative_direction(weights)
         self._squares: list[float] = []
-        self._codes = _longest_in_codes(weights) * math.sqrt(rarity)
+        self._codes = _longest_in_codes(weights)
         self._without = 0
 
     def take(self, module: ZeroOrderModule, optimizer: Any) -> None:
@@ -33,7 +32,7 @@ class StepLength:
         taken = module.taken
         if taken is None or not isinstance(optimizer, ZOSGD) or not len(taken.gradient):
             return
-        factors = optimizer.weights(taken.gradient.values).double()
+        factors = optimizer.direction_factors(taken.gradient.values).double()
         length = max(taken.rates) * float(factors.square().sum().sqrt()) * self._direction
         self._squares.append(length**2)
         self._without = self._without + 1 if length == 0 else 0
@@ -65,12 +64,13 @@ class StepLength:
 
 
 def _longest_in_codes(weights: list[PerturbedWeight]) -> float:
-    """Length of a coordinate's unit in codes, the largest over the weights."""
-    longest = 0.0
-    for weight in weights:
-        site, store = weight.site, weight.store
-        if site is None or site.scales_only or not store.quantized:
-            continue
-        shortest = float(store.scales()["scale"].abs().min())
-        longest = max(longest, site.unit[0] + site.unit[1] / shortest)
-    return longest
+    """Length of a coordinate's unit in codes, the largest over the weights, as updates count it."""
+    return max(
+        (
+            weight.site.coordinates.length_in_codes(weight.store)
+            * math.sqrt(importance_weight(weight))
+            for weight in weights
+            if weight.site is not None
+        ),
+        default=0.0,
+    )

@@ -16,8 +16,7 @@ def weight_tensors(model: nn.Module) -> dict[str, Tensor]:
     for weight in stored_weights(model):
         if weight.site is None:
             continue
-        scales_only = weight.site.scales_only
-        tensors = weight.store.scales() if scales_only else weight.store.tensors()
+        tensors = weight.site.coordinates.moved_tensors(weight.store)
         found.update({f"{weight.path}.{name}": tensor for name, tensor in tensors.items()})
     return found
 

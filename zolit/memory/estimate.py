@@ -182,7 +182,7 @@ def estimate_memory(
         floats=_bytes(_floats(module.network)),
         feedback=_bytes([*errors, *_state(optimizer)]),
         loading=max([preparation.passing, *kept]),
-        workspace=module.reading.buffer_bytes,
+        workspace=module.reading.workspace.bytes,
         step=step,
         update=update,
         evaluation=evaluation,

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from zolit.compat import TorchAOBaseTensor
+from zolit.coordinates import Site
 from zolit.formats.affine import AffineWeight
 from zolit.formats.base import StoredWeight
 from zolit.formats.dense import DenseWeight
@@ -17,13 +18,14 @@ from zolit.models.passes.compiled_blocks import block_lists
 from zolit.models.plan import Plan, Planned, make_plan
 from zolit.models.trials.probe import Forward, read_parameters
 from zolit.models.untouched import tell_untouched
+from zolit.strategies.mask import Mask, NoMask
 from zolit.strategies.perturber.base import Perturber
 from zolit.strategies.quantizer.base import Quantizer
-from zolit.tensors.reading import Reading, Site
-from zolit.tensors.update import quantization_error
+from zolit.tensors.feedback import quantization_error
+from zolit.tensors.reading import Reading
 from zolit.tensors.weight import PerturbedWeight, perturbed_weights
 
-Parts = tuple[Quantizer, Perturber, Reading, list[str], Adapter | None, Forward | None]
+Parts = tuple[Quantizer, Perturber, Reading, list[str], Adapter | None, Forward | None, Mask | None]
 """What a `Preparation` is made of, in its order."""
 
 
@@ -38,6 +40,7 @@ class Preparation:
         tune: what moves, see `zolit.models.plan.make_plan`.
         adapter: what is added to the model, None for nothing.
         forward: runs the model as the objective does, to see which weights it reads; None: all.
+        mask: which coordinates of the tuned weights move; None: all.
     """
 
     quantizer: Quantizer
@@ -46,6 +49,7 @@ class Preparation:
     tune: list[str]
     adapter: Adapter | None = None
     forward: Forward | None = None
+    mask: Mask | None = None
 
     def adapt(self, model: nn.Module) -> nn.Module:
         """The model, in place, with the adapter's factors; on the meta device or loaded.
@@ -110,17 +114,21 @@ class Preparation:
             UserError: see `store`.
         """
         tell_untouched(model, plan)
-        blocks = _block_numbers(model, plan)
+        blocks, mask = _block_numbers(model, plan), self.mask or NoMask()
+        count = max(blocks.values(), default=-1) + 1
         for one in plan.weights:
             parameter: Tensor = model.get_parameter(one.path)
             if isinstance(parameter, PerturbedWeight):
                 store = parameter.store
             else:
                 store = self.store(one, parameter.data)
-            site = None if one.index is None else self.perturber.site(one.index, store)
-            if site is not None:
-                site = replace(site, block=blocks[one.path])
-            if site is None and not store.quantized:
+            site = None
+            if one.index is not None:
+                coordinates = self.perturber.coordinates(store)
+                support = mask.choose(one.path, store, blocks[one.path], count)
+                coordinates.check(one.path, support)
+                site = Site(one.index, coordinates, support)
+            elif not store.quantized:
                 continue
             self._replace(model, one, self.wrap(one, store, site, parameter))
         choose_stored_experts(model)
@@ -154,6 +162,7 @@ def prepare(
     tune: list[str],
     adapter: Adapter | None = None,
     forward: Forward | None = None,
+    mask: Mask | None = None,
 ) -> bool:
     """Store the model's linear layers in the quantizer's format and give tuned weights a site.
 
@@ -168,6 +177,7 @@ def prepare(
         tune: words of `zolit.models.plan.KINDS` or parameter-name patterns (``*`` and ``?``).
         adapter: added to the model first.
         forward: see `Preparation`.
+        mask: see `Preparation`.
 
     Returns:
         Whether every tuned weight can be read in two versions in one pass.
@@ -176,7 +186,7 @@ def prepare(
         UserError: if ``tune`` names nothing, the quantizer cannot hold a weight or the adapter
             does not fit the model.
     """
-    preparation = Preparation(quantizer, perturber, reading, tune, adapter, forward)
+    preparation = Preparation(quantizer, perturber, reading, tune, adapter, forward, mask)
     plan = preparation.plan(preparation.adapt(model))
     plan.tell()
     preparation.apply(model, plan)

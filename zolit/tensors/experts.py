@@ -12,32 +12,11 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
+from zolit.coordinates.outputs import Part
 from zolit.formats.base import StoredWeight, chunks
 from zolit.kernels.activations import integer_product, quantize_activations
-from zolit.tensors.product import (
-    current_rows,
-    moves_outputs,
-    output_factors,
-    read_versions,
-    version_stores,
-    versions,
-)
+from zolit.tensors.product import current_outputs, current_rows, current_versions
 from zolit.tensors.weight import PerturbedWeight
-
-
-@dataclass(frozen=True)
-class Part:
-    """Tokens that meet the same matrix.
-
-    Attributes:
-        expert: number of the matrix in its stack.
-        half: of a pair: 0 reads the weights at +, 1 at -; 0 where there is no pair.
-        tokens: their places among the rows that are multiplied.
-    """
-
-    expert: int
-    half: int
-    tokens: slice
 
 
 @dataclass(frozen=True)
@@ -134,7 +113,7 @@ def _multiply_stored(x: Tensor, weight: PerturbedWeight, parts: list[Part], out:
     if store.integer_products:
         codes, scale = quantize_activations(x, weight.reading.preference)
         _multiply_integers(codes, scale, weight, parts, out)
-        _perturb(codes, scale, weight, parts, out)
+        _change_outputs(out, codes, scale, weight, parts)
         return
     factor, count = store.activations(x), out.shape[1]
     for rows, matrices in _decoded(weight, parts, count, x):
@@ -143,25 +122,24 @@ def _multiply_stored(x: Tensor, weight: PerturbedWeight, parts: list[Part], out:
             # Floats that rest are not padded.
             mine = factor[part.tokens, : matrix.shape[1]]
             torch.mm(mine, matrix.t(), out=out[part.tokens, columns])
-    _perturb(x, None, weight, parts, out)
+    _change_outputs(out, x, None, weight, parts)
 
 
 def _decoded(
     weight: PerturbedWeight, parts: list[Part], count: int, x: Tensor
 ) -> Iterator[tuple[slice, list[Tensor]]]:
     """Rows of the stack that some token needs, chunk by chunk, in one or two versions."""
-    store, reading = weight.store, weight.reading
-    copies, noise = versions(weight)
+    store, workspace = weight.store, weight.reading.workspace
+    versions = current_versions(weight)
     floats = store.floats()
-    if floats is not None and noise is None:
+    if floats is not None and versions.as_stored:
         yield slice(0, store.rows), [floats]
         return
-    stores = version_stores(weight)
-    most = reading.rows_per_chunk(store.padded_columns, x.element_size())
+    most = workspace.rows_per_chunk(store.padded_columns, x.element_size())
     for rows in _chunks(store, parts, count, most):
         shape = (rows.stop - rows.start, store.padded_columns)
-        buffers = reading.buffers(copies, *shape, x.dtype, x.device)
-        read_versions(weight, stores, rows, buffers.parts, noise)
+        buffers = workspace.buffers(versions.copies, *shape, x.dtype, x.device)
+        versions.read(store, rows, buffers.parts, weight.reading.preference)
         yield rows, buffers.parts
 
 
@@ -174,14 +152,16 @@ def _multiply_integers(
 ) -> None:
     """The product with int8 activations, ``[S, columns]`` and their scales ``[S, 1]``."""
     store, reading, count = weight.store, weight.reading, out.shape[1]
-    copies, noise = versions(weight)
-    for rows in _chunks(store, parts, count, reading.rows_per_chunk(store.columns, 1)):
-        matrices, sizes = store.code_versions(rows, copies, noise, reading, reading.preference)
+    versions = current_versions(weight)
+    copies, noise = versions.copies, versions.noise
+    workspace, preference = reading.workspace, reading.preference
+    for rows in _chunks(store, parts, count, workspace.rows_per_chunk(store.columns, 1)):
+        matrices, sizes = store.code_versions(rows, copies, noise, workspace, preference)
         for part, inside, columns in _meeting(parts, rows, count):
             factor, lengths, target = codes[part.tokens], scale[part.tokens], out[part.tokens]
             matrix, size = matrices[part.half % copies][inside], sizes[inside]
             target = target[:, columns]
-            integer_product(factor, lengths, matrix, size, target, reading.preference)
+            integer_product(factor, lengths, matrix, size, target, preference)
 
 
 def _chunks(store: StoredWeight, parts: list[Part], count: int, most: int) -> Iterator[slice]:
@@ -208,38 +188,10 @@ def _meeting(parts: list[Part], rows: slice, count: int) -> Iterator[tuple[Part,
             yield part, inside, slice(start - first, stop - first)
 
 
-def _perturb(
-    x: Tensor, scale: Tensor | None, weight: PerturbedWeight, parts: list[Part], out: Tensor
+def _change_outputs(
+    out: Tensor, x: Tensor, scale: Tensor | None, weight: PerturbedWeight, parts: list[Part]
 ) -> None:
-    """What a direction changes of a product rather than of the weight, in place, in float32.
-
-    Args:
-        x: ``[S, columns]``, the other factor.
-        scale: ``[S, 1]``, factor of each row of ``x``; None for 1.
-        weight: the stack.
-        parts: what each expert was given.
-        out: ``[S, rows]``, the product.
-    """
-    site, store, count = weight.site, weight.store, out.shape[1]
-    if moves_outputs(weight):
-        of_outputs = output_factors(weight)
-        if of_outputs is None:
-            return
-        for part in parts:
-            mine = of_outputs[part.half % len(of_outputs), 0].view(-1, count)[part.expert]
-            out[part.tokens] *= mine
-        return
-    if site is None or site.coordinates != "low_rank":
-        return
-    found = weight.reading.low_rank(site, store.device)
-    if found is None:
-        return
-    lengths, factors = found
-    inner = store.activations(x).float() @ factors.right.t()
-    if scale is not None:
-        inner *= scale
-    left = factors.left.view(len(factors.left), -1, count)
-    for part in parts:
-        length = lengths[part.half % len(lengths)]
-        move = length * inner[part.tokens] @ left[:, part.expert]
-        out[part.tokens] = (out[part.tokens].float() + move).to(out.dtype)
+    """What a direction changes of a product rather than of the weight, in place."""
+    outputs = current_outputs(weight)
+    if outputs is not None:
+        outputs.change_experts(out, x, scale, weight.store, parts)

@@ -2,67 +2,41 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
+from zolit.coordinates.base import Extent
 from zolit.formats.base import StoredWeight
-from zolit.tensors.scales import relative_length
 from zolit.tensors.weight import PerturbedWeight
 
 _SAMPLED_ROWS = 16
 
 
-@dataclass(frozen=True)
-class Extent:
-    """Of the coordinates of one weight.
-
-    Attributes:
-        scales: whether they are scales, counted in fractions of the scale; else elements, counted
-            in weights.
-        coordinates: how many move.
-        length: expected length of a direction, ``sqrt(sum of unit**2)`` over the coordinates, each
-            unit in weights or as a fraction of its scale.
-    """
-
-    scales: bool
-    coordinates: int
-    length: float
-
-
 def extent(weight: PerturbedWeight) -> Extent:
-    """Of a weight that moves; looks at its scales alone."""
-    store, site = weight.store, weight.site
+    """Of the coordinates of a weight that moves; looks at its scales alone."""
+    site = weight.site
     if site is None:
         raise ValueError(f"{weight.path} has no site among the perturbed weights")
-    density = weight.reading.direction.density
-    if site.coordinates == "output_scales":
-        return Extent(True, store.rows, site.unit[1] * math.sqrt(store.rows * density))
-    if site.coordinates == "scales":
-        scale = store.scales()["scale"]
-        unit = relative_length(scale, torch.tensor(site.unit, device=scale.device))
-        return Extent(True, scale.numel(), _rms(unit) * math.sqrt(scale.numel() * density))
-    count = store.rows * store.columns
-    length = site.unit[1]
-    if site.unit[0] and (parts := store.scales()):
-        length += site.unit[0] * _rms(parts["scale"])
-    return Extent(False, count, length * math.sqrt(count * density))
+    return site.coordinates.extent(weight.store, site.support.density)
+
+
+def importance_weight(weight: PerturbedWeight) -> float:
+    """How many times an update counts a direction that moves the weight."""
+    return 1.0 if weight.site is None else weight.site.support.importance_weight
 
 
 def relative_direction(weights: Iterable[PerturbedWeight]) -> float:
-    """Expected length of a direction beside that of all the weights that it moves.
+    """Expected length of an update along a direction beside that of all the weights.
 
-    A step of coefficient c along a direction moves the weights by c times this part of their size.
-    Their size is taken from 16 rows of each.
+    A step of coefficient c along a direction moves the weights by c times this part of their size,
+    on average over directions. Their size is taken from 16 rows of each.
     """
     moved = size = 0.0
     for weight in weights:
         found, own = extent(weight), _squared_size(weight.store)
-        if found.scales:
-            moved += found.length**2 / found.coordinates * own
-        else:
-            moved += found.length**2
+        squared = found.length**2 * importance_weight(weight)
+        # A fraction of each scale moves what hangs on it by the same fraction.
+        moved += squared / found.coordinates * own if found.scales else squared
         size += own
     return math.sqrt(moved / size) if size else math.inf
 
@@ -74,7 +48,3 @@ def _squared_size(store: StoredWeight) -> float:
     store.read(slice(start, start + rows), [out], None, "reference")
     mean = float(store.in_model_order(out).double().square().mean())
     return mean * store.rows * store.columns
-
-
-def _rms(values: Tensor) -> float:
-    return float(values.double().square().mean().sqrt())

@@ -3,78 +3,74 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from zolit.formats.base import own_rows, without_base
-from zolit.kernels.arguments import Perturbation, Query
+from zolit.formats.base import own_rows
+from zolit.kernels.arguments import Perturbation
 from zolit.kernels.dispatch import Preference, is_compiled
-from zolit.kernels.outputs import output_factors
-from zolit.noise import BLOCKS, Direction, control_table, fold
-from zolit.tensors.low_rank import Factors, low_rank_factors
-from zolit.tensors.scales import relative_length, scale_step
-from zolit.tensors.vectors import Vectors
+from zolit.noise import Direction, control_table
+from zolit.supports import Support, support_table
+from zolit.tensors.noise_cache import NoiseCache
+from zolit.tensors.workspace import Workspace
+
+Kind = TypeVar("Kind")
 
 
-@dataclass(frozen=True)
-class Site:
-    """A weight's place among the perturbed weights of a model.
-
-    Attributes:
-        index: its number; part of the key of its noise.
-        coordinates: ``elements`` (each code or float of the weight), ``low_rank`` (the same,
-            along a direction of low rank), ``output_scales`` (one factor for each row) or
-            ``scales`` (each scale by itself).
-        unit: length of the coordinate's unit in codes and in weights (`Perturbation.amplitude`).
-            For output scales the second number is the unit as a fraction of the scale; for scales
-            it is the unit itself, and the first number a fraction of the scale.
-        block: number of its block among those that hold a tuned weight.
-    """
-
-    index: int
-    coordinates: Literal["elements", "low_rank", "output_scales", "scales"]
-    unit: tuple[float, float]
-    block: int = 0
+class Place(Protocol):
+    """What the noise of a weight is made by: its number, and the coordinates that move."""
 
     @property
-    def scales_only(self) -> bool:
-        """Whether codes stay as they are."""
-        return self.coordinates in ("output_scales", "scales")
+    def index(self) -> int: ...
+
+    @property
+    def support(self) -> Support: ...
 
 
 @dataclass(frozen=True)
-class _Active:
+class Member(Generic[Kind]):
+    """A weight that moves, as the model's other weights know it.
+
+    Attributes:
+        place: its number and support.
+        coordinates: what of it moves (`zolit.coordinates`).
+        rows: its output channels.
+        columns: its input channels, padded.
+    """
+
+    place: Place
+    coordinates: Kind
+    rows: int
+    columns: int
+
+
+class Active(NamedTuple):
+    """A direction that weights are read along.
+
+    Attributes:
+        key: its 64-bit key.
+        eps: step along it, in units of the coordinate; its sign counts.
+        copies: 2 where a batch holds two halves, which read at ``+eps`` and at ``-eps``.
+    """
+
     key: int
     eps: float
     copies: int
 
 
-@dataclass(frozen=True)
-class Buffers:
-    """Memory for one or two decoded versions of some rows.
-
-    Attributes:
-        whole: ``[copies, rows, columns]``, for one batched product.
-        parts: the same memory version by version, ``[rows, columns]`` each, for kernels to write.
-    """
-
-    whole: Tensor
-    parts: list[Tensor]
-
-
 class Reading:
     """The state that all weights of a model share.
 
-    Attributes:
+    Args:
         direction: distribution of the directions.
         preference: kernel choice of all reads and updates.
-        chunk_bytes: size of the buffers that decoded rows are written to. The peak of a step
-            above the stored weights is its activations plus this.
-        blocks: consecutive blocks that a direction moves; None for all.
+        chunk_bytes: see `Workspace`.
 
     Attributes:
+        workspace: memory that decoded rows are written to.
+        noise: what the weights share of the direction that they are read along.
         repeated: what passes over the same batch share, by name; None outside of `same_batch`.
     """
 
@@ -83,24 +79,51 @@ class Reading:
         direction: Direction | None = None,
         preference: Preference = "auto",
         chunk_bytes: int = 16 << 20,
-        blocks: int | None = None,
     ) -> None:
         self.direction = direction or Direction()
         self.preference: Preference = preference
-        self.chunk_bytes = chunk_bytes
-        self.blocks = blocks
+        self.workspace = Workspace(chunk_bytes)
+        self.noise = NoiseCache()
         self.repeated: dict[str, Any] | None = None
-        self._active: _Active | None = None
-        self._sites: dict[int, None] = {}
-        self._blocks = 0
-        self._controls: dict[int, Tensor] = {}
-        self._amplitudes: dict[tuple[float, float], Tensor] = {}
-        self._output_rows: dict[Site, int] = {}
-        self._factors: dict[Site, Tensor] = {}
-        self._shapes: dict[int, tuple[int, int]] = {}
-        self._low_rank: dict[int, Factors] = {}
-        self._memory: dict[tuple[torch.dtype, torch.device], Tensor] = {}
-        self._buffers: dict[tuple[tuple[int, int, int], torch.dtype, torch.device], Buffers] = {}
+        self._active: Active | None = None
+        self._has_read = False
+        self._members: dict[int, Member[Any]] = {}
+        self._hashed = False
+
+    # The model's weights
+
+    def register(self, place: Place, coordinates: Any, rows: int, columns: int) -> None:
+        """Announce a weight: noise is made for all weights at once.
+
+        Args:
+            place: its number and support.
+            coordinates: what of it moves.
+            rows: its output channels.
+            columns: its input channels, padded.
+        """
+        self._members[place.index] = Member(place, coordinates, rows, columns)
+        self._hashed = self._hashed or place.support.words(place.index) is not None
+
+    def members(self, kind: type[Kind]) -> list[Member[Kind]]:
+        """The weights that move along coordinates of one kind, in the order of registration."""
+        return [one for one in self._members.values() if isinstance(one.coordinates, kind)]
+
+    @property
+    def sites(self) -> list[int]:
+        """Numbers of all weights that move."""
+        return list(self._members)
+
+    @property
+    def importance_weights(self) -> set[float]:
+        """Of the weights' supports (`Support.importance_weight`)."""
+        return {one.place.support.importance_weight for one in self._members.values()}
+
+    @property
+    def leaves_weights_out(self) -> bool:
+        """Whether some directions leave whole weights out."""
+        return any(weight > 1 for weight in self.importance_weights)
+
+    # What they read as
 
     @contextmanager
     def perturbed(self, key: int, eps: float, copies: Literal[1, 2]) -> Iterator[None]:
@@ -114,15 +137,12 @@ class Reading:
         """
         if self._active is not None:
             raise RuntimeError("the weights are read perturbed already; contexts do not nest")
-        self._active = _Active(key, eps, copies)
+        self._active, self._has_read = Active(key, eps, copies), False
         try:
             yield
         finally:
             self._active = None
-            self._controls.clear()
-            self._amplitudes.clear()
-            self._factors.clear()
-            self._low_rank.clear()
+            self.noise.clear()
 
     @contextmanager
     def same_batch(self) -> Iterator[None]:
@@ -135,54 +155,27 @@ class Reading:
         finally:
             self.repeated = None
 
-    def register(self, site: Site, rows: int, columns: int) -> None:
-        """Announce a weight: the words that make the noise of all weights, their output factors
-        and the factors of their directions are made at once.
+    def along(self, place: Place) -> Active | None:
+        """The direction that a weight is being read along; None if it reads as it is stored.
 
-        Args:
-            site: its place.
-            rows: its output channels.
-            columns: its input channels, padded.
+        Every kind of coordinates asks this before it reads a weight perturbed, so that
+        `nothing_perturbed_yet` is right.
         """
-        self._sites[site.index] = None
-        self._blocks = max(self._blocks, site.block + 1)
-        if site.coordinates == "output_scales":
-            self._output_rows[site] = rows
-        elif site.coordinates == "low_rank":
-            self._shapes[site.index] = (rows, columns)
-
-    @property
-    def rarity(self) -> float:
-        """How many directions it takes on average for one that moves a given weight. An update
-        counts each that many times, which leaves the estimate unbiased.
-        """
-        return 1.0 if self.blocks is None else max(1.0, self._blocks / self.blocks)
-
-    def includes(self, site: Site, key: int) -> bool:
-        """Whether the direction ``key`` moves the weight at ``site``.
-
-        The blocks that it moves follow one another from one that the key draws; behind the last
-        comes the first.
-        """
-        if self.blocks is None:
-            return True
-        return (site.block - fold(key, BLOCKS)) % self._blocks < self.blocks
-
-    def moves(self, site: Site | None) -> bool:
-        """Whether the weight at ``site`` is read perturbed now."""
-        return self._moving(site) is not None
-
-    def _moving(self, site: Site | None) -> _Active | None:
-        """The direction that the weight at ``site`` is read along; None if it reads as stored."""
         active = self._active
-        if site is None or active is None or not self.includes(site, active.key):
+        if active is None or not place.support.includes(active.key):
             return None
+        self._has_read = True
         return active
 
-    def copies(self, site: Site | None) -> int:
-        """Versions of the weight at ``site`` that are read now: 1, or 2 inside a pair."""
-        active = self._moving(site)
-        return 1 if active is None else active.copies
+    def moves(self, place: Place | None) -> bool:
+        """Whether a weight would be read perturbed now."""
+        active = self._active
+        return place is not None and active is not None and place.support.includes(active.key)
+
+    def copies(self, place: Place | None) -> int:
+        """Versions of a weight that would be read now: 1, or 2 inside a pair."""
+        active = self._active
+        return active.copies if active is not None and self.moves(place) else 1
 
     @property
     def compiled(self) -> bool:
@@ -200,135 +193,58 @@ class Reading:
         return self._active is not None
 
     @property
-    def untouched(self) -> bool:
-        """Whether no weight has been read perturbed yet since `perturbed` was entered: the first
-        that is makes the words or factors of all.
-        """
-        return not (self._controls or self._factors or self._low_rank)
+    def nothing_perturbed_yet(self) -> bool:
+        """Whether no weight has been read perturbed since `perturbed` was entered."""
+        return self._active is None or not self._has_read
 
-    def perturbation(self, site: Site | None, device: torch.device) -> Perturbation | None:
-        """What to add to the weight at ``site``, None if it reads as it is stored."""
-        active = self._moving(site)
-        if site is None or active is None:
-            return None
-        if not self._controls:
-            self._controls = self.controls(active.key, device)
-        amplitude = self._amplitude(active, site, device)
-        return Perturbation(self.direction, self._controls[site.index], amplitude)
+    # Their noise
 
-    def _amplitude(self, active: _Active, site: Site, device: torch.device) -> Tensor:
-        if site.unit not in self._amplitudes:
-            length = [active.eps * u for u in site.unit]
-            self._amplitudes[site.unit] = torch.tensor(length, dtype=torch.float32, device=device)
-        return self._amplitudes[site.unit]
-
-    @property
-    def sites(self) -> list[int]:
-        """Indices of the sites of all weights."""
-        return list(self._sites)
-
-    def controls(self, key: int, device: torch.device, update: bool = False) -> dict[int, Tensor]:
-        """Key words of the direction ``key`` (`control_table`) for every site, by its index."""
-        table = control_table(self.direction, key, self.sites, update=update).to(device)
-        return dict(zip(self._sites, own_rows(table), strict=True))
-
-    def output_factors(self, site: Site, device: torch.device) -> Tensor | None:
-        """``1 +- amplitude * z`` of each output channel, ``[copies, 1, rows]``; None at rest.
-
-        The first call of a query makes the factors of all weights at once.
-        """
-        active = self._moving(site)
-        if active is None:
-            return None
-        if not self._factors:
-            self._factors = self._make_factors(active, device)
-        return self._factors[site]
-
-    def _make_factors(self, active: _Active, device: torch.device) -> dict[Site, Tensor]:
-        sites = [site for site in self._output_rows if self.moves(site)]
-        vectors = Vectors.of([self._output_rows[site] for site in sites], device)
-        controls = control_table(self.direction, active.key, [site.index for site in sites])
-        amplitudes = torch.tensor([active.eps * site.unit[1] for site in sites])
-        factors = torch.empty(active.copies, *vectors.shape, device=device)
-        noise = Perturbation(
-            self.direction,
-            vectors.by_word(controls).to(device),
-            vectors.by_word(amplitudes).view(-1, 1, 1, 1).to(device),
-        )
-        outs = [without_base(copy) for copy in factors]
-        output_factors(outs, vectors.rows, noise, preference=self.preference)
-        parts = vectors.split(factors)
-        return {site: part.unsqueeze(1) for site, part in zip(sites, parts, strict=True)}
-
-    def low_rank(self, site: Site, device: torch.device) -> tuple[Tensor, Factors] | None:
-        """Length of the step in each version, ``[copies, 1, 1]`` in weights, and the factors of
-        the direction; None at rest.
-
-        The first call of a query makes the factors of all weights at once.
-        """
-        active = self._moving(site)
-        if active is None:
-            return None
-        if not self._low_rank:
-            self._low_rank = self.factors(active.key, device)
-        length = self._amplitude(active, site, device)[1]
-        lengths = torch.stack((length, -length)[: active.copies])
-        return lengths.view(-1, 1, 1), self._low_rank[site.index]
-
-    def factors(self, key: int, device: torch.device) -> dict[int, Factors]:
-        """Factors of the direction ``key`` for every weight that moves along low rank."""
-        return low_rank_factors(self.direction, key, self._shapes, device, self.preference)
-
-    def scale_factors(self, site: Site, scale: Tensor) -> list[Tensor] | None:
-        """What each scale is multiplied by in each version that is read now; None at rest.
+    def perturbation(
+        self, place: Place, unit: tuple[float, float], device: torch.device
+    ) -> Perturbation | None:
+        """The share of a weight in the direction that it is read along; None at rest.
 
         Args:
-            site: with coordinates ``scales``.
-            scale: ``[rows, groups]`` float32.
-
-        Returns:
-            One or two ``[rows, groups]`` float32.
+            place: the weight's number and support.
+            unit: length of the coordinate's unit in codes, in weights.
+            device: where the noise is made.
         """
-        noise = self.perturbation(site, scale.device)
-        if noise is None:
+        active = self.along(place)
+        if active is None:
             return None
-        unit = torch.ones((), device=scale.device)
-        query = Query(noise.direction, noise.control, unit)
-        z = scale_step(scale, query, self.preference)
-        move = relative_length(scale, noise.amplitude) * z
-        return [1.0 + move, 1.0 - move][: self.copies(site)]
+        controls = self.noise.made("controls", lambda: self.controls(active.key, device))
+        return Perturbation(
+            self.direction, controls[place.index], self.amplitude(active, unit, device)
+        )
 
-    def rows_per_chunk(self, columns: int, item_bytes: int) -> int:
-        """Rows of a weight that fit into the buffers at once.
+    def amplitude(self, active: Active, unit: tuple[float, float], device: torch.device) -> Tensor:
+        """Length of the step along a direction, ``[2]`` float32: in codes, in weights."""
+        return self.noise.made(
+            unit,
+            lambda: torch.tensor(
+                [active.eps * length for length in unit], dtype=torch.float32, device=device
+            ),
+        )
 
-        Each of a pair's two buffers gets half, also where only one is read: it is reused. Products
-        of odd numbers of rows are slow, so it is a multiple of 64 where it is more than that.
+    def controls(self, key: int, device: torch.device, update: bool = False) -> dict[int, Tensor]:
+        """Key words of the direction ``key`` (`coordinates` in `zolit.noise`) for every weight, by
+        its number.
+
+        Args:
+            key: 64-bit key of the direction.
+            device: where the noise will be made.
+            update: whether it is for an update: its rounding draw is another than a read's.
         """
-        most = self.chunk_bytes // (2 * columns * item_bytes)
-        return max(1, most - most % 64 if most > 64 else most)
+        table = self.control_table(key, self.sites, update).to(device)
+        return dict(zip(self._members, own_rows(table), strict=True))
 
-    def buffers(
-        self, copies: int, rows: int, columns: int, dtype: torch.dtype, device: torch.device
-    ) -> Buffers:
-        """Reused memory for ``copies`` x ``[rows, columns]``; valid until the next call."""
-        need = copies * rows * columns
-        shape = (copies, rows, columns)
-        memory = self._memory.get((dtype, device))
-        if memory is None or memory.numel() < need:
-            # It outlives the evaluation that made it; an inference tensor could not be written
-            # to by the next fit.
-            with torch.inference_mode(False):
-                memory = torch.empty(need, dtype=dtype, device=device)
-            self._memory[dtype, device] = memory
-            self._buffers = {k: v for k, v in self._buffers.items() if k[1:] != (dtype, device)}
-        found = self._buffers.get((shape, dtype, device))
-        if found is None:
-            whole = memory[:need].view(shape)
-            found = Buffers(whole, [without_base(part) for part in whole])
-            self._buffers[shape, dtype, device] = found
-        return found
+    def control_table(self, key: int, sites: list[int], update: bool = False) -> Tensor:
+        """`controls` of some weights in one table, ``[len(sites), 6]`` int32 on the host.
 
-    @property
-    def buffer_bytes(self) -> int:
-        """Memory that the buffers hold now."""
-        return sum(m.numel() * m.element_size() for m in self._memory.values())
+        ``[len(sites), 9]`` where a hash leaves coordinates of some weight out.
+        """
+        table = control_table(key, sites, update=update)
+        if not self._hashed:
+            return table
+        words = support_table([(site, self._members[site].place.support) for site in sites])
+        return table if words is None else torch.cat((table, words), dim=1)

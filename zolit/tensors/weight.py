@@ -8,10 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
+from zolit.coordinates.base import Site
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
 from zolit.tensors import product
-from zolit.tensors.reading import Reading, Site
+from zolit.tensors.reading import Reading
 
 aten = torch.ops.aten
 
@@ -25,7 +26,7 @@ class PerturbedWeight(Tensor):
 
     Attributes:
         store: the stored matrix ``[rows, columns]``.
-        site: place among the perturbed weights, None if it never moves.
+        site: place among the perturbed weights and what moves, None if it never moves.
         reading: state shared by the weights of a model.
         path: parameter name, for messages.
         transposed: the module holds ``[columns, rows]`` (GPT-2's Conv1D), or a stack of these.
@@ -67,7 +68,7 @@ class PerturbedWeight(Tensor):
         self.path, self.transposed = path, transposed
         store.keep_views()
         if site is not None:
-            reading.register(site, store.rows, store.padded_columns)
+            reading.register(site, site.coordinates, store.rows, store.padded_columns)
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"PerturbedWeight({self.path}, {tuple(self.shape)}, {self.store.describe()})"

@@ -148,9 +148,9 @@ class ZeroOrderModule(L.LightningModule):
         self.micro_batches = micro_batches
         self.max_skipped = max_skipped
         self.compiles_blocks = compile == "blocks"
-        mask = mask or NoMask()
-        direction = mask.restrict(perturber.direction())
-        self.reading = Reading(direction, kernels, blocks=mask.blocks)
+        self.mask = mask or NoMask()
+        self.mask.check(perturber)
+        self.reading = Reading(perturber.direction(), kernels)
         self.model: nn.Module | None = None
         self._fingerprint: dict[str, Any] | None = None
         self.pairable = True
@@ -180,8 +180,8 @@ class ZeroOrderModule(L.LightningModule):
 
     def parts(self) -> Parts:
         """What a `Preparation` of the model is made of."""
-        forward = self.objective.rehearsal()
-        return self.quantizer, self.perturber, self.reading, self.tune, self.adapter, forward
+        forward, how = self.objective.rehearsal(), (self.perturber, self.reading, self.tune)
+        return self.quantizer, *how, self.adapter, forward, self.mask
 
     def adopt(self, model: nn.Module) -> None:
         """Take a loaded model and prepare its weights in place."""

@@ -5,12 +5,13 @@ import torch
 from tiny_models import MODELS, batch, prepared
 from torch import Tensor, nn
 
+from zolit.coordinates import Site
 from zolit.models.passes.compiled_blocks import compile_blocks
 from zolit.models.passes.prefix import share_prefix
 from zolit.models.passes.prefix_trial import try_prefix
 from zolit.objectives.option_scoring import OptionScoring, last_logits
-from zolit.strategies import Int8, Losses, NoQuantizer, ScalePerturber, TwoPoint
-from zolit.tensors.reading import Reading, Site
+from zolit.strategies import Int8, Losses, NoQuantizer, RandomBlocks, ScalePerturber, TwoPoint
+from zolit.tensors.reading import Reading
 from zolit.tensors.weight import perturbed_weights
 
 UPPER = {"gpt2": "*.h.1.attn.c_proj.weight", "roberta": "*.layer.1.attention.self.query.weight"}
@@ -153,10 +154,10 @@ def test_models_whose_first_block_moves(tune: list[str]) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_directions_of_some_blocks_go_on_from_one_another(name: str) -> None:
     """The lower block runs once at rest, and for a pair only where it moves."""
-    model, reading, _ = prepared(name, NoQuantizer(), blocks=1)
+    model, reading, _ = prepared(name, NoQuantizer(), mask=RandomBlocks(1))
     sites = [weight.site for weight in perturbed_weights(model)]
     # RoBERTa's head has a tuned layer of its own, which moves alone in some directions.
-    keys = [next(k for k in range(99) if _first(reading, sites, k) == n) for n in (1, 0, 1)]
+    keys = [next(k for k in range(99) if _first(sites, k) == n) for n in (1, 0, 1)]
     wanted = [pair(model, reading, name, key) for key in keys]
     assert share(model, reading) == 1
     seen = rows_seen(model, name)
@@ -166,16 +167,16 @@ def test_directions_of_some_blocks_go_on_from_one_another(name: str) -> None:
     assert seen == [4, 8, 8, 8, 8]
 
 
-def _first(reading: Reading, sites: list[Site], key: int) -> int:
-    return min(site.block for site in sites if reading.includes(site, key))
+def _first(sites: list[Site], key: int) -> int:
+    return min(site.support.block for site in sites if site.support.includes(key))
 
 
 @torch.no_grad()
 def test_what_moves_behind_the_blocks_alone() -> None:
     name = "roberta"
-    model, reading, _ = prepared(name, NoQuantizer(), blocks=1)
+    model, reading, _ = prepared(name, NoQuantizer(), mask=RandomBlocks(1))
     sites = [weight.site for weight in perturbed_weights(model)]
-    key = next(k for k in range(99) if _first(reading, sites, k) == 2)
+    key = next(k for k in range(99) if _first(sites, k) == 2)
     wanted = pair(model, reading, name, key)
     share(model, reading)
     torch.testing.assert_close(pair(model, reading, name, key), wanted, rtol=1e-6, atol=1e-6)

@@ -27,8 +27,8 @@ from zolit.tensors.product import (
     add_bias,
     factors_by_row,
     matmul,
-    moves_outputs,
     quantized_matmul,
+    scales_outputs,
 )
 from zolit.tensors.weight import PerturbedWeight
 
@@ -210,7 +210,7 @@ def compile_blocks(model: nn.Module) -> int:
         )
     # The same for all blocks, moving or not, as each kind would be compiled for itself.
     scaled = any(
-        isinstance(weight, PerturbedWeight) and moves_outputs(weight)
+        isinstance(weight, PerturbedWeight) and scales_outputs(weight)
         for block in found
         for weight in block.parameters()
     )

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
+from zolit.coordinates.base import Site
 from zolit.models.passes.compiled_blocks import block_lists
 from zolit.models.passes.prefix_forms import Form, Leaves, alike
-from zolit.tensors.reading import Reading, Site
+from zolit.tensors.reading import Reading
 from zolit.tensors.weight import PerturbedWeight
 
 
@@ -32,7 +33,7 @@ def prefix_blocks(model: nn.Module, reading: Reading) -> list[nn.Module]:
         return []
     blocks = list(lists[0])
     moving = [place for place, block in enumerate(blocks) if _sites(block)] or [len(blocks)]
-    return blocks[: moving[-1] if reading.blocks is not None else moving[0]]
+    return blocks[: moving[-1] if reading.leaves_weights_out else moving[0]]
 
 
 def share_prefix(model: nn.Module, reading: Reading, forms: list[Form]) -> int:
@@ -125,7 +126,7 @@ class _Prefix:
     def _begin(self, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
         """Decide how much of a pass has to run."""
         self._forget()
-        if not self.reading.untouched:
+        if not self.reading.nothing_perturbed_yet:
             return
         leaves, spec = tree_flatten((arguments, options))
         if self.reading.paired:

@@ -39,7 +39,7 @@ def try_prefix(model: nn.Module, reading: Reading, forward: Forward) -> list[For
     try:
         copy, sites = blank(model), block_sites(model)
         forms = find_forms(copy, list(block_lists(copy.model)[0])[:count], forward)
-        moving = {w.path for w in perturbed_weights(model) if reading.blocks is None}
+        moving = {w.path for w in perturbed_weights(model) if not reading.leaves_weights_out}
 
         def passes(key: int, copies: Literal[1, 2]) -> list[_Pass]:
             """The second goes on from what the first has left."""
@@ -48,7 +48,7 @@ def try_prefix(model: nn.Module, reading: Reading, forward: Forward) -> list[For
 
         wanted = _pass(copy, forward, moving)
         with sharing(copy.model, reading, sites, forms):
-            keys = range(1 if reading.blocks is None else KEYS)
+            keys = range(KEYS if reading.leaves_weights_out else 1)
             found = [one for key in keys for one in (*passes(key, 2), *passes(key, 1))]
         if all(one.equals(wanted) for one in found):
             return forms

@@ -18,9 +18,9 @@ from math import gcd
 import torch
 from torch import Tensor
 
+from zolit.coordinates.scales import SCALE_FLOOR
 from zolit.models.loading.prequantized.layer import FLOATS, LayerTensors, PlainCodes
 from zolit.noise import WORD
-from zolit.tensors.update import SCALE_FLOOR
 
 Block = tuple[int, int]
 """Rows and columns that share a scale; 0 for all of them."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from zolit.coordinates.scales import SCALE_FLOOR
 from zolit.formats.affine import value_of_zero
 from zolit.formats.base import StoredWeight
 from zolit.formats.bit_planes import HALF_WORD, BitPlanesWeight
@@ -25,7 +26,6 @@ from zolit.models.loading.prequantized.layer import GroupedCodes, LayerTensors, 
 from zolit.models.loading.prequantized.scaled import read_scaled
 from zolit.models.loading.prequantized.torchao import TorchaoFormat, read_torchao
 from zolit.noise import WORD
-from zolit.tensors.update import SCALE_FLOOR
 
 
 def layer_weight(layer: LayerTensors, form: Format, rows: int, columns: int) -> StoredWeight:

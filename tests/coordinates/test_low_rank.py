@@ -3,11 +3,12 @@
 import pytest
 import torch
 
+from zolit.coordinates import LowRank, Site
+from zolit.coordinates.low_rank import low_rank_factors
 from zolit.kernels.outputs import add_low_rank
 from zolit.noise import Direction
 from zolit.strategies import Int8, NoQuantizer
-from zolit.tensors.low_rank import low_rank_factors
-from zolit.tensors.reading import Reading, Site
+from zolit.tensors.reading import Reading
 from zolit.tensors.update import move
 from zolit.tensors.weight import PerturbedWeight
 
@@ -47,7 +48,7 @@ def test_a_step_moves_floats_by_the_direction_it_read(queries: int) -> None:
     value = torch.randn(9, 70, generator=torch.Generator().manual_seed(1))
     store = NoQuantizer().store(value.clone(), "w")
     weight = PerturbedWeight(
-        store, Site(4, "low_rank", (0.0, 1.0)), reading, "w", value.shape, value.dtype
+        store, Site(4, LowRank((0.0, 1.0))), reading, "w", value.shape, value.dtype
     )
     keys, coefficients = [21, 22, 23][:queries], [0.5, -0.25, 2.0][:queries]
     total = torch.zeros_like(value)
@@ -62,7 +63,7 @@ def test_codes_move_by_the_step_on_average() -> None:
     reading = Reading(SIGNS, "reference")
     value = torch.randn(4, 64, generator=torch.Generator().manual_seed(1))
     store = Int8().store(value, "w")
-    site = Site(0, "low_rank", (0.0, 1.0))
+    site = Site(0, LowRank((0.0, 1.0)))
     weight = PerturbedWeight(store, site, reading, "w", value.shape, value.dtype)
     start = store.codes.clone()
     moved = torch.zeros(4, 64)

@@ -2,13 +2,16 @@
 
 import torch
 
+from zolit.coordinates.vectors import Vectors
 from zolit.noise import WORD, Direction, control_table, coordinates
-from zolit.tensors.vectors import Vectors
+from zolit.supports import Hashed, support_table
 
 
 def test_words_make_the_noise_of_a_row() -> None:
-    lengths, direction = [600, 40, 512, 1536], Direction("gaussian", bits=4, density=0.5)
-    controls = control_table(direction, 123, [5, 0, 2, 9])
+    lengths, direction = [600, 40, 512, 1536], Direction("gaussian", bits=4)
+    sites = [5, 0, 2, 9]
+    half = support_table([(site, Hashed(0.5, 0)) for site in sites])
+    controls = torch.cat((control_table(123, sites), half), dim=1)
     vectors = Vectors.of(lengths, torch.device("cpu"))
     words = coordinates(direction, vectors.by_word(controls), vectors.rows, 1, 1)
     assert words.shape == vectors.shape

@@ -1,0 +1,134 @@
+"""What a kind of coordinates has to say: how a weight is read along a direction, and moved."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from zolit.coordinates.outputs import Outputs
+from zolit.coordinates.versions import AS_STORED, Versions
+from zolit.formats.base import StoredWeight
+from zolit.supports import ALL, Support
+from zolit.tensors.feedback import Feedback
+from zolit.tensors.reading import Reading
+from zolit.tensors.step import Step
+
+
+@dataclass(frozen=True)
+class Site:
+    """A weight's place among the perturbed weights of a model.
+
+    Attributes:
+        index: its number; part of the key of its noise.
+        coordinates: what of it moves, and the length of its unit.
+        support: which of these coordinates move.
+    """
+
+    index: int
+    coordinates: "Coordinates"
+    support: Support = ALL
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much of one weight moves.
+
+    Attributes:
+        scales: whether the coordinates are scales, counted in fractions of the scale; else
+            elements, counted in weights.
+        coordinates: how many there are.
+        length: expected length of a direction, ``sqrt(sum of unit**2)`` over the coordinates that
+            move, each unit in weights or as a fraction of its scale.
+    """
+
+    scales: bool
+    coordinates: int
+    length: float
+
+
+@dataclass(frozen=True)
+class Moving:
+    """A weight that a step moves.
+
+    Attributes:
+        store: the weight.
+        site: its place and coordinates.
+        feedback: what rounding left undone so far; None without error feedback.
+    """
+
+    store: StoredWeight
+    site: Site
+    feedback: Feedback | None
+
+
+class Coordinates(ABC):
+    """One kind of coordinates of a stored weight, with the length of their unit; frozen.
+
+    A direction gives each coordinate a number z. A weight read along it differs from the stored one
+    in its elements (`versions`), or in the product with it (`outputs`); a kind defines one of the
+    two. A perturber chooses the kind for each weight (`Perturber.coordinates`).
+
+    Attributes:
+        rounded: whether `move` rounds onto the grid of the weight's format, so that error feedback
+            has something to carry.
+    """
+
+    rounded: ClassVar[bool] = True
+
+    def check(self, path: str, support: Support) -> None:  # noqa: B027 (most refuse nothing)
+        """Refuse a support that coordinates of this kind do not have; called before a run.
+
+        Args:
+            path: name of the weight.
+            support: what the mask chose for it.
+
+        Raises:
+            UserError: naming the weight and what to use instead.
+        """
+
+    def versions(self, store: StoredWeight, site: Site, reading: Reading) -> Versions:
+        """What the elements of a weight read as now."""
+        return AS_STORED
+
+    def outputs(self, store: StoredWeight, site: Site, reading: Reading) -> Outputs | None:
+        """What to change of a product with the elements, where these read as stored; None at rest.
+
+        Called for each product, after it.
+        """
+        return None
+
+    def scales_outputs(self, store: StoredWeight) -> bool:
+        """Whether a direction is one factor for each output channel (`Outputs.factors`).
+
+        Compiled blocks multiply by them together with what follows the product.
+        """
+        return False
+
+    @abstractmethod
+    def move(self, moving: Moving, step: Step) -> None:
+        """Move one weight in place by ``sum_q coefficient_q * z_q``."""
+
+    @classmethod
+    def move_all(cls, moving: Sequence[Moving], step: Step) -> None:
+        """Move all weights of this kind: one by one, unless a kind makes their noise together."""
+        for one in moving:
+            one.site.coordinates.move(one, step)
+
+    def moved_tensors(self, store: StoredWeight) -> dict[str, Tensor]:
+        """The stored tensors that a step changes: what a checkpoint saves of the weight."""
+        return store.tensors()
+
+    @abstractmethod
+    def extent(self, store: StoredWeight, density: float) -> Extent:
+        """How much of a weight moves.
+
+        Args:
+            store: the weight; its scales alone are looked at.
+            density: fraction of the coordinates that move (`Support.density`).
+        """
+
+    def length_in_codes(self, store: StoredWeight) -> float:
+        """Largest move of a code by a coordinate of 1, in codes; 0 where codes stay."""
+        return 0.0

@@ -1,0 +1,220 @@
+"""Directions of low rank, ``z = sum_k u_k v_k^T / sqrt(rank)``, kept as their factors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from zolit.coordinates.base import Coordinates, Extent, Moving, Site
+from zolit.coordinates.elements import extent_of_elements, longest_in_codes
+from zolit.coordinates.outputs import Outputs, Part
+from zolit.coordinates.vectors import Vectors
+from zolit.errors import UserError
+from zolit.formats.base import Rows, StoredWeight
+from zolit.kernels.accumulate import accumulate
+from zolit.kernels.arguments import Query, Update
+from zolit.kernels.dispatch import Preference
+from zolit.kernels.outputs import add_low_rank
+from zolit.noise import LEFT, RIGHT, WORD, Direction, control_table, fold
+from zolit.supports import Support
+from zolit.tensors.reading import Reading
+from zolit.tensors.step import Step, constant
+from zolit.tensors.workspace import update_chunks
+
+_STRIDE = 16 * WORD
+"""Vectors begin at multiples of this many counters."""
+
+
+@dataclass(frozen=True)
+class Factors:
+    """A weight's share of a direction, ``left.T @ right``; unit variance in each coordinate.
+
+    Attributes:
+        left: ``[rank, rows]`` float32.
+        right: ``[rank, columns]`` float32.
+    """
+
+    left: Tensor
+    right: Tensor
+
+    def product(self, rows: slice | Tensor) -> Tensor:
+        """Some rows of the direction, ``[R, columns]`` float32."""
+        return self.left[:, rows].t() @ self.right
+
+
+@dataclass(frozen=True)
+class LowRank(Coordinates):
+    """The elements of a weight along a direction of low rank (LOZO, arXiv 2410.07698).
+
+    A perturbed product is the stored weight's, plus one with the factors: the weight is decoded
+    once for both signs, and no noise of its size is made.
+
+    Attributes:
+        unit: as of `Elements`; a read moves floats and codes by ``unit[1] * z`` in weights.
+    """
+
+    unit: tuple[float, float]
+
+    def check(self, path: str, support: Support) -> None:
+        if support.density < 1:
+            raise UserError(
+                f"mask: leaves single coordinates of {path} out, which a direction of low rank "
+                "cannot; use NoMask, or another perturber than LowRankPerturber"
+            )
+
+    def outputs(self, store: StoredWeight, site: Site, reading: Reading) -> Outputs | None:
+        active = reading.along(site)
+        if active is None:
+            return None
+        factors = reading.noise.made(
+            LowRank, lambda: _factors_of_all(reading, active.key, store.device)
+        )
+        length = reading.amplitude(active, self.unit, store.device)[1]
+        lengths = torch.stack((length, -length)[: active.copies])
+        return AddedLowRank(lengths.view(-1, 1, 1), factors[site.index])
+
+    def move(self, moving: Moving, step: Step) -> None:
+        """The sum over queries is one product of their factors, chunk by chunk of rows.
+
+        That of one query of rank 1 is never made: its left factor is the length of a row's unit.
+        """
+        store, reading, feedback = moving.store, step.reading, moving.feedback
+        queries = step.moving(moving.site)
+        if not queries:
+            return
+        unit = constant(self.unit, store.device)
+        decay = None if feedback is None else constant(feedback.decay, store.device)
+        made = step.noise.made(
+            LowRank, lambda: [_factors_of_all(reading, key, step.device) for key in step.keys]
+        )
+        lengths = step.coefficients(moving.site)
+        pairs = [(made[q][moving.site.index], lengths[q]) for q in queries]
+        all_queries = Factors(
+            torch.cat([factors.left * coefficient for factors, coefficient in pairs]),
+            torch.cat([factors.right for factors, _ in pairs]),
+        )
+        for rows in update_chunks(store):
+            left = all_queries.left[:, rows]
+            update = Update(
+                all_queries.right if len(left) == 1 else all_queries.product(rows),
+                unit.unsqueeze(1) * left if len(left) == 1 else unit,
+                step.rounding(moving.site),
+                None if feedback is None else feedback.residual[rows],
+                decay,
+            )
+            store.apply(rows, update, reading.preference)
+
+    def extent(self, store: StoredWeight, density: float) -> Extent:
+        return extent_of_elements(self.unit, store, density)
+
+    def length_in_codes(self, store: StoredWeight) -> float:
+        return longest_in_codes(self.unit, store)
+
+
+class AddedLowRank(Outputs):
+    """A product, plus that of the same input with a matrix of low rank.
+
+    Args:
+        lengths: ``[copies, 1, 1]`` float32, step along the direction in each version, in weights.
+        factors: the weight's share of the direction.
+    """
+
+    def __init__(self, lengths: Tensor, factors: Factors) -> None:
+        self.copies, self.lengths, self._direction = len(lengths), lengths, factors
+
+    def change_product(
+        self,
+        out: Tensor,
+        x: Tensor,
+        scale: Tensor | None,
+        store: StoredWeight,
+        preference: Preference,
+    ) -> None:
+        add_low_rank(
+            out.view(self.copies, -1, store.rows),
+            store.activations(x).reshape(self.copies, -1, store.padded_columns),
+            None if scale is None else scale.reshape(self.copies, -1, 1),
+            self.lengths,
+            self._direction.left,
+            self._direction.right,
+            preference=preference,
+        )
+
+    def change_rows(self, values: Tensor, rows: Rows, store: StoredWeight) -> list[Tensor]:
+        move = store.in_model_order(self._direction.product(rows))
+        return [(values + length * move).to(values.dtype) for length in self.lengths[:, 0]]
+
+    def change_experts(
+        self,
+        out: Tensor,
+        x: Tensor,
+        scale: Tensor | None,
+        store: StoredWeight,
+        parts: Sequence[Part],
+    ) -> None:
+        inner = store.activations(x).float() @ self._direction.right.t()
+        if scale is not None:
+            inner *= scale
+        left = self._direction.left.view(len(self._direction.left), -1, out.shape[1])
+        for part in parts:
+            length = self.lengths[part.half % self.copies]
+            move = length * inner[part.tokens] @ left[:, part.expert]
+            out[part.tokens] = (out[part.tokens].float() + move).to(out.dtype)
+
+
+def _factors_of_all(reading: Reading, key: int, device: torch.device) -> dict[int, Factors]:
+    shapes = {one.place.index: (one.rows, one.columns) for one in reading.members(LowRank)}
+    return low_rank_factors(reading.direction, key, shapes, device, reading.preference)
+
+
+def low_rank_factors(
+    direction: Direction,
+    key: int,
+    shapes: dict[int, tuple[int, int]],
+    device: torch.device,
+    preference: Preference,
+) -> dict[int, Factors]:
+    """Factors of one direction for many weights.
+
+    Args:
+        direction: distribution of the factors' coordinates, and the rank.
+        key: 64-bit key of the direction.
+        shapes: rows and columns of each weight, by the index of its site.
+        device: where they are made.
+        preference: kernel choice.
+
+    Returns:
+        Factors by the index of the site.
+    """
+    if not shapes:
+        return {}
+    rank = direction.rank or 1
+    sites = list(shapes)
+    left = _vectors(
+        direction, fold(key, LEFT), sites, [rows for rows, _ in shapes.values()], device, preference
+    )
+    right = _vectors(
+        direction, fold(key, RIGHT), sites, [k for _, k in shapes.values()], device, preference
+    )
+    return {site: Factors(u * rank**-0.5, v) for site, u, v in zip(sites, left, right, strict=True)}
+
+
+def _vectors(
+    direction: Direction,
+    key: int,
+    sites: list[int],
+    lengths: list[int],
+    device: torch.device,
+    preference: Preference,
+) -> list[Tensor]:
+    """``[rank, length]`` coordinates for each site; vector k takes the counters after k - 1's."""
+    rank = direction.rank or 1
+    strides = [-(-length // _STRIDE) * _STRIDE for length in lengths]
+    vectors = Vectors.of([rank * stride for stride in strides], device)
+    made = torch.zeros(vectors.shape, device=device)
+    controls = vectors.by_word(control_table(key, sites)).to(device)
+    query = Query(direction, controls, torch.ones((), device=device))
+    accumulate(made, vectors.rows, query, preference=preference)
+    parts = zip(vectors.split(made), lengths, strict=True)
+    return [part.view(rank, -1)[:, :length] for part, length in parts]

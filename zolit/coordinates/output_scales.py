@@ -1,0 +1,100 @@
+"""One factor for all scales of an output channel moves: as cheap to read as the weight itself."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from zolit.coordinates.base import Coordinates, Extent, Moving, Site
+from zolit.coordinates.outputs import Outputs, ScaledOutputs
+from zolit.coordinates.scales import SCALE_FLOOR
+from zolit.coordinates.vectors import Vectors
+from zolit.formats.base import StoredWeight, without_base
+from zolit.kernels.accumulate import accumulate
+from zolit.kernels.arguments import Perturbation, Query
+from zolit.kernels.outputs import output_factors
+from zolit.tensors.reading import Active, Reading
+from zolit.tensors.step import Step
+
+
+@dataclass(frozen=True)
+class OutputScales(Coordinates):
+    """A factor of each output channel, ``[rows]`` coordinates: ``1 + unit * z``.
+
+    A perturbed read multiplies the product, so the weight is decoded once for both signs. The
+    factors of all weights are made by one call of a kernel, in reads and in updates.
+
+    Attributes:
+        unit: length of a coordinate's unit, as a fraction of the scale.
+    """
+
+    unit: float = 1.0
+
+    rounded: ClassVar[bool] = False
+
+    def outputs(self, store: StoredWeight, site: Site, reading: Reading) -> Outputs | None:
+        active = reading.along(site)
+        if active is None:
+            return None
+        factors = reading.noise.made(
+            OutputScales, lambda: _factors_of_all(reading, active, store.device)
+        )
+        return ScaledOutputs(factors[site.index])
+
+    def scales_outputs(self, store: StoredWeight) -> bool:
+        return True
+
+    def move(self, moving: Moving, step: Step) -> None:
+        self.move_all([moving], step)
+
+    @classmethod
+    def move_all(cls, moving: Sequence[Moving], step: Step) -> None:
+        sites = [one.site for one in moving]
+        vectors = Vectors.of([one.store.rows for one in moving], step.device)
+        factors = torch.ones(vectors.shape, device=step.device)
+        kinds = [site.coordinates for site in sites]
+        units = torch.tensor([k.unit for k in kinds if isinstance(k, cls)], device=step.device)
+        weights = [site.support.importance_weight for site in sites]
+        times = torch.tensor(weights, device=step.device)
+        for key, table, length in zip(step.keys, step.controls, step.lengths, strict=True):
+            inside = torch.tensor([site.support.includes(key) for site in sites])
+            lengths = units * (length * times) * inside.to(step.device)
+            accumulate(
+                factors,
+                vectors.rows,
+                Query(
+                    step.reading.direction,
+                    vectors.by_word(torch.stack([table[site.index] for site in sites])),
+                    vectors.by_word(lengths).view(-1, 1, 1, 1),
+                ),
+                preference=step.reading.preference,
+            )
+        for one, factor in zip(moving, vectors.split(factors), strict=True):
+            one.store.multiply_scales(factor.unsqueeze(1), SCALE_FLOOR)
+
+    def moved_tensors(self, store: StoredWeight) -> dict[str, Tensor]:
+        return store.scales()
+
+    def extent(self, store: StoredWeight, density: float) -> Extent:
+        return Extent(True, store.rows, self.unit * math.sqrt(store.rows * density))
+
+
+def _factors_of_all(reading: Reading, active: Active, device: torch.device) -> dict[int, Tensor]:
+    """``1 +- eps * unit * z`` of each weight's output channels, ``[copies, 1, rows]``."""
+    members = [one for one in reading.members(OutputScales) if reading.moves(one.place)]
+    vectors = Vectors.of([one.rows for one in members], device)
+    controls = reading.control_table(active.key, [one.place.index for one in members])
+    amplitudes = torch.tensor([active.eps * one.coordinates.unit for one in members])
+    factors = torch.empty(active.copies, *vectors.shape, device=device)
+    noise = Perturbation(
+        reading.direction,
+        vectors.by_word(controls).to(device),
+        vectors.by_word(amplitudes).view(-1, 1, 1, 1).to(device),
+    )
+    outs = [without_base(copy) for copy in factors]
+    output_factors(outs, vectors.rows, noise, preference=reading.preference)
+    parts = vectors.split(factors)
+    return {one.place.index: part.unsqueeze(1) for one, part in zip(members, parts, strict=True)}

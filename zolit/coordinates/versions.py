@@ -1,0 +1,106 @@
+"""The elements of a weight as they read along a direction: one version of them, or two."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from zolit.errors import UserError
+from zolit.formats.base import Rows, StoredWeight
+from zolit.kernels.arguments import Perturbation
+from zolit.kernels.dispatch import Preference
+
+
+class Versions(ABC):
+    """What the elements of a weight read as now.
+
+    Attributes:
+        copies: 1, or 2: at plus and at minus.
+        as_stored: whether there is one version, the stored weight.
+    """
+
+    copies: int = 1
+    as_stored: bool = False
+
+    @abstractmethod
+    def read(
+        self, store: StoredWeight, rows: Rows, outs: list[Tensor], preference: Preference
+    ) -> None:
+        """Decode rows of each version.
+
+        Args:
+            store: the weight.
+            rows: which rows.
+            outs: one ``[R, padded_columns]`` float tensor for each version, written.
+            preference: kernel choice.
+        """
+
+    @property
+    def noise(self) -> Perturbation | None:
+        """The direction on the codes, for products of integers; None for the stored codes.
+
+        Raises:
+            UserError: if the versions differ by something else.
+        """
+        raise UserError(
+            f"activations: int8 multiplies by codes that a direction may move one by one, got "
+            f"{type(self).__name__}; use a quantizer with activations: none, or CodePerturber"
+        )
+
+
+class AsStored(Versions):
+    """The weight itself."""
+
+    as_stored = True
+
+    def read(
+        self, store: StoredWeight, rows: Rows, outs: list[Tensor], preference: Preference
+    ) -> None:
+        store.read(rows, outs, None, preference)
+
+    @property
+    def noise(self) -> Perturbation | None:
+        return None
+
+
+AS_STORED = AsStored()
+"""The one that all weights at rest share."""
+
+
+class Perturbed(Versions):
+    """Each element plus or minus its share of a direction, made inside the read.
+
+    Args:
+        copies: 1 for plus alone.
+        perturbation: the direction.
+    """
+
+    def __init__(self, copies: int, perturbation: Perturbation) -> None:
+        self.copies, self._perturbation = copies, perturbation
+
+    def read(
+        self, store: StoredWeight, rows: Rows, outs: list[Tensor], preference: Preference
+    ) -> None:
+        store.read(rows, outs, self._perturbation, preference)
+
+    @property
+    def noise(self) -> Perturbation | None:
+        return self._perturbation
+
+
+class Rescaled(Versions):
+    """The stored codes under other scales in each version.
+
+    Args:
+        factors: what each version's scales are multiplied by, ``[rows, groups]`` float32.
+        store: the weight.
+    """
+
+    def __init__(self, factors: list[Tensor], store: StoredWeight) -> None:
+        self.copies = len(factors)
+        self._stores = [store.with_scales(factor) for factor in factors]
+
+    def read(
+        self, store: StoredWeight, rows: Rows, outs: list[Tensor], preference: Preference
+    ) -> None:
+        for one, out in zip(self._stores, outs, strict=True):
+            one.read(rows, [out], None, preference)

@@ -1,0 +1,43 @@
+"""Error feedback: what rounding leaves undone, carried to the next step."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from zolit.formats.affine import AffineWeight
+from zolit.formats.base import to_blocks
+from zolit.tensors.workspace import update_chunks
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What rounding left undone of a weight's moves.
+
+    Attributes:
+        residual: ``[rows, padded_columns]`` float16 or float32, updated in place.
+        decay: factor of the residual (QES: 0.9; 1 loses nothing).
+    """
+
+    residual: Tensor
+    decay: float
+
+
+def quantization_error(store: AffineWeight, weight: Tensor) -> Tensor:
+    """What rounding took from a weight: ``(weight - decoded) / scale``.
+
+    Args:
+        store: the weight, just quantized.
+        weight: ``[rows, columns]`` float that it was made of.
+
+    Returns:
+        ``[rows, padded_columns]`` float16, in code units.
+    """
+    error = torch.empty(store.rows, store.padded_columns, dtype=torch.float16, device=store.device)
+    for rows in update_chunks(store):
+        decoded = torch.empty(rows.stop - rows.start, store.padded_columns, device=store.device)
+        store.read(rows, [decoded], None, "reference")
+        rest = to_blocks(weight[rows].float()).flatten(1) - decoded
+        to_blocks(rest, store.groups).div_(store.scale[rows].view(-1, store.groups, 1, 1))
+        error[rows] = rest
+    return error
