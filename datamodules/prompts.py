@@ -6,9 +6,8 @@ hub numbers them. TREC is numbered as in LM-BFF's files (0..5 = DESC ENTY ABBR H
 hub numbers it otherwise, so read it there with ``label_names``.
 """
 
-from zolit.datamodules.names import nearest
 from zolit.datamodules.tasks import Task
-from zolit.errors import UserError
+from zolit.errors import UserError, nearest
 
 SENTIMENT = {"0": "terrible", "1": "great"}
 REVIEW = "Review: {text}\nSentiment:"

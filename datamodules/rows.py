@@ -14,9 +14,8 @@ from typing import Any, Literal
 import pandas as pd
 
 from zolit.datamodules.delimited import read_delimited
-from zolit.datamodules.names import nearest
 from zolit.datamodules.text_file import OPENERS, text_of_file
-from zolit.errors import NotFetchedError, UserError
+from zolit.errors import NotFetchedError, UserError, first_line, nearest
 from zolit.models.source import package_file
 
 Format = Literal["auto", "csv", "tsv", "jsonl", "json", "parquet", "lines"]
@@ -113,7 +112,7 @@ class FileRows(RowSource):
         except (ValueError, RecursionError, OSError, pd.errors.ParserWarning) as error:
             raise UserError(
                 f"rows.path: {str(file)!r} cannot be read as {format} in {self.encoding} "
-                f"({str(error).splitlines()[0]}); check rows.format and rows.encoding."
+                f"({first_line(error)}); check rows.format and rows.encoding."
             ) from error
         return _renamed(table, self.rename)
 
@@ -167,7 +166,7 @@ class HubRows(RowSource):
         except (ValueError, OSError) as error:
             raise NotFetchedError(
                 f"rows.name: {self.name!r} (config {self.config!r}, split {self.split!r}) cannot "
-                f"be loaded ({str(error).splitlines()[0]}); check the names and the network."
+                f"be loaded ({first_line(error)}); check the names and the network."
             ) from error
         table = _flat_table(data.to_list())
         if self.label_names:

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from zolit.datamodules.names import nearest
 from zolit.datamodules.tasks import Task, label_key
 from zolit.datamodules.template import doubled
 from zolit.datamodules.values import UnfitValueError, plain_values
-from zolit.errors import UserError
+from zolit.errors import UserError, nearest
 
 
 def checked_table(

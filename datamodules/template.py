@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from zolit.datamodules.names import nearest
-from zolit.errors import UserError
+from zolit.errors import UserError, nearest
 
 FILTERS: dict[str, Callable[[str], str]] = {
     "lower": str.lower,

@@ -1,6 +1,8 @@
 """What a user is meant to read: a refusal, or a line beside the results."""
 
+import difflib
 import sys
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
@@ -18,3 +20,38 @@ class NotFetchedError(UserError):
 def tell(sentence: str) -> None:
     """A line for the user on stderr, beside the results: what is not as one might expect."""
     print(f"zolit: {sentence}", file=sys.stderr, flush=True)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or the name of its class where it says nothing.
+
+    Example:
+        >>> first_line(ValueError("not a number: x\\nin line 3")), first_line(KeyError())
+        ('not a number: x', 'KeyError')
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def nearest_names(
+    name: str, known: Iterable[object], most: int = 3, alike: float = 0.5
+) -> list[str]:
+    """The known names closest to ``name``, the closest first.
+
+    Args:
+        name: that someone wrote.
+        known: names that are accepted.
+        most: names to return at most.
+        alike: from 0, anything, to 1, the same name.
+
+    Example:
+        >>> nearest_names("lables", ["label", "text"])
+        ['label']
+    """
+    return difflib.get_close_matches(name, [str(one) for one in known], n=most, cutoff=alike)
+
+
+def nearest(name: str, known: Iterable[object]) -> str:
+    """The known names closest to ``name``, or all of them when none is close: ``"a, b, c"``."""
+    known = [str(one) for one in known]
+    return ", ".join(nearest_names(name, known) or known) or "none"

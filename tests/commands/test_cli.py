@@ -50,7 +50,7 @@ def test_run_folder(finished: tuple[Path, str]) -> None:
     folder, printed = finished
     names = {path.name for path in folder.iterdir()}
     files = {"config.yaml", "journal.bin", "metrics.csv", "summary.json", "curves.png"}
-    assert names == {*files, "checkpoints"}
+    assert names == {*files, "checkpoints", ".journal.bin.lock"}
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     for text in ("zero-shot: test accuracy", "step 3/3", "ms/step", "fine-tuned", "peak memory"):
         assert text in printed

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from zolit.errors import UserError
-from zolit.runs.folder import RunFolder, write_atomically
+from zolit.runs.folder import RunFolder
 
 
 def tree(folder: Path) -> list[Path]:
@@ -75,11 +75,3 @@ def test_discard_keeps_a_folder_that_was_there(tmp_path: Path) -> None:
     folder.config.touch()
     folder.discard()
     assert tree(tmp_path) == [folder.config]
-
-
-def test_writing_replaces_the_whole_file(tmp_path: Path) -> None:
-    file = tmp_path / "summary.json"
-    for text in ("a long first text", "short"):
-        write_atomically(file, text)
-        assert file.read_text(encoding="utf-8") == text
-    assert tree(tmp_path) == [file]

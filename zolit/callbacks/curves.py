@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from zolit.files import replacing
+
 Curve = Sequence[tuple[int, float]]
 """Pairs of step and value."""
 
@@ -32,9 +34,8 @@ def draw_curves(
         step: that the fine-tuned figures are of; its validation is ringed.
     """
     canvas = FigureCanvasAgg(curves_figure(curves, zero_shot, final, step))
-    scratch = path.with_name(f".{path.name}")
-    canvas.print_png(scratch)
-    scratch.replace(path)
+    with replacing(path) as scratch:
+        canvas.print_png(scratch)
 
 
 def curves_figure(

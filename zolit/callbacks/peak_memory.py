@@ -1,10 +1,10 @@
 """How much memory the process has needed."""
 
-import resource
 import sys
 from pathlib import Path
 from typing import Literal
 
+import psutil
 import torch
 
 MemoryKind = Literal["cuda", "resident"]
@@ -35,19 +35,30 @@ def peak_memory() -> int:
     if memory_kind() == "cuda":
         devices = range(torch.cuda.device_count())
         return max(torch.cuda.max_memory_allocated(device) for device in devices)
-    return _status("VmHWM:")
+    peak = _status("VmHWM:")
+    return _peak_elsewhere() if peak is None else peak
 
 
 def resident_memory() -> int:
-    """Bytes of the process that are in memory now; where the system does not say, their peak."""
-    return _status("VmRSS:")
+    """Bytes of the process that are in memory now."""
+    resident = _status("VmRSS:")
+    return int(psutil.Process().memory_info().rss) if resident is None else resident
 
 
-def _status(field: str) -> int:
+def _status(field: str) -> int | None:
+    """A figure of Linux's file on the process in bytes; None where there is no such file."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
         line = next(line for line in status.splitlines() if line.startswith(field))
         return int(line.split()[1]) * 1024
     except (OSError, StopIteration):
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
+        return None
+
+
+def _peak_elsewhere() -> int:
+    try:
+        import resource
+    except ImportError:  # Windows, whose figures of a process name their peak
+        return int(psutil.Process().memory_info().peak_wset)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

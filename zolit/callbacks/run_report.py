@@ -20,7 +20,8 @@ from zolit.callbacks.curves import draw_curves
 from zolit.callbacks.peak_memory import memory_kind, peak_memory, reset_peak_memory
 from zolit.callbacks.progress import say
 from zolit.callbacks.watch import Watch
-from zolit.runs.folder import BestBy, RunFolder, write_atomically
+from zolit.files import write_text
+from zolit.runs.folder import BestBy, RunFolder
 from zolit.runs.journal.environment import library_versions
 from zolit.runs.metrics_file import Row
 
@@ -184,7 +185,7 @@ class RunReport(Callback):
             return
         self.folder.path.mkdir(parents=True, exist_ok=True)
         text = json.dumps(_finite(self.summary(trainer, pl_module)), indent=2)
-        write_atomically(self.folder.summary, text + "\n")
+        write_text(self.folder.summary, text + "\n")
         best = self._best(trainer)
         step = trainer.global_step if best is None else best["step"]
         draw_curves(self.folder.curves, self.curves, self.zero_shot, self.final, step)

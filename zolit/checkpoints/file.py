@@ -1,6 +1,5 @@
 """Checkpoint files that are whole or not there."""
 
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,8 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from zolit.checkpoints.content import check_content, keep_inside
-from zolit.errors import UserError
+from zolit.errors import UserError, first_line
+from zolit.files import replacing
 
 
 def read_checkpoint(
@@ -36,10 +36,9 @@ def read_checkpoint(
         )
     except Exception as error:
         # A damaged file takes its readers anywhere.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"ckpt_path: {str(path)!r} cannot be read as a checkpoint ({reason}); give another one "
-            "of the run, or one that zolit replay writes"
+            f"ckpt_path: {str(path)!r} cannot be read as a checkpoint ({first_line(error)}); give "
+            "another one of the run, or one that zolit replay writes"
         ) from error
     check_content(content, path)
     keep_inside(content, path.resolve().parent)
@@ -104,23 +103,12 @@ class FileCheckpoints(TorchCheckpointIO):
             return
         place = Path(path)
         place.parent.mkdir(parents=True, exist_ok=True)
-        # One name for a place: what a kill leaves is written over by the next save.
-        scratch = place.with_name(f".{place.name}.part")
         try:
-            with scratch.open("wb") as file:
+            with replacing(place, durable=True) as scratch, scratch.open("wb") as file:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            scratch.replace(place)
         except (OSError, RuntimeError) as error:
-            scratch.unlink(missing_ok=True)
             # Where a write fails, torch fails once more on what it could not write.
             fault = error if isinstance(error, OSError) else error.__context__
             if isinstance(fault, OSError):
                 raise OSError(fault.errno, fault.strerror, str(place)) from error
             raise
-        folder = os.open(place.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

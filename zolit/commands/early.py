@@ -1,10 +1,8 @@
 """Refuses before any library is loaded what can be refused without one."""
 
-import difflib
-
 from zolit.commands.given import Given, checkpoint_path, read_given, with_recipe
 from zolit.commands.trainer_options import refuse_trainer_options
-from zolit.errors import UserError
+from zolit.errors import UserError, nearest_names
 from zolit.runs.folder import RunFolder
 
 GROUPS = ("model", "data", "trainer", "run")
@@ -80,7 +78,7 @@ def _refuse_groups(given: Given) -> None:
         group, _, rest = key.partition(".")
         if group in known or group in _PARSER:
             continue
-        near = difflib.get_close_matches(group, known, n=1, cutoff=0.6)
+        near = nearest_names(group, known, most=1, alike=0.6)
         # An option without its group is told by the parser, which knows the options of all parts.
         if near or rest or key not in given.options:
             expected = f"nearest: {near[0]}" if near else f"expected one of {', '.join(known)}"

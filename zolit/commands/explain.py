@@ -1,6 +1,5 @@
 """From what jsonargparse says of a refused configuration to one sentence for the user."""
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -9,7 +8,7 @@ import yaml
 from zolit.commands.classes import arguments
 from zolit.commands.given import Given
 from zolit.commands.help import RECIPE_COMMANDS
-from zolit.errors import UserError
+from zolit.errors import UserError, nearest_names
 
 _LISTED = 8
 
@@ -236,7 +235,7 @@ def _public(key: str) -> str:
 
 def _near(name: str, names: Iterable[str]) -> str:
     choices = sorted(set(names))
-    if close := difflib.get_close_matches(name, choices, n=3, cutoff=0.5):
+    if close := nearest_names(name, choices):
         return f"nearest: {', '.join(close)}"
     if not choices:
         return "nothing of the kind is accepted here"

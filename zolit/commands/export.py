@@ -10,11 +10,11 @@ import yaml
 from zolit.checkpoints.file import read_checkpoint
 from zolit.errors import UserError
 from zolit.export.card import model_card
-from zolit.export.folder import check_new, new_folder
 from zolit.export.formats import FORMATS
 from zolit.export.peft import save_peft
 from zolit.export.plain import save_plain
 from zolit.export.torchao import save_torchao
+from zolit.files import check_new_folder, new_folder
 from zolit.models.adapters.base import merge
 from zolit.models.gguf.write import save_gguf
 from zolit.recipes.parts import module_of
@@ -46,7 +46,7 @@ def export(
     """
     if gguf_type is not None and kind != "gguf":
         raise UserError(f"--gguf-type: got {gguf_type} beside --format {kind}; use --format gguf")
-    check_new(to)
+    check_new_folder(to)
     folder = RunFolder(run)
     file = checkpoint_file(folder, ckpt_path)
     text = folder.config.read_text(encoding="utf-8")

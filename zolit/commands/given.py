@@ -1,6 +1,5 @@
 """What the user wrote, read before any library is loaded."""
 
-import difflib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import yaml
 
 from zolit.commands.help import COMMANDS
-from zolit.errors import UserError
+from zolit.errors import UserError, nearest_names
 from zolit.recipes.guard import check_yaml
 
 _FORM = "expected `group: {option: value}` in YAML"
@@ -199,7 +198,7 @@ def check_command(args: list[str]) -> None:
             f"{first.partition('=')[0]}: got {' '.join(args[:3])!r}, expected the command first; "
             f"write: zolit fit --config FILE; {known}."
         )
-    close = difflib.get_close_matches(first, COMMANDS, n=3, cutoff=0.5)
+    close = nearest_names(first, COMMANDS)
     near = f" (nearest: {', '.join(close)})" if close else ""
     raise UserError(f"there is no command {first!r}{near}; {known}; see zolit --help.")
 

@@ -32,9 +32,10 @@ from zolit.commands.help import RECIPE_COMMANDS
 from zolit.commands.predict import show
 from zolit.commands.tables import figures_table, predictions_csv, result_table
 from zolit.errors import UserError, tell
+from zolit.files import write_text
 from zolit.quiet import quiet_libraries
 from zolit.recipes.guard import check_parts, confine_parser
-from zolit.runs.folder import RunFolder, RunOptions, write_atomically
+from zolit.runs.folder import RunFolder, RunOptions
 from zolit.runs.metrics_file import write_rows
 from zolit.runs.recorded_paths import recorded
 from zolit.runs.resume import Resumption, nothing_to_do, resume_command
@@ -306,7 +307,7 @@ class ZolitCLI(LightningCLI):
         if resumed is not None and (report := self._one(RunReport)) is not None:
             report.take_up(resumed.zero_shot, resumed.rows, resumed.steps_after)
         text = self._config_text()
-        write_atomically(self.folder.config, text)
+        write_text(self.folder.config, text)
         if (journal := self._one(Journal)) is not None:
             journal.config = text
         try:

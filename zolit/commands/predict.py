@@ -64,9 +64,9 @@ def start(given: argparse.Namespace) -> None:
     if to is None:
         show(text)
         return
-    from zolit.runs.folder import write_atomically
+    from zolit.files import write_text
 
-    write_atomically(to, text)
+    write_text(to, text)
 
 
 def show(text: str) -> None:

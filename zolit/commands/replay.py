@@ -6,8 +6,9 @@ from pathlib import Path
 
 from zolit.checkpoints.file import FileCheckpoints
 from zolit.errors import UserError
+from zolit.files import write_text
 from zolit.recipes.parts import module_and_trainer, module_of
-from zolit.runs.folder import RunFolder, write_atomically
+from zolit.runs.folder import RunFolder
 from zolit.runs.journal.format import Header, Weights
 from zolit.runs.journal.reader import Contents
 from zolit.runs.journal.replay import Difference
@@ -48,7 +49,7 @@ def replay(run: Path, until: int | None, to: Path, salvage: bool) -> None:
     content = checkpoint(made, trainer, last, bool(header.data), base)
     file = to / f"step={until}.ckpt"
     FileCheckpoints().save_checkpoint(content, file)
-    write_atomically(to / "config.yaml", header.config)
+    write_text(to / "config.yaml", header.config)
     print(
         f"{file}: step {until}, {until - first} of them replayed in {seconds:.1f} s; use it with "
         f"zolit test --config {to / 'config.yaml'} --ckpt_path {file}"

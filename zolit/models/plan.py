@@ -3,7 +3,6 @@
 A plan needs no weights, so it is made on the meta device before a checkpoint is read.
 """
 
-import difflib
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from zolit.compat import Conv1D
-from zolit.errors import UserError
+from zolit.errors import UserError, nearest_names
 from zolit.models.adapters.base import Factor
 from zolit.models.experts import BIASES, WEIGHTS, is_experts
 
@@ -202,7 +201,7 @@ def _selected(found: list[Found], tune: list[str], unread: set[str]) -> set[str]
         if entry == "output":
             hits += [f.path for f in found if _is_tied_output(f)]
         if not hits:
-            near = difflib.get_close_matches(entry, [*KINDS, *(f.path for f in found)], n=3)
+            near = nearest_names(entry, [*KINDS, *(f.path for f in found)], alike=0.6)
             raise UserError(
                 f"tune: {entry!r} names no parameter of the model; expected one of "
                 f"{', '.join(KINDS)} or a parameter-name pattern"

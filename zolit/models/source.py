@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from huggingface_hub.errors import StrictDataclassError
 
-from zolit.errors import NotFetchedError, UserError
+from zolit.errors import NotFetchedError, UserError, first_line
 from zolit.models.loading.config_file import FAULTS, check_config_file, not_valid
 
 Kind = Literal["causal", "masked"]
@@ -167,11 +167,11 @@ class ModelSource:
             raise
 
     def _not_fetched(self, what: str, error: Exception) -> UserError:
-        reason = str(error).strip().splitlines()[0]
         there = self.package is not None or Path(self.path).expanduser().exists()
         here = "" if there else f", which is no folder in {os.getcwd()!r},"
+        said = first_line(error)
         return NotFetchedError(
-            f"model.source.path: no {what} could be read from {self.path!r}{here} ({reason}); give "
+            f"model.source.path: no {what} could be read from {self.path!r}{here} ({said}); give "
             "a folder saved by save_pretrained or a hub name, and check the network."
         )
 

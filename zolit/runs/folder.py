@@ -1,6 +1,5 @@
 """The folder that keeps one fine-tuning run."""
 
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -145,10 +144,3 @@ class RunFolder:
             f"run.run_dir: got {str(self.path)!r}, which cannot be written "
             f"({error.strerror or error}); name a folder you may write."
         )
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write ``text`` so that a reader, or a kill, never meets half of it."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(path)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zolit.errors import UserError
+from zolit.files import replacing
 from zolit.runs.journal.format import (
     Header,
     Record,
@@ -72,19 +73,19 @@ def write_delta(file: Path, delta: Delta, journal: bytes) -> None:
     """
     if file.exists():
         raise UserError(f"--to: there is a {str(file)!r} already; name another file")
-    scratch = file.with_name(f".{file.name}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        with (
+            replacing(file) as scratch,
+            zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
+        ):
             for name, data in (
                 (_FACTS, json.dumps(asdict(delta), indent=1, sort_keys=True).encode()),
                 (_JOURNAL, journal),
             ):
                 # Without the time: the same run gives the same bytes.
                 archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
-        scratch.replace(file)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
         raise UserError(
             f"--to: {str(file)!r} cannot be written ({error.strerror or error}); name another file"
         ) from error

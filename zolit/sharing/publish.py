@@ -12,7 +12,7 @@ import yaml
 from zolit.checkpoints.file import FileCheckpoints, read_checkpoint
 from zolit.commands.export import checkpoint_file, summary_of
 from zolit.errors import UserError
-from zolit.export.folder import check_new, new_folder
+from zolit.files import check_new_folder, new_folder
 from zolit.models.source import ModelSource
 from zolit.recipes.parts import module_of
 from zolit.runs.folder import RunFolder
@@ -110,7 +110,7 @@ def apply(
     Raises:
         UserError: if the file is damaged, the model is another one, or the weights differ.
     """
-    check_new(to)
+    check_new_folder(to)
     delta, journal = read_delta(file)
     contents, header = _journal(journal, delta, file)
     config = read_recipe(header.config, file, trusted)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from zolit.errors import UserError
+from zolit.errors import UserError, first_line
 from zolit.models.gguf.families import FAMILIES
 from zolit.models.gguf.header import Header, read_header
 from zolit.models.gguf.stated import Stated
@@ -26,10 +26,9 @@ def gguf_header(file: Path) -> Header:
 
 def not_whole(file: Path, error: Exception) -> UserError:
     """The error of a file that is cut short or damaged."""
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return UserError(
-        f"model.source.gguf_file: {str(file)!r} is not a whole GGUF file ({reason}); copy or "
-        "download it again"
+        f"model.source.gguf_file: {str(file)!r} is not a whole GGUF file ({first_line(error)}); "
+        "copy or download it again"
     )
 
 

@@ -3,12 +3,11 @@
 import json
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from zolit.errors import UserError
+from zolit.errors import UserError, first_line
 from zolit.models.loading.shards import LazyTensor, find_file
 from zolit.models.source import ModelSource
 
@@ -43,7 +42,7 @@ def pickled(source: ModelSource) -> dict[str, LazyTensor] | None:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"model.source: {str(index)!r} is not the index of a checkpoint ({reason_of(error)}); "
+            f"model.source: {str(index)!r} is not the index of a checkpoint ({first_line(error)}); "
             "copy or download it again"
         ) from error
     tensors: dict[str, LazyTensor] = {}
@@ -78,7 +77,7 @@ def _facts(name: str, file: Path, tensor: Tensor) -> LazyTensor:
 
 def unreadable(what: str, error: BaseException) -> UserError:
     """The error of weights that no reader could read."""
-    reason = reason_of(error)
+    reason = first_line(error)
     advice = "give a folder saved by save_pretrained or a hub name, and check the network"
     if isinstance(error, UnpicklingError):
         # torch's own advice is to run the code that the file may bring.
@@ -87,9 +86,3 @@ def unreadable(what: str, error: BaseException) -> UserError:
     return UserError(
         f"model.source.path: no weights could be read from {what!r} ({reason}); {advice}"
     )
-
-
-def reason_of(error: BaseException) -> str:
-    """The first line of what an error says."""
-    lines: list[Any] = str(error).strip().splitlines()
-    return str(lines[0]) if lines else type(error).__name__

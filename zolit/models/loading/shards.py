@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from zolit.compat import cached_file
-from zolit.errors import UserError
+from zolit.errors import UserError, first_line
 from zolit.models.source import ModelSource
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -61,7 +61,7 @@ class LazyTensor:
         except (OSError, SafetensorError, ValueError) as error:
             raise UserError(
                 f"model.source: tensor {self.name!r} of {str(self.file)!r} could not be read "
-                f"({_reason(error)}); the file is damaged, copy or download it again"
+                f"({first_line(error)}); the file is damaged, copy or download it again"
             ) from error
 
 
@@ -117,8 +117,8 @@ def _tensors(file: Path) -> dict[str, LazyTensor]:
         handle = safe_open(file, framework="pt", device="cpu", backend="pread")
     except (OSError, SafetensorError) as error:
         raise UserError(
-            f"model.source: {str(file)!r} is not a whole safetensors file ({_reason(error)}); copy "
-            "or download it again"
+            f"model.source: {str(file)!r} is not a whole safetensors file ({first_line(error)}); "
+            "copy or download it again"
         ) from error
 
     def reader(name: str) -> Callable[[], Tensor]:
@@ -142,7 +142,7 @@ def _weight_map(index: Path) -> dict[str, str]:
         names = {str(tensor): str(file) for tensor, file in places.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"model.source: {str(index)!r} is not the index of a checkpoint ({_reason(error)}); "
+            f"model.source: {str(index)!r} is not the index of a checkpoint ({first_line(error)}); "
             "its weight_map should name the file of each tensor"
         ) from error
     if not names:
@@ -170,7 +170,3 @@ def find_file(source: ModelSource, name: str) -> Path | None:
         # Not on the hub, or no network: transformers' own loader then says which.
         return None
     return None if found is None else Path(found)
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

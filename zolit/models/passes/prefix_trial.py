@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from zolit.errors import first_line
 from zolit.models.passes.compiled_blocks import block_lists
 from zolit.models.passes.prefix import block_sites, prefix_blocks, sharing
 from zolit.models.passes.prefix_forms import Form, UnfitError, doubled, find_forms
@@ -57,7 +58,7 @@ def try_prefix(model: nn.Module, reading: Reading, forward: Forward) -> list[For
         reason = "they do not take the rows of a batch first, or not one after the other"
     # Whatever a model's own code comes to with half of a batch.
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
     log.info("the blocks before the first tuned one run whole in each pass: %s", reason)
     return []
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zolit.errors import UserError
+from zolit.errors import UserError, first_line
 from zolit.models.trials.stand_ins import Blank, Read, StandIns, blank, word_embeddings
 from zolit.tensors.reading import Reading
 from zolit.tensors.weight import PerturbedWeight, perturbed_weights
@@ -57,7 +57,8 @@ def try_pairs(model: nn.Module, forward: Forward, planned: bool, tell: bool) -> 
         reason, read = _why_not(blank(model), forward)
     # Whatever a model's own code comes to with numbers that it never meets.
     except Exception as error:
-        reason, read = f"the model cannot be tried without its weights ({_short(error)})", tuned
+        said = first_line(error)[:200]
+        reason, read = f"the model cannot be tried without its weights ({said})", tuned
     if reason is not None and tell:
         log.warning("each direction takes two passes, not a pair in one: %s", reason)
     return Trial(reason is None, tuple(sorted(tuned - read)))
@@ -168,7 +169,3 @@ def special_tokens(config: Any) -> set[int]:
             several = value if isinstance(value, list) else [value]
             found |= {one for one in several if isinstance(one, int)}
     return found
-
-
-def _short(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

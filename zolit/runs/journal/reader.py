@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from zolit.errors import UserError
+from zolit.files import open_to_read
 from zolit.runs.journal.format import (
     CHECK_BYTES,
     HEAD_BYTES,
@@ -87,8 +88,7 @@ def read_journal(path: Path) -> Contents:
         UserError: if there is no such file or it cannot be opened.
     """
     try:
-        # A pipe under this name would keep an ordinary open waiting.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = open_to_read(path)
     except OSError as error:
         raise UserError(
             f"journal: {str(path)!r} cannot be read ({error.strerror}); give the folder of a run "

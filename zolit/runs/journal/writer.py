@@ -1,14 +1,13 @@
 """Append to a journal, through to the disk, one process at a time."""
 
 import errno
-import fcntl
 import os
-import weakref
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
 from zolit.errors import UserError
+from zolit.files import Lock, LockedError, is_locked, open_to_change, wait_for_disk, write_at
 from zolit.runs.journal.format import (
     Header,
     Record,
@@ -23,7 +22,7 @@ from zolit.runs.journal.reader import Contents
 
 
 class JournalWriter:
-    """The one writer of a journal; holds a lock on the file until it is closed.
+    """The one writer of a journal; holds the file's lock until it is closed.
 
     A record is handed to the operating system as a whole when it is appended, so a process that
     dies loses none; the disk is waited for every ``every_n_steps`` steps and in `flush`.
@@ -51,15 +50,19 @@ class JournalWriter:
         self._tail: deque[tuple[Record, int, int]] = deque()
         self._session: Session | None = None
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._lock = Lock(path)
+        except LockedError as error:
+            raise UserError(
+                f"run: another process is writing to {str(path.parent)!r}; wait until it has "
+                "ended, or name another folder with --run.run_dir"
+            ) from error
         except OSError as error:
             raise self._unwritable(error) from error
-        _writers.add(self)
         try:
-            _lock(self._file, path)
-        except BaseException:
-            self.close()
-            raise
+            self._file = open_to_change(path)
+        except OSError as error:
+            self._lock.release()
+            raise self._unwritable(error) from error
 
     def begin(self, header: Header) -> None:
         """Write the header of a new journal.
@@ -150,7 +153,7 @@ class JournalWriter:
             UserError: if they cannot be written.
         """
         try:
-            os.fdatasync(self._file)
+            wait_for_disk(self._file)
         except OSError as error:
             raise self._unwritable(error) from error
         self._unsynced = 0
@@ -160,6 +163,7 @@ class JournalWriter:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+        self._lock.release()
 
     def _write(self, data: bytes) -> None:
         chain = checksum(data, self._chain)
@@ -167,7 +171,7 @@ class JournalWriter:
         done = 0
         try:
             while done < len(data):
-                done += os.pwrite(self._file, data[done:], self._offset + done)
+                done += write_at(self._file, data[done:], self._offset + done)
         except OSError as error:
             if done:
                 self._truncate(self._offset)
@@ -190,40 +194,6 @@ class JournalWriter:
         )
 
 
-_writers: "weakref.WeakSet[JournalWriter]" = weakref.WeakSet()
-
-
-def _let_go() -> None:
-    for writer in list(_writers):
-        writer.close()
-
-
-# A worker that loads data would keep the lock of a run that was killed until it ends itself.
-os.register_at_fork(after_in_child=_let_go)
-
-
 def is_written(path: Path) -> bool:
     """Whether a process has this journal open for writing."""
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        _lock(file, path)
-    except UserError:
-        return True
-    finally:
-        os.close(file)
-    return False
-
-
-def _lock(file: int, path: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            return  # a file system without locks
-        raise UserError(
-            f"run: another process is writing to {str(path.parent)!r}; wait until it has ended, or "
-            "name another folder with --run.run_dir"
-        ) from error
+    return is_locked(path)
