@@ -60,12 +60,12 @@ $(VENV)/.created:
 
 $(VENV)/.core: $(VENV)/.created pyproject.toml constraints.txt
 	@echo "Installing zolit and its dependencies (minutes the first time)"
-	@$(PIP) --editable .
+	@$(PIP) --editable '.[gguf,plots]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.core
 	@echo "Installing the test and lint tools"
-	@$(PIP) --editable '.[dev]'
+	@$(PIP) --editable '.[dev,gguf,hub,peft,plots]'
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.core demo-requirements.txt

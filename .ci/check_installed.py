@@ -1,10 +1,11 @@
-"""Run by .ci/run inside the clean environment: where the packages of the wheel come from.
+"""Run by .ci/run inside the clean environment: what the wheel brings, and that it needs no extra.
 
 Usage: python check_installed.py ENVIRONMENT FOLDER, from FOLDER, which has packages named
 `strategies` and `datamodules` of its own.
 """
 
 import importlib
+import pkgutil
 import sys
 from pathlib import Path
 
@@ -22,6 +23,24 @@ def main(environment: Path, folder: Path) -> None:
     installed = {path.name for path in environment.glob("lib/python*/site-packages/*")}
     if stray := installed & {"strategies", "datamodules", "tests", "benchmarks"}:
         sys.exit(f"the wheel put {sorted(stray)} in site-packages")
+    check_extras(installed)
+
+
+def check_extras(installed: set[str]) -> None:
+    """Only modules that are about an extra's package may need it."""
+    import zolit
+    from zolit.extras import EXTRAS
+
+    if brought := installed & set(EXTRAS.values()):
+        sys.exit(f"the bare wheel brought the packages of extras: {sorted(brought)}")
+    for found in pkgutil.walk_packages(zolit.__path__, "zolit."):
+        if found.name.endswith("__main__"):
+            continue
+        try:
+            importlib.import_module(found.name)
+        except ModuleNotFoundError as error:
+            if error.name not in EXTRAS.values():
+                sys.exit(f"{found.name} needs {error.name}, which the bare wheel does not bring")
 
 
 if __name__ == "__main__":

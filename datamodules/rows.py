@@ -16,6 +16,7 @@ import pandas as pd
 from zolit.datamodules.delimited import read_delimited
 from zolit.datamodules.text_file import OPENERS, text_of_file
 from zolit.errors import NotFetchedError, UserError, first_line, nearest
+from zolit.extras import require_extra
 from zolit.models.source import package_file
 
 Format = Literal["auto", "csv", "tsv", "jsonl", "json", "parquet", "lines"]
@@ -118,6 +119,8 @@ class FileRows(RowSource):
 
     def _parse(self, file: Path, format: Format) -> pd.DataFrame:
         if format == "parquet":
+            # Brings pyarrow, which pandas reads it with.
+            require_extra("hub", f"rows.path: reading {file.name!r}, a Parquet file,")
             return pd.read_parquet(file)
         text = text_of_file(file, self.encoding)
         if format in ("csv", "tsv"):
@@ -159,6 +162,7 @@ class HubRows(RowSource):
         self.rename = rename or {}
 
     def read(self) -> pd.DataFrame:
+        require_extra("hub", f"rows.name: reading {self.name!r} by HubRows")
         from datasets import ClassLabel, load_dataset
 
         try:

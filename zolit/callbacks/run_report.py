@@ -16,10 +16,10 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 
 from zolit.callbacks.best import BestCheckpoint, Validation, best_validation
-from zolit.callbacks.curves import draw_curves
 from zolit.callbacks.peak_memory import memory_kind, peak_memory, reset_peak_memory
 from zolit.callbacks.progress import say
 from zolit.callbacks.watch import Watch
+from zolit.extras import EXTRAS, has_extra, mend
 from zolit.files import write_text
 from zolit.runs.folder import BestBy, RunFolder
 from zolit.runs.journal.environment import library_versions
@@ -92,6 +92,8 @@ class RunReport(Callback):
         self._status = "running"
         self._started = time.perf_counter()
         reset_peak_memory()
+        if not has_extra("plots"):
+            say(trainer, f"no curves.png: {EXTRAS['plots']} is not installed; {mend('plots')}")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.watch.started(trainer, pl_module)
@@ -188,7 +190,10 @@ class RunReport(Callback):
         write_text(self.folder.summary, text + "\n")
         best = self._best(trainer)
         step = trainer.global_step if best is None else best["step"]
-        draw_curves(self.folder.curves, self.curves, self.zero_shot, self.final, step)
+        if has_extra("plots"):
+            from zolit.callbacks.curves import draw_curves
+
+            draw_curves(self.folder.curves, self.curves, self.zero_shot, self.final, step)
 
     def _finish(self, status: str, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._status = status

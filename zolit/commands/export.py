@@ -14,9 +14,9 @@ from zolit.export.formats import FORMATS
 from zolit.export.peft import save_peft
 from zolit.export.plain import save_plain
 from zolit.export.torchao import save_torchao
+from zolit.extras import EXTRAS, require_extra
 from zolit.files import check_new_folder, new_folder
 from zolit.models.adapters.base import merge
-from zolit.models.gguf.write import save_gguf
 from zolit.recipes.parts import module_of
 from zolit.runs.differences import changes_by_step
 from zolit.runs.folder import RunFolder
@@ -46,6 +46,8 @@ def export(
     """
     if gguf_type is not None and kind != "gguf":
         raise UserError(f"--gguf-type: got {gguf_type} beside --format {kind}; use --format gguf")
+    if kind in EXTRAS:
+        require_extra(kind, f"--format: writing {kind}")
     check_new_folder(to)
     folder = RunFolder(run)
     file = checkpoint_file(folder, ckpt_path)
@@ -64,6 +66,8 @@ def export(
         elif kind == "torchao":
             notes = save_torchao(model, scratch)
         elif kind == "gguf":
+            from zolit.models.gguf.write import save_gguf
+
             notes = save_gguf(model, module.source, tokenizer, gguf_type, scratch)
         else:
             save_plain(model, scratch)

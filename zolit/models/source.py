@@ -10,6 +10,7 @@ from typing import Any, Literal
 from huggingface_hub.errors import StrictDataclassError
 
 from zolit.errors import NotFetchedError, UserError, first_line
+from zolit.extras import require_extra
 from zolit.models.loading.config_file import FAULTS, check_config_file, not_valid
 
 Kind = Literal["causal", "masked"]
@@ -51,8 +52,11 @@ class ModelSource:
 
         Raises:
             UserError: the package is not installed, the folder or the GGUF file is missing, or
-                a local folder holds no weights.
+                a local folder holds no weights; or ``gguf_file`` is given without the package
+                that reads one.
         """
+        if self.gguf_file is not None:
+            require_extra("gguf", f"model.source.gguf_file: reading {self.gguf_file!r}")
         if self.package is not None:
             folder = package_file(self.package, self.path)
         else:

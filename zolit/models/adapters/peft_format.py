@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from zolit.compat import Conv1D
 from zolit.errors import UserError
+from zolit.extras import require_extra
 from zolit.models.adapters.base import adapted, floats
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -90,6 +91,7 @@ def read_folder(folder: str) -> AdapterFolder:
     Raises:
         UserError: if it cannot be read or is of a kind that zolit does not compute.
     """
+    require_extra("peft", f"adapter.start_from: reading {folder!r}")
     from peft import LoraConfig
 
     place = Path(folder).expanduser()

@@ -9,31 +9,15 @@ block's ``d`` (and ``dmin``). With code c of a sub-block of scale s
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from torch import Tensor
 
+from zolit.models.loading.prequantized.layer import BlockCodes
+
 SUPER = 256
 """Columns of a block of a K-quant."""
-
-
-@dataclass(frozen=True)
-class BlockCodes:
-    """``weight = scale * code + zero``, by group of 16 or 32 columns.
-
-    Attributes:
-        bits: of a code.
-        codes: ``[rows, columns]`` uint8.
-        scale: ``[rows, groups]`` float32, of either sign, 0 for groups of one value.
-        zero: ``[rows, groups]`` float32, the value of code 0; None where ``2**(bits - 1)`` is 0.
-    """
-
-    bits: int
-    codes: Tensor
-    scale: Tensor
-    zero: Tensor | None
 
 
 def read_blocks(blocks: Tensor, kind: GGMLQuantizationType) -> BlockCodes:

@@ -10,7 +10,6 @@ from torch import nn
 from transformers import GenerationConfig
 
 from zolit.compat import GgufConfig
-from zolit.models.gguf.table import check_gguf_places, read_table
 from zolit.models.loading.open import (
     Opened,
     auto_class,
@@ -115,6 +114,8 @@ def load_model(source: ModelSource, dtype: torch.dtype) -> nn.Module:
         options["gguf_file"] = source.gguf_file
         # zolit quantizes by itself; packed GGUF layers have no weight that it could read.
         options["quantization_config"] = GgufConfig(dequantize=True)
+        from zolit.models.gguf.table import check_gguf_places, read_table
+
         check_gguf_places(read_table(source.gguf_path()), meta_model(source, config, dtype))
     options["config"] = config
     if source.revision is not None:

@@ -2,15 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from zolit.compat import cached_file
 from zolit.errors import UserError
-from zolit.models.gguf.keep_blocks import blocks, blocks_refused
-from zolit.models.gguf.table import gguf_tensors, read_table
 from zolit.models.loading.config_file import FAULTS, not_valid
 from zolit.models.loading.places import check_places
 from zolit.models.loading.prequantized.checkpoint import contents, pickles_refused, take_declared
@@ -20,6 +18,9 @@ from zolit.models.prepare import Preparation
 from zolit.models.source import ModelSource
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.strategies.quantizer.stored import Stored
+
+if TYPE_CHECKING:
+    from zolit.models.gguf.table import GgufTable
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def open_checkpoint(
         UserError: if it is damaged, or the quantizer or the adapter is not for it.
     """
     # First, as it says best what is wrong with a damaged file.
-    table = None if source.gguf_file is None else read_table(source.gguf_path())
+    table = _gguf_table(source)
     config = source.load_config()
     if preparation.adapter is not None and has_adapter(source):
         raise UserError(
@@ -77,13 +78,11 @@ def open_checkpoint(
         return reason
     skeleton = meta_model(source, config, dtype)
     plan = preparation.plan_ahead(skeleton)
-    tensors: dict[str, LazyTensor] | str = (
-        safetensors(source) or "it has no safetensors files"
-        if table is None
-        else gguf_tensors(table, skeleton)
-    )
+    tensors = _tensors(source, table, skeleton)
     if isinstance(tensors, str):
         if table is not None and keeps:
+            from zolit.models.gguf.keep_blocks import blocks_refused
+
             raise blocks_refused(table, tensors)
         if form is not None:
             raise pickles_refused(source.resolved_path())
@@ -92,12 +91,36 @@ def open_checkpoint(
     if form is not None:
         found = contents(form, skeleton, tensors, dtype)
     elif table is not None and keeps:
+        from zolit.models.gguf.keep_blocks import blocks
+
         found = blocks(table, skeleton, plan, tensors, dtype)
     quantizer = preparation.quantizer if found is None else found.quantizer
     tensors = tensors if found is None else found.tensors
     declared = None if form is None else str(form)
     placed = check_places(skeleton, tensors, source.resolved_path(), declared)
     return Opened(skeleton, plan, quantizer, placed)
+
+
+# The modules that read GGUF files are imported where there is one: the package gguf is an extra.
+
+
+def _gguf_table(source: ModelSource) -> "GgufTable | None":
+    if source.gguf_file is None:
+        return None
+    from zolit.models.gguf.table import read_table
+
+    return read_table(source.gguf_path())
+
+
+def _tensors(
+    source: ModelSource, table: "GgufTable | None", skeleton: nn.Module
+) -> dict[str, LazyTensor] | str:
+    """The tensors of a checkpoint, or why they cannot be read one by one."""
+    if table is None:
+        return safetensors(source) or "it has no safetensors files"
+    from zolit.models.gguf.table import gguf_tensors
+
+    return gguf_tensors(table, skeleton)
 
 
 def meta_model(source: ModelSource, config: Any, dtype: torch.dtype) -> nn.Module:

@@ -15,14 +15,18 @@ from zolit.formats.float8 import Float8Weight
 from zolit.formats.int4 import Int4Weight, pack_codes
 from zolit.formats.int8 import Int8Weight
 from zolit.formats.permuted import PermutedWeight
-from zolit.models.gguf.read_blocks import BlockCodes
 from zolit.models.loading.prequantized.aqlm import AqlmFormat, read_aqlm
 from zolit.models.loading.prequantized.awq import AwqFormat, read_awq
 from zolit.models.loading.prequantized.compressed import CompressedFormat, is_packed, read_packed
 from zolit.models.loading.prequantized.declared_format import Format
 from zolit.models.loading.prequantized.fp8 import Fp8Format
 from zolit.models.loading.prequantized.gptq import read_gptq
-from zolit.models.loading.prequantized.layer import GroupedCodes, LayerTensors, PlainCodes
+from zolit.models.loading.prequantized.layer import (
+    BlockCodes,
+    GroupedCodes,
+    LayerTensors,
+    PlainCodes,
+)
 from zolit.models.loading.prequantized.scaled import read_scaled
 from zolit.models.loading.prequantized.torchao import TorchaoFormat, read_torchao
 from zolit.noise import WORD
