@@ -1,6 +1,6 @@
 """What a direction costs and how far its difference is off: both sides, or one with a shared base.
 
-    OMP_NUM_THREADS=2 python benchmarks/differences.py --sst2 ../shared/data/sst2/stsa.binary.train
+    OMP_NUM_THREADS=2 python benchmarks/differences.py --sst2 data/sst2/stsa.binary.train
 
 The model and the moving weights are those of configs/qzo/gguf_sst2.yaml (factors of the output
 channels of SmolLM2's layers 20 to 29, its own Q4_1 blocks, bfloat16). Errors are those of the

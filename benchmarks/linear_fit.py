@@ -1,6 +1,6 @@
 """What tuning output scales can reach where scores are linear in them, and how few do it.
 
-    python benchmarks/linear_fit.py --sst2 ../shared/data/sst2
+    python benchmarks/linear_fit.py --sst2 data/sst2
 
 Backpropagation gives each row's gradient of its margin (the score of the second answer less that
 of the first) by the factor of every output channel of layers 10 to 29, and of the last norm. To

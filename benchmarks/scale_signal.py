@@ -1,7 +1,7 @@
 """Which layers' output scales are worth moving: signal and noise of their gradient.
 
     python benchmarks/scale_signal.py --examples 400
-    python benchmarks/scale_signal.py --model FOLDER --sst2 ../shared/data/sst2/stsa.binary.train
+    python benchmarks/scale_signal.py --model FOLDER --sst2 data/sst2/stsa.binary.train
 
 Uses backpropagation, as `gradient_signal.py` does, on SmolLM2-135M with int4 weights and training
 rows of Rotten Tomatoes; or on the floats of its GGUF file (``--floats``) or of a folder, such as

@@ -79,5 +79,11 @@ def test_set_up_files_name_no_machine(text: str) -> None:
         assert text not in (ROOT / name).read_text(encoding="utf-8"), name
 
 
+def test_recipes_and_pages_name_nothing_beside_the_repository() -> None:
+    for folder, ending in (("configs", "*.yaml"), ("docs", "*.md"), ("benchmarks", "*.py")):
+        for file in (ROOT / folder).rglob(ending):
+            assert ".." + "/shared" not in file.read_text(encoding="utf-8"), file
+
+
 def test_ci_script_is_sound() -> None:
     subprocess.run(["bash", "-n", ROOT / ".ci" / "run"], check=True)  # noqa: S603, S607
