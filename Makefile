@@ -1,6 +1,7 @@
 # make quickstart   environment, model and data, a first fine-tuning run
 # make test         environment, the whole test suite
 # make lint         ruff and mypy
+# make docs         the site of docs/, in .cache/site; a dead link is an error
 # make bench        what a step costs, beside plain forwards (benchmarks/step.py)
 # make clean        removes the environment, caches and the quickstart run
 #
@@ -21,7 +22,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-war
 # Compiled kernels are kept between runs, inside the checkout.
 export TORCHINDUCTOR_CACHE_DIR := $(CURDIR)/.cache/inductor
 
-.PHONY: quickstart test lint bench clean
+.PHONY: quickstart test lint docs bench clean
 
 quickstart: runs/quickstart/.done
 	@echo "The run is in runs/quickstart: summary.json, curves.png, metrics.csv, checkpoints/."
@@ -41,6 +42,14 @@ lint: $(VENV)/.core $(VENV)/.dev
 	@rm -rf .cache/types && mkdir -p .cache/types/zolit
 	@ln -s $(CURDIR)/zolit/* $(CURDIR)/strategies $(CURDIR)/datamodules .cache/types/zolit/
 	$(BIN)/mypy
+
+docs: $(VENV)/.docs
+	@# mkdocstrings reads sources, not setuptools' package-dir: copy the packages to where they are imported.
+	@rm -rf .cache/docs && mkdir -p .cache/docs
+	@cp -R zolit .cache/docs/zolit && cp -R strategies datamodules .cache/docs/zolit/
+	@# The variable silences an advertisement of the theme's next version.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "The site is in .cache/site: open index.html, or $(BIN)/python -m mkdocs serve."
 
 bench: $(VENV)/.core $(VENV)/.demo
 	$(BIN)/python benchmarks/step.py --compile blocks
@@ -66,6 +75,11 @@ $(VENV)/.core: $(VENV)/.created pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.core
 	@echo "Installing the test and lint tools"
 	@$(PIP) --editable '.[dev,gguf,hub,peft,plots]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.core
+	@echo "Installing what makes the site"
+	@$(PIP) --editable '.[docs]'
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.core demo-requirements.txt

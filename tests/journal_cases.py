@@ -46,7 +46,7 @@ def write(path: Path, records: list[Record] = RECORDS) -> Path:
 
 
 def by_struct() -> bytes:
-    """The same file, from the table in docs/runs.md."""
+    """The same file, from the table in docs/dev/journal.md."""
     text = json.dumps(HEADER.__dict__, sort_keys=True).encode()
     parts = [b"\x89ZOJ\r\n\x1a\n" + struct.pack("<HHI", 1, 0, len(text)) + text]
     for one in RECORDS:

@@ -1,4 +1,4 @@
-"""Bytes of a journal: a header, then records; little-endian, described in docs/runs.md.
+"""Bytes of a journal: a header, then records; little-endian, described in docs/dev/journal.md.
 
 Each part ends with a CRC-32 of everything from the start of the file, earlier checksums left out.
 A part that is damaged, missing or in another place is so found out.
