@@ -175,7 +175,7 @@ def test_a_file_system_without_locks_is_written(
 
 WINDOWS = """
 import os, sys
-import filelock, lightning, torch, torchao, transformers  # they look after themselves
+import filelock, lightning, psutil, torch, torchao, transformers  # they look after themselves
 import torchmetrics, pandas, rich.progress, transformers.integrations.gguf  # noqa
 for name in ("fcntl", "resource", "termios", "pwd", "grp"):
     sys.modules[name] = None  # importing it raises ImportError

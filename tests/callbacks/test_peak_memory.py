@@ -6,7 +6,6 @@ import psutil
 import pytest
 import torch
 
-from zolit.callbacks import peak_memory as module
 from zolit.callbacks.peak_memory import (
     memory_kind,
     peak_memory,
@@ -15,6 +14,8 @@ from zolit.callbacks.peak_memory import (
 )
 
 BYTES = 1 << 28
+
+MODULE = sys.modules[peak_memory.__module__]
 
 
 def test_peak_rises_with_what_is_allocated() -> None:
@@ -32,8 +33,8 @@ def test_peak_rises_with_what_is_allocated() -> None:
 
 @pytest.fixture
 def without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "memory_kind", lambda: "resident")
-    monkeypatch.setattr(module, "_status", lambda field: None)
+    monkeypatch.setattr(MODULE, "memory_kind", lambda: "resident")
+    monkeypatch.setattr(MODULE, "_status", lambda field: None)
 
 
 @pytest.mark.usefixtures("without_proc")

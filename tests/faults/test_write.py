@@ -74,8 +74,10 @@ def test_inside_every_part_of_the_header(tmp_path: Path) -> None:
         found = read_journal(path)
         assert (found.header, found.records) == (None, [])
         assert found.fault is not None
+        writer = JournalWriter(path)
         with pytest.raises(UserError, match="belongs to an earlier run"):
-            JournalWriter(path).begin(HEADER)
+            writer.begin(HEADER)
+        writer.close()
 
 
 def test_inside_a_checkpoint(tmp_path: Path) -> None:
