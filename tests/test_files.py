@@ -194,8 +194,8 @@ for found in pkgutil.walk_packages(zolit.__path__, "zolit."):
         importlib.import_module(found.name)
 folder = Path(sys.argv[1])
 from zolit.callbacks.peak_memory import peak_memory, resident_memory
-from zolit.journal import JournalWriter, read_journal
-from zolit.journal.checkpoints import FileCheckpoints, read_checkpoint
+from zolit.runs.journal import JournalWriter, read_journal
+from zolit.checkpoints.file import FileCheckpoints, read_checkpoint
 sys.path.insert(0, sys.argv[2])
 from journal_cases import HEADER, step
 writer = JournalWriter(folder / "journal.bin")
@@ -216,7 +216,7 @@ assert peak_memory() >= resident_memory() > 0
 
 
 def test_every_module_works_without_what_windows_lacks(tmp_path: Path) -> None:
-    cases = Path(__file__).parent / "journal"
+    cases = Path(__file__).parent
     ended = subprocess.run(  # noqa: S603
         [sys.executable, "-c", WINDOWS, str(tmp_path), str(cases)], capture_output=True, text=True
     )

@@ -112,6 +112,6 @@ def test_tune_is_judged_before_weights_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = write_llama(tmp_path)
-    monkeypatch.setattr("zolit.models.loading.open.gguf_tensors", None)
+    monkeypatch.setattr("zolit.models.gguf.table.gguf_tensors", None)
     with pytest.raises(UserError, match="tune: 'lineer' names no parameter"):
         load_prepared(source, torch.float32, preparation(Int8(), ["lineer"]))
