@@ -74,7 +74,7 @@ def page(rows: list[dict[str, Any]]) -> str:
     rest = f" {left} types have not been walked yet." if left else ""
     count = (
         f"\n{len(rows)} types, {len(built)} built, {right} right, "
-        f"{sum(result(row).startswith('refused') for row in built)} refused.{rest}\n"
+        f"{sum(result(row).startswith('refused') for row in rows)} refused.{rest}\n"
     )
     return HEAD.format(version=transformers.__version__) + "\n".join(lines) + "\n" + count
 
