@@ -19,6 +19,8 @@ _DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 # Read by tqdm when it is imported: a bar appears only for what takes longer than this many
 # seconds, such as a download, and not for each file that is opened.
 os.environ.setdefault("TQDM_DELAY", "5")
+if not (sys.stderr and sys.stderr.isatty()):
+    os.environ.setdefault("TQDM_DISABLE", "1")  # a log file keeps every state of a bar
 
 
 def main(

@@ -1,5 +1,6 @@
 """What the command line answers without waiting for libraries."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -86,3 +87,12 @@ def test_as_a_module() -> None:
     command = [sys.executable, "-m", "zolit", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)  # noqa: S603
     assert done.stdout == f"zolit {zolit.__version__}\n"
+
+
+def test_a_log_file_holds_no_bars() -> None:
+    others = {name: value for name, value in os.environ.items() if not name.startswith("TQDM")}
+    script = "import os, zolit.cli; print(os.environ['TQDM_DISABLE'])"
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", script], env=others, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "1\n", done.stderr
