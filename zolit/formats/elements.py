@@ -47,11 +47,14 @@ class ElementWeight(StoredWeight):
 
     def apply(self, rows: slice, update: Update, preference: Preference) -> None:
         stored = self.stored(rows)
-        step, residual = update.step, update.residual
-        in_words = update._replace(
-            step=None if step is None else self.value_blocks(step),
-            unit=_by_row(update.unit, stored.scale if stored.scale is not None else stored.codes),
-            residual=None if residual is None else self.value_blocks(residual),
+        step, unit, rounding, residual, decay, query = update
+        in_words = Update(
+            None if step is None else self.value_blocks(step),
+            _by_row(unit, stored.codes if stored.scale is None else stored.scale),
+            rounding,
+            None if residual is None else self.value_blocks(residual),
+            decay,
+            query,
         )
         self.move_kernel(stored, in_words, preference=preference)
         self.write_back(rows, stored)
