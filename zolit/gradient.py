@@ -1,6 +1,7 @@
 """What an estimate of the gradient is: seeds and numbers."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,3 +62,16 @@ class TakenStep:
     raw_values: Tensor
     skipped: int
     skipped_in_row: int
+
+
+def taken_step(outputs: Any) -> TakenStep | None:
+    """The step that a module made with a batch, from the ``outputs`` that callbacks are given.
+
+    Args:
+        outputs: of ``on_train_batch_end``: what ``training_step`` returned.
+
+    Returns:
+        None in the midst of a step, and of modules that do not say.
+    """
+    taken = outputs.get("taken") if isinstance(outputs, dict) else None
+    return taken if isinstance(taken, TakenStep) else None

@@ -1,9 +1,8 @@
 """Optimizers that step on a `ProjectedGradient`."""
 
-import inspect
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -35,9 +34,15 @@ class ZOSGD(Optimizer):
         feedback_decay: factor of the carried residual each step. 1 loses nothing; QES takes 0.9,
             which forgets steps much shorter than half a code.
 
+    Attributes:
+        projected_gradient: that ``step`` takes ``gradient``, a `ProjectedGradient`. Every optimizer
+            that a `ZeroOrderModule` can use declares it.
+
     Raises:
         UserError: if ``lr`` or ``feedback_decay`` is out of range.
     """
+
+    projected_gradient: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -148,10 +153,9 @@ class ZOSignSGD(ZOSGD):
         return torch.sign(values) / values.numel()
 
 
-def takes_projected_gradients(optimizer: type) -> bool:
-    """Whether an optimizer's ``step`` takes ``gradient``, a `ProjectedGradient`.
+@runtime_checkable
+class OpenRate(Protocol):
+    """An optimizer whose learning rate may be left open, to be chosen for the weights it moves."""
 
-    Args:
-        optimizer: its class.
-    """
-    return "gradient" in inspect.signature(optimizer.step).parameters  # type: ignore[attr-defined]
+    def settle(self, lr: float) -> bool:
+        """Take ``lr`` where none was given, and say whether one was missing."""

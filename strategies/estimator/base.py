@@ -20,7 +20,7 @@ class Losses:
     Attributes:
         objective: what is minimized.
         model: the prepared model.
-        batch: what the objective takes.
+        batch: what the objective has drawn (`Objective.draw`).
     """
 
     objective: Objective
@@ -38,14 +38,6 @@ class Losses:
     def compare(self, reads: Sequence[Tensor]) -> Tensor:
         """Loss of each of some `read` of this batch, ``[len(reads)]`` float32."""
         return self.objective.compare(reads, self.batch)
-
-    def scores(self) -> Tensor:
-        """Score of each answer, ``[B, C]`` float32."""
-        return self.objective.scores(self.model, self.batch)
-
-    def targets(self) -> Tensor:
-        """Index of the right answer, ``[B]`` int64."""
-        return self.objective.targets(self.batch)
 
 
 @dataclass(frozen=True)
@@ -67,14 +59,36 @@ class Estimator(ABC):
 
     Attributes:
         paired: whether both signs of a direction are read in one pass, if the model can.
+        needs: what the objective must be able to do besides its loss, such as `Scored`; nothing by
+            default.
         compares: whether the objective sees both reads of a direction together, by one call of the
             losses with two copies or by their `compare`; see `Objective.compares`.
         default_lr: learning rate to start with, whatever moves; None leaves it to the perturber.
     """
 
+    needs: ClassVar[type] = Objective
     default_lr: ClassVar[float | None] = None
     paired: bool = False
     compares: bool = False
+
+    def check(self, objective: Objective) -> None:
+        """Refuse an objective that this estimator cannot ask.
+
+        Raises:
+            UserError: naming both and what to use instead.
+        """
+        name = type(objective).__name__
+        if not isinstance(objective, self.needs):
+            raise UserError(
+                f"estimator: {type(self).__name__} needs an objective with what "
+                f"{self.needs.__name__} has, got {name}; use OptionScoring, or TwoPoint with it"
+            )
+        if objective.compares and not self.compares:
+            raise UserError(
+                f"objective: {name} with these options compares the reads of a direction, which "
+                f"{type(self).__name__} does not show it together; use TwoPoint, or set "
+                "OptionScoring's shared: 1"
+            )
 
     @abstractmethod
     def estimate(

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from zolit.errors import UserError
+from zolit.objectives.base import Scored
 from zolit.strategies.estimator.base import Estimate, Estimator, Losses
 from zolit.tensors.reading import Reading
 
@@ -70,6 +72,7 @@ class GaussNewton(Estimator):
         UserError: if ``damping`` is out of range.
     """
 
+    needs = Scored
     default_lr = 1.0  # the whole step
 
     def __init__(self, damping: float = 0.01) -> None:
@@ -85,11 +88,17 @@ class GaussNewton(Estimator):
                 f"query_scheduler: got {len(keys)} directions a step, GaussNewton needs 2 at "
                 "least; try ConstantQueries with n: 32"
             )
-        scores, targets = losses.scores().float(), losses.targets()
+        objective: Any = losses.objective
+
+        def read() -> Tensor:
+            found: Tensor = objective.scores(losses.model, losses.batch)
+            return found.float()
+
+        scores, targets = read(), objective.targets(losses.batch)
         slopes = []
         for key in keys:
             with reading.perturbed(key, eps, copies=1):
-                slopes.append((losses.scores().float() - scores) / eps)
+                slopes.append((read() - scores) / eps)
         residual = scores.softmax(dim=1) - F.one_hot(targets, scores.shape[1])
         found = torch.stack(slopes)
         return Linearization(

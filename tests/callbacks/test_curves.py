@@ -6,6 +6,7 @@ import pytest
 
 from zolit.callbacks.curves import Curve, curves_figure, draw_curves
 
+PANELS = ("loss", "accuracy")
 LONG: Curve = [(step, 1 / step) for step in range(1, 60)]
 
 
@@ -18,7 +19,7 @@ LONG: Curve = [(step, 1 / step) for step in range(1, 60)]
 )
 def test_picture(curves: dict[str, Curve], test: dict[str, float], tmp_path: Path) -> None:
     file = tmp_path / "curves.png"
-    draw_curves(file, curves, test, test, 30)
+    draw_curves(file, curves, test, test, 30, PANELS)
     height, width, _ = matplotlib.image.imread(file).shape
     assert width > height > 200
     assert list(tmp_path.iterdir()) == [file]
@@ -33,7 +34,7 @@ def drawn(
             str(line.get_label()): [(float(x), float(y)) for x, y in line.get_xydata()]
             for line in axes.get_lines()
         }
-        for axes in curves_figure(curves, before, after, step).axes
+        for axes in curves_figure(curves, before, after, step, PANELS).axes
     }
 
 

@@ -178,12 +178,6 @@ class NextToken(Objective):
         )
         return loss.view(copies, -1).mean(1)
 
-    def scores(self, model: nn.Module, batch: Tensor) -> Tensor:
-        return model(input_ids=batch, use_cache=False).logits[:, -2]
-
-    def targets(self, batch: Tensor) -> Tensor:
-        return batch[:, -1]
-
 
 def on_llama(recipe: Recipe, kernels: Preference = "reference", **options: Any) -> ZeroOrderModule:
     one = module(recipe, kernels, objective=NextToken(), **options)

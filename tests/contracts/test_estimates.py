@@ -47,12 +47,6 @@ class SquaredError(Objective):
         x, y = (part.repeat(copies, 1) for part in batch)
         return ((model(x) - y) ** 2).double().view(copies, -1).mean(1) * ROWS / 2
 
-    def scores(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-        return model(batch[0])
-
-    def targets(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        return torch.zeros(len(batch[0]), dtype=torch.int64)
-
 
 def batch() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)

@@ -117,12 +117,6 @@ class SquaredError(Objective):
         squares = ((model(x) - y) ** 2).double()
         return squares.view(copies, -1).mean(1) * squares.shape[1] / 2
 
-    def scores(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-        return model(batch[0])
-
-    def targets(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        return torch.zeros(len(batch[0]), dtype=torch.int64)
-
 
 ROWS, COLUMNS, RANK, KEYS = 5, 64, 3, 300
 

@@ -23,17 +23,19 @@ def draw_curves(
     zero_shot: Mapping[str, float],
     final: Mapping[str, float],
     step: int,
+    panels: Sequence[str] = ("loss",),
 ) -> None:
-    """Write a PNG of loss (left) and accuracy (right) over steps; what has no figure is left out.
+    """Write a PNG of some figures over steps, a panel each; what has no figure is left out.
 
     Args:
         path: of the picture; replaced at once when it is complete.
-        curves: ``train_loss``, ``val_loss`` and ``val_accuracy``; absent ones are left out.
-        zero_shot: ``test_accuracy`` and ``test_loss`` of the untuned model, drawn as dotted lines.
+        curves: by name with their stage, such as ``train_loss`` and ``val_loss``.
+        zero_shot: figures of the untuned model such as ``test_loss``, drawn as dotted lines.
         final: those of the fine-tuned model, drawn as a star at ``step``.
         step: that the fine-tuned figures are of; its validation is ringed.
+        panels: names of the figures, without their stage.
     """
-    canvas = FigureCanvasAgg(curves_figure(curves, zero_shot, final, step))
+    canvas = FigureCanvasAgg(curves_figure(curves, zero_shot, final, step, panels))
     with replacing(path) as scratch:
         canvas.print_png(scratch)
 
@@ -43,9 +45,10 @@ def curves_figure(
     zero_shot: Mapping[str, float],
     final: Mapping[str, float],
     step: int,
+    panels: Sequence[str] = ("loss",),
 ) -> Figure:
     """The picture of `draw_curves`."""
-    shown = [name for name in ("loss", "accuracy") if _known(name, curves, zero_shot, final)]
+    shown = [name for name in panels if _known(name, curves, zero_shot, final)]
     figure = Figure(figsize=(4.5 * max(1, len(shown)), 3.6), layout="constrained")
     for place, name in enumerate(shown, start=1):
         axes = figure.add_subplot(1, len(shown), place)
@@ -63,7 +66,7 @@ def curves_figure(
             star = {"marker": "*", "markersize": 10, "linestyle": "", "color": "tab:green"}
             _line(axes, [(step, end)], f"test, fine-tuned (step {step})", **star)
         axes.set_xlabel("step")
-        axes.set_ylabel(name)
+        axes.set_ylabel(name.replace("_", " "))
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize="small")
     return figure

@@ -5,11 +5,16 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from zolit.callbacks import Journal, Progress, RunReport, StopBetweenSteps
 from zolit.callbacks.best import BestCheckpoint
-from zolit.runs.folder import BestBy, RunFolder
+from zolit.evaluations import Evaluation
+from zolit.runs.folder import RunFolder
 
 
 def default_callbacks(
-    trainer: Namespace, folder: RunFolder | None, journaled: bool, best_by: BestBy
+    trainer: Namespace,
+    folder: RunFolder | None,
+    journaled: bool,
+    best_by: str | None,
+    evaluation: Evaluation | None,
 ) -> list[Callback]:
     """Progress, and what keeps a run.
 
@@ -17,7 +22,9 @@ def default_callbacks(
         trainer: the trainer's options.
         folder: of the run that is kept, None where none is.
         journaled: whether its steps are written down.
-        best_by: figure of validation that the best checkpoint is chosen by.
+        best_by: figure of validation that the best checkpoint is chosen by; None: as the
+            evaluation says.
+        evaluation: of the module; None if it does not say.
     """
     callbacks: list[Callback] = []
     if trainer.enable_progress_bar is not False and not trainer.barebones:
@@ -32,6 +39,7 @@ def default_callbacks(
         return callbacks
     best = BestCheckpoint(
         best_by,
+        evaluation,
         dirpath=folder.checkpoints,
         filename="best",
         # A run that is resumed may meet the file of a validation it makes again.

@@ -2,6 +2,7 @@
 
 import math
 
+from zolit.evaluations import Mode
 from zolit.evaluations.answers import AnswerPattern
 
 LEAST_MOVE = 1e-4
@@ -108,19 +109,26 @@ def of_loss(loss: float, classes: int | None, zero_shot: float | None) -> str | 
     )
 
 
-def of_result(before: float | None, after: float | None) -> str | None:
-    """Whether tuning made the test loss worse.
+def of_result(
+    before: float | None, after: float | None, name: str = "loss", mode: Mode = "min"
+) -> str | None:
+    """Whether tuning made a figure of the test worse.
 
     Args:
-        before: test loss, zero-shot; None if it is not known.
+        before: zero-shot; None if it is not known.
         after: fine-tuned; None if it is not known.
+        name: of the figure.
+        mode: whether it is better when it is smaller or larger.
     """
     # A difference that the sentence cannot show is none.
-    if before is None or after is None or f"{after:.4f}" == f"{before:.4f}" or after < before:
+    if before is None or after is None or f"{after:.4f}" == f"{before:.4f}":
+        return None
+    if after < before if mode == "min" else after > before:
         return None
     return (
-        f"worse than zero-shot: test loss {before:.4f} -> {after:.4f}; take another lr (lower if "
-        "the validations got worse, higher if they hardly moved), more steps or more rows"
+        f"worse than zero-shot: test {name.replace('_', ' ')} {before:.4f} -> {after:.4f}; take "
+        "another lr (lower if the validations got worse, higher if they hardly moved), more steps "
+        "or more rows"
     )
 
 

@@ -12,6 +12,7 @@ from zolit.checkpoints.content import check_loops, check_schedule, check_trainin
 from zolit.datamodules.epochs import ResumableLoader
 from zolit.digests import digests, whole
 from zolit.errors import UserError
+from zolit.gradient import taken_step
 from zolit.runs.folder import RunFolder
 from zolit.runs.journal import Contents, Header, JournalWriter, Session, Step, Weights
 from zolit.runs.journal.digest import start_tensors, weights_digest
@@ -109,12 +110,15 @@ class Journal(Callback):
         )
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        *args: Any,
+        **kwargs: Any,
     ) -> None:
-        if self._writer is None or not isinstance(pl_module, ZeroOrderModule):
-            return
-        taken = pl_module.taken
-        if taken is None or taken.step == self._written:
+        taken = taken_step(outputs)
+        if self._writer is None or taken is None:
             return  # a batch in the midst of a step
         self._written = taken.step
         mask = (1 << 64) - 1

@@ -7,13 +7,14 @@ from lightning.pytorch.callbacks import ProgressBar
 from rich import progress as bars
 from rich.console import Console
 
+from zolit.callbacks.judged import VAL, evaluation_of, primary, validation_figures
 from zolit.callbacks.peak_memory import peak_memory
 
 _LOG_LINES = 20
 
 
 class Progress(ProgressBar):
-    """Steps, loss, accuracy at the last validation with its step, ms per step, peak memory.
+    """Steps, loss, primary figure of the last validation with its step, ms per step, peak memory.
 
     A bar in a terminal; elsewhere (a log file, CI) a line every ``every_n_steps``. Says before the
     first pass that kernels are compiled.
@@ -27,7 +28,7 @@ class Progress(ProgressBar):
         super().__init__()
         self.every_n_steps = every_n_steps
         self._enabled = True
-        self._accuracy: tuple[int, float] | None = None
+        self._validated: tuple[int, str, float] | None = None
         self._told_compiling = False
         self._bar: bars.Progress | None = None
         self._total: int | None = None
@@ -65,9 +66,11 @@ class Progress(ProgressBar):
             self._printed = step
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        accuracy = trainer.callback_metrics.get("val_accuracy")
-        if accuracy is not None and not trainer.sanity_checking:
-            self._accuracy = (trainer.global_step, float(accuracy))
+        figures = validation_figures(trainer.callback_metrics)
+        name = primary(evaluation_of(pl_module), figures)
+        value = figures.get(f"{VAL}{name}")
+        if value is not None and not trainer.sanity_checking:
+            self._validated = (trainer.global_step, str(name).replace("_", " "), float(value))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._stop_bar()
@@ -115,9 +118,9 @@ class Progress(ProgressBar):
         parts = []
         if (loss := metrics.get("train_loss")) is not None:
             parts.append(f"loss {float(loss):.3f}")
-        if self._accuracy is not None:
-            step, accuracy = self._accuracy
-            parts.append(f"val accuracy {accuracy:.3f} (step {step})")
+        if self._validated is not None:
+            step, name, value = self._validated
+            parts.append(f"val {name} {value:.3f} (step {step})")
         if (step_ms := metrics.get("step_ms")) is not None:
             parts.append(f"{float(step_ms):.0f} ms/step")
         parts.append(f"{peak_memory() / 2**30:.2f} GB")

@@ -7,7 +7,6 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,18 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 
 from zolit.callbacks.best import BestCheckpoint, Validation, best_validation
+from zolit.callbacks.judged import VAL, chooser, evaluation_of, primary, validation_figures
 from zolit.callbacks.peak_memory import memory_kind, peak_memory, reset_peak_memory
 from zolit.callbacks.progress import say
 from zolit.callbacks.watch import Watch
+from zolit.evaluations.text_loss import TextLoss
 from zolit.extras import EXTRAS, has_extra, mend
 from zolit.files import write_text
-from zolit.runs.folder import BestBy, RunFolder
+from zolit.gradient import taken_step
+from zolit.runs.folder import RunFolder
 from zolit.runs.journal.environment import library_versions
 from zolit.runs.metrics_file import Row
-
-_CURVES = ("train_loss", "val_loss", "val_accuracy")
+from zolit.training.module import TuningModule
 
 
 class RunReport(Callback):
@@ -37,17 +38,18 @@ class RunReport(Callback):
 
     Args:
         run_dir: folder for summary.json and curves.png.
-        best_by: figure of validation by which the lines name the best so far.
+        best_by: figure of validation by which the lines name the best so far; by default what the
+            module's evaluation says, see `Evaluation.chooser`.
 
     Attributes:
         zero_shot: metrics of a test before fitting.
         final: metrics of the last test after fitting.
         text_loss: of the prompts' own text, ``zero_shot`` and ``fine_tuned`` (`TextLoss`).
         watch: what was found of the run.
-        curves: pairs of step and value of ``train_loss``, ``val_loss`` and ``val_accuracy``.
+        curves: pairs of step and value of ``train_loss`` and of each figure of validation.
     """
 
-    def __init__(self, run_dir: str, best_by: BestBy = "val_loss") -> None:
+    def __init__(self, run_dir: str, best_by: str | None = None) -> None:
         self.folder = RunFolder(run_dir)
         self.best_by = best_by
         self.validations: list[Validation] = []
@@ -55,7 +57,8 @@ class RunReport(Callback):
         self.watch = Watch(print)
         self.zero_shot: dict[str, float] = {}
         self.final: dict[str, float] = {}
-        self.curves: dict[str, list[tuple[int, float]]] = {name: [] for name in _CURVES}
+        self.curves: dict[str, list[tuple[int, float]]] = {"train_loss": []}
+        self._text: TextLoss | None = None
         self._step_ms: list[float] = []
         self._last: dict[str, float] = {}
         self._status: str | None = None
@@ -79,9 +82,8 @@ class RunReport(Callback):
             self.text_loss = earlier_text_loss(self.folder)
         for row in rows:
             step = steps(int(row["step"]) + 1)
-            self._append(step, row, *_CURVES)
-            if "val_loss" in row or "val_accuracy" in row:
-                self._validated(step, row)
+            self._append(step, row, "train_loss")
+            self._validated(step, row)
             if "step_ms" in row:
                 self._step_ms.append(row["step_ms"])
 
@@ -99,7 +101,12 @@ class RunReport(Callback):
         self.watch.started(trainer, pl_module)
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        *args: Any,
+        **kwargs: Any,
     ) -> None:
         done = self.curves["train_loss"]
         if done and done[-1][0] == trainer.global_step:
@@ -109,18 +116,34 @@ class RunReport(Callback):
         self._append(trainer.global_step, metrics, "train_loss")
         if "step_ms" in metrics:
             self._step_ms.append(metrics["step_ms"])
-        self.watch.stepped(trainer, pl_module)
+        self.watch.stepped(trainer, pl_module, taken_step(outputs))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._status == "running" and not trainer.sanity_checking:
             metrics = _numbers(trainer.callback_metrics)
             self._last.update(metrics)
-            self._append(trainer.global_step, metrics, "val_loss", "val_accuracy")
             if (one := self._validated(trainer.global_step, metrics)) is not None:
-                best = best_validation(self.validations, self.best_by) is one
+                evaluation = evaluation_of(pl_module)
+                by = self.best_by or chooser(evaluation)
+                best = best_validation(self.validations, by, evaluation) is one
                 say(trainer, f"validation after {_told(one)}{' (best so far)' if best else ''}")
             zero_shot = self.zero_shot.get("test_loss")
             self.watch.validated(pl_module, metrics, zero_shot, trainer.global_step)
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._text = TextLoss() if isinstance(pl_module, TuningModule) else None
+
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        if self._text is not None and isinstance(pl_module, TuningModule):
+            self._text.update(pl_module.network, batch)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         metrics = {
@@ -128,17 +151,16 @@ class RunReport(Callback):
             for name, value in _numbers(trainer.callback_metrics).items()
             if name.startswith("test_")
         }
-        found = getattr(pl_module, "evaluated", {}).get("test")
-        text = None if found is None or found.text is None else found.text.value
+        text = None if self._text is None else self._text.value
         if self._status is None:
             self.zero_shot = metrics
             self.text_loss = {} if text is None else {"zero_shot": text}
-            self.watch.untuned = None if found is None else found.pattern()
+            self.watch.measured_untuned(pl_module)
         else:
             self.final = metrics
             if text is not None:
                 self.text_loss["fine_tuned"] = text
-            self.watch.tested(pl_module, metrics, self.zero_shot.get("test_loss"))
+            self.watch.tested(pl_module, metrics, self.zero_shot)
             self.watch.texts(*(self.text_loss.get(name) for name in ("zero_shot", "fine_tuned")))
             self.write(trainer, pl_module)
 
@@ -193,7 +215,10 @@ class RunReport(Callback):
         if has_extra("plots"):
             from zolit.callbacks.curves import draw_curves
 
-            draw_curves(self.folder.curves, self.curves, self.zero_shot, self.final, step)
+            known = (*(name for name in self.curves if name.startswith(VAL)), *self.final)
+            name = primary(evaluation_of(pl_module), known)
+            panels = list(dict.fromkeys(["loss", *([name] if name else [])]))
+            draw_curves(self.folder.curves, self.curves, self.zero_shot, self.final, step, panels)
 
     def _finish(self, status: str, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._status = status
@@ -206,19 +231,21 @@ class RunReport(Callback):
         chosen: Any = trainer.checkpoint_callback
         if not isinstance(chosen, BestCheckpoint) or chosen.best is None:
             return None
-        return {"by": chosen.monitor, **asdict(chosen.best)}
+        return {"by": chosen.monitor, **chosen.best.flat()}
 
     def _validated(self, step: int, metrics: dict[str, float]) -> Validation | None:
-        if "val_loss" not in metrics and "val_accuracy" not in metrics:
+        figures = validation_figures(metrics)
+        if not figures:
             return None
-        found = Validation(step, metrics.get("val_loss"), metrics.get("val_accuracy"))
+        self._append(step, figures, *figures)
+        found = Validation(step, figures)
         self.validations.append(found)
         return found
 
     def _append(self, step: int, metrics: dict[str, float], *names: str) -> None:
         for name in names:
             if name in metrics:
-                self.curves[name].append((step, metrics[name]))
+                self.curves.setdefault(name, []).append((step, metrics[name]))
 
 
 def earlier_text_loss(folder: RunFolder) -> dict[str, float]:
@@ -231,12 +258,12 @@ def earlier_text_loss(folder: RunFolder) -> dict[str, float]:
 
 
 def _told(one: Validation) -> str:
-    parts = [f"step {one.step}:"]
-    if one.val_loss is not None:
-        parts.append(f"loss {one.val_loss:.4f}")
-    if one.val_accuracy is not None:
-        parts.append(f"accuracy {one.val_accuracy:.3f}")
-    return f"{parts[0]} {', '.join(parts[1:])}"
+    figures = ((name.removeprefix(VAL), value) for name, value in one.figures.items())
+    told = (
+        f"{name.replace('_', ' ')} {value:.{4 if name == 'loss' else 3}f}"
+        for name, value in figures
+    )
+    return f"step {one.step}: {', '.join(told)}"
 
 
 def _numbers(metrics: Any) -> dict[str, float]:

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from zolit.gradient import TakenStep
 from zolit.optim import ZOSGD
 from zolit.tensors.extent import importance_weight, relative_direction
 from zolit.tensors.weight import PerturbedWeight
@@ -27,10 +28,9 @@ class StepLength:
         self._codes = _longest_in_codes(weights)
         self._without = 0
 
-    def take(self, module: ZeroOrderModule, optimizer: Any) -> None:
-        """Count the step that the module has just made; once each."""
-        taken = module.taken
-        if taken is None or not isinstance(optimizer, ZOSGD) or not len(taken.gradient):
+    def take(self, taken: TakenStep, optimizer: Any) -> None:
+        """Count a step that was made."""
+        if not isinstance(optimizer, ZOSGD) or not len(taken.gradient):
             return
         factors = optimizer.direction_factors(taken.gradient.values).double()
         length = max(taken.rates) * float(factors.square().sum().sqrt()) * self._direction

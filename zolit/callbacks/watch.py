@@ -7,9 +7,12 @@ from typing import Any
 import lightning as L
 
 from zolit.callbacks import findings
+from zolit.callbacks.judged import direction, evaluation_of, primary
 from zolit.callbacks.step_length import StepLength
+from zolit.evaluations import Classification
 from zolit.evaluations.answers import AnswerPattern
-from zolit.evaluations.classification import Evaluation
+from zolit.gradient import TakenStep
+from zolit.training.module import TuningModule
 from zolit.training.zero_order import ZeroOrderModule
 
 _FIRST_STEPS = 3
@@ -40,6 +43,11 @@ class Watch:
         self.untuned: AnswerPattern | None = None
         self.length: StepLength | None = None
 
+    def measured_untuned(self, module: L.LightningModule) -> None:
+        """After the zero-shot test."""
+        patterns = _patterns(module, "test")
+        self.untuned = patterns[0] if len(patterns) == 1 else None
+
     def started(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Before the first step."""
         self._missing_validation(trainer, getattr(module, "micro_batches", 1))
@@ -53,13 +61,15 @@ class Watch:
             name = type(module.perturber).__name__
             self.say(f"eps {module.perturber.eps:g}, the default of {name}")
 
-    def stepped(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """After an optimizer step."""
+    def stepped(
+        self, trainer: L.Trainer, module: L.LightningModule, taken: TakenStep | None
+    ) -> None:
+        """After an optimizer step; ``taken`` is what it was, None if the module does not say."""
         length = self.length
-        if length is None or not isinstance(module, ZeroOrderModule):
+        if length is None or taken is None or not isinstance(module, ZeroOrderModule):
             return
         known = length.steps
-        length.take(module, trainer.optimizers[0])
+        length.take(taken, trainer.optimizers[0])
         if length.steps == known:
             return
         if length.without_move == _ALIKE:
@@ -67,7 +77,7 @@ class Watch:
         elif length.without_move == 0:
             self.found.pop("no move", None)
         if length.steps == _FIRST_STEPS or trainer.global_step == trainer.max_steps:
-            self._short(module, length, _total_steps(trainer))
+            self._short(module, length, taken.rates[0], _total_steps(trainer))
             self._held_back(module)
 
     def validated(
@@ -87,29 +97,42 @@ class Watch:
         """
         where = f"after step {step}"
         self._held_back(module)
-        found = self._judgements(_evaluated(module, "val"), metrics.get("val_loss"), zero_shot)
+        found = self._judgements(_patterns(module, "val"), metrics.get("val_loss"), zero_shot)
         for kind, sentence in found.items():
             self._set(kind, sentence and f"{where}: {sentence}")
 
     def tested(
-        self, module: L.LightningModule, metrics: Mapping[str, float], zero_shot: float | None
+        self,
+        module: L.LightningModule,
+        metrics: Mapping[str, float],
+        zero_shot: Mapping[str, float],
     ) -> None:
-        """After the test that follows fitting; arguments as of `validated`.
+        """After the test that follows fitting.
 
         What the last validation found stays: the test may be of an earlier step.
+
+        Args:
+            module: that was tested.
+            metrics: figures of the test.
+            zero_shot: those of the untuned model; empty if they are not known.
         """
-        loss = metrics.get("test_loss")
-        for kind, sentence in self._judgements(_evaluated(module, "test"), loss, zero_shot).items():
+        loss, before = metrics.get("test_loss"), zero_shot.get("test_loss")
+        for kind, sentence in self._judgements(_patterns(module, "test"), loss, before).items():
             if sentence is not None:
                 self._tell(kind, f"the tested model: {sentence}")
-        self._set("worse", findings.of_result(zero_shot, loss))
+        evaluation = evaluation_of(module)
+        name = "loss" if loss is not None else primary(evaluation, metrics) or "loss"
+        mode = direction(evaluation, name)
+        pair = (one.get(f"test_{name}") for one in (zero_shot, metrics))
+        self._set("worse", findings.of_result(*pair, name=name, mode=mode))
 
     def texts(self, before: float | None, after: float | None) -> None:
         """Loss of the prompts' own text of the untuned and the tuned model, where measured."""
         self._set("text", findings.of_text(before, after))
 
-    def _short(self, module: ZeroOrderModule, length: StepLength, total: int | None) -> None:
-        rate = module.taken.rates[0] if module.taken else math.nan
+    def _short(
+        self, module: ZeroOrderModule, length: StepLength, rate: float, total: int | None
+    ) -> None:
         given = module.default_lr is None
         queries = module.query_scheduler.queries(0, 0)
         own = module.estimator.default_lr
@@ -128,10 +151,10 @@ class Watch:
             self._set("held back", findings.of_held_back(self.length.codes))
 
     def _judgements(
-        self, found: Evaluation | None, loss: float | None, zero_shot: float | None
+        self, patterns: list[AnswerPattern], loss: float | None, zero_shot: float | None
     ) -> dict[str, str | None]:
         """Sentence of each kind that an evaluation can show, None where it does not hold."""
-        pattern = None if found is None else found.pattern()
+        pattern = patterns[0] if len(patterns) == 1 else None
         said = None if pattern is None else findings.of_answers(pattern, self.untuned)
         judged: dict[str, str | None] = {"constant": None, "one answer": None, "loss": None}
         if said is not None:
@@ -167,8 +190,10 @@ class Watch:
             self.say(f"zolit: {findings.of_missing_validation(batches, first, epoch)}")
 
 
-def _evaluated(module: L.LightningModule, stage: str) -> Evaluation | None:
-    return module.evaluated.get(stage) if isinstance(module, ZeroOrderModule) else None
+def _patterns(module: L.LightningModule, stage: str) -> list[AnswerPattern]:
+    """How the answers differed in the last evaluation of a stage, for each of its loaders."""
+    found = module.evaluated.get(stage, []) if isinstance(module, TuningModule) else []
+    return [one.pattern() for one in found if isinstance(one, Classification)]
 
 
 def _total_steps(trainer: L.Trainer) -> int | None:

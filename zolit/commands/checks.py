@@ -12,7 +12,8 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from zolit.commands.given import Given, checkpoint_path
 from zolit.commands.trainer_options import refuse_trainer_options
 from zolit.errors import UserError
-from zolit.optim import takes_projected_gradients
+from zolit.evaluations import Evaluation
+from zolit.training.module import TuningModule
 
 _NO_GRADIENT = "it works on gradients, which zolit does not compute; leave it out"
 _MOVES_WEIGHTS = (
@@ -32,22 +33,23 @@ _UNFIT = {
 }
 """Callbacks of Lightning that a zeroth-order run cannot have, and what to do instead."""
 
-LOGGED = ("train_loss", "step_ms", "skipped_queries", "val_loss", "val_accuracy")
-"""What a `ZeroOrderModule` logs while fitting, besides its estimator's figures."""
+STEPPED = ("train_loss", "step_ms", "skipped_queries")
+"""What a `ZeroOrderModule` logs at each step, besides its estimator's figures."""
 
 
-def check_options(config: Any, fits: bool) -> None:
-    """Refuse options of a `ZeroOrderModule`'s run that it would not follow.
+def check_options(config: Any, fits: bool, module: type[TuningModule]) -> None:
+    """Refuse options of a run that its module would not follow.
 
     Args:
         config: of the command, as parsed.
         fits: whether steps are to be made.
+        module: class of the module.
 
     Raises:
         UserError: naming the option.
     """
     refuse_trainer_options(vars(config.trainer), fits)
-    _check_optimizer(config.model.optimizer)
+    _check_optimizer(config.model.optimizer, module)
     path = getattr(config.model.lr_scheduler, "class_path", None)
     if (schedule := _class(path)) is not None and follows_a_figure(schedule):
         raise UserError(
@@ -99,14 +101,37 @@ def _class(path: Any) -> type | None:
     return found if inspect.isclass(found) else None
 
 
-def _check_optimizer(config: Any) -> None:
+def _check_optimizer(config: Any, module: type[TuningModule]) -> None:
     path = getattr(config, "class_path", None)
-    if (cls := _class(path)) is not None and not takes_projected_gradients(cls):
+    if (cls := _class(path)) is None or module.takes_optimizer(cls):
+        return
+    if module.projected_gradient:
         raise UserError(
             f"model.optimizer: got {path!r}, which steps on gradients that zolit does not compute; "
-            "use ZOSGD or ZOSignSGD, or a class of your own whose step takes gradient, a "
-            "ProjectedGradient"
+            "use ZOSGD or ZOSignSGD, or a class of your own that says projected_gradient = True "
+            "and whose step takes gradient, a ProjectedGradient"
         )
+    raise UserError(
+        f"model.optimizer: got {path!r}, which steps along directions that {module.__name__} does "
+        "not have; use an optimizer of torch"
+    )
+
+
+def check_best_by(best_by: str | None, evaluation: Evaluation | None) -> None:
+    """Refuse a figure for the best checkpoint that no validation has.
+
+    Args:
+        best_by: as given; None for what the evaluation says.
+        evaluation: of the module; None if it does not say what it logs.
+
+    Raises:
+        UserError: naming the figures.
+    """
+    if best_by is None or evaluation is None:
+        return
+    known = [f"val_{name}" for name in evaluation.names]
+    if best_by.partition("/")[0] not in known:  # of one of several loaders
+        raise UserError(f"run.best_by: got {best_by!r}, expected one of {', '.join(known)}")
 
 
 def check_callbacks(callbacks: Iterable[Callback], figures: Iterable[str]) -> None:
@@ -114,12 +139,12 @@ def check_callbacks(callbacks: Iterable[Callback], figures: Iterable[str]) -> No
 
     Args:
         callbacks: that the configuration names.
-        figures: that the module logs.
+        figures: that the module logs while fitting, besides `STEPPED`.
 
     Raises:
         UserError: naming the callback and what to do instead.
     """
-    given, known = list(callbacks), [*LOGGED, *figures]
+    given, known = list(callbacks), [*STEPPED, *figures]
     for one in given:
         for name, instead in _UNFIT.items():
             if isinstance(one, getattr(lightning_callbacks, name)):

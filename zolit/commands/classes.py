@@ -8,8 +8,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from zolit.commands.checks import follows_a_figure
-from zolit.optim import takes_projected_gradients
-from zolit.training.zero_order import ZeroOrderModule
+from zolit.training.module import TuningModule
 
 
 def class_options(
@@ -30,9 +29,9 @@ def class_options(
         hints = get_type_hints(cls.__init__)
         options.update({f"{group}.{name}": hint for name, hint in hints.items()})
     found = {name: subclasses(hint) for name, hint in options.items()}
-    if issubclass(model, ZeroOrderModule):
+    if issubclass(model, TuningModule):
         optimizers, schedules = found["model.optimizer"], found["model.lr_scheduler"]
-        found["model.optimizer"] = [one for one in optimizers if takes_projected_gradients(one)]
+        found["model.optimizer"] = [one for one in optimizers if model.takes_optimizer(one)]
         found["model.lr_scheduler"] = [one for one in schedules if not follows_a_figure(one)]
     return found
 

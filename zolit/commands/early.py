@@ -30,7 +30,7 @@ def refuse_early(args: list[str], zero_order: bool) -> None:
 
     Args:
         args: of the process.
-        zero_order: whether the module is zolit's own.
+        zero_order: whether the module is zolit's own unless the configuration names another.
 
     Raises:
         UserError: there is no such command or configuration, an option belongs to no group, the
@@ -41,7 +41,8 @@ def refuse_early(args: list[str], zero_order: bool) -> None:
     given = read_given(with_recipe(args))
     command = args[0]
     _refuse_groups(given)
-    if zero_order:
+    named = str(given.value("model.class_path") or "ZeroOrderModule")
+    if zero_order and named.rpartition(".")[2] == "ZeroOrderModule":
         names = (key.removeprefix("trainer.") for key in given.values if key.startswith("trainer."))
         refuse_trainer_options(
             {name: given.value(f"trainer.{name}") for name in names}, command == "fit"

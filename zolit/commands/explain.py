@@ -165,7 +165,7 @@ def _beside_class_path(given: Given) -> str | None:
         group, _, rest = key.partition(".init_args.")[0].rpartition(".")
         if key in given.options or rest in ("class_path", "init_args", "dict_kwargs"):
             continue
-        if f"{group}.class_path" in given.values:
+        if group != "model" and f"{group}.class_path" in given.values:
             return f"{key}: stands beside {group}.class_path; put it under {group}.init_args."
     return None
 

@@ -143,7 +143,7 @@ def read_config(path: str) -> dict[str, Any]:
     try:
         data = Path(path).read_bytes()
     except (OSError, ValueError) as error:
-        if isinstance(content := _inline(path), dict):
+        if isinstance(content := with_flat_model(_inline(path)), dict):
             return content
         raise UserError(f"--config: got {path!r}, expected an existing YAML file.") from error
     text = _decoded(data, path)
@@ -156,7 +156,28 @@ def read_config(path: str) -> dict[str, Any]:
         raise UserError(f"--config: {path!r} is not valid YAML{where}; {_FORM}.") from error
     if not isinstance(content, dict):
         raise UserError(f"--config: {path!r} holds no options; {_FORM}.")
-    return content
+    flat: dict[str, Any] = with_flat_model(content)
+    return flat
+
+
+def with_flat_model(content: Any) -> Any:
+    """A configuration with the options of the model beside its ``class_path``.
+
+    Args:
+        content: as read. Options under ``model.init_args``, as other parts have theirs, and a class
+            alone (``model: ZeroOrderModule``) are taken as well; anything else is handed back.
+
+    Example:
+        >>> with_flat_model({"model": {"class_path": "a.B", "init_args": {"seed": 1}}})
+        {'model': {'class_path': 'a.B', 'seed': 1}}
+    """
+    model = content.get("model") if isinstance(content, dict) else None
+    if isinstance(model, str):
+        return {**content, "model": {"class_path": model}}
+    if not isinstance(model, dict) or not isinstance(model.get("init_args"), dict):
+        return content
+    beside = {name: value for name, value in model.items() if name != "init_args"}
+    return {**content, "model": {**beside, **model["init_args"]}}
 
 
 def _inline(text: str) -> Any:

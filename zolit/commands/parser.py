@@ -16,8 +16,10 @@ from rich.console import Console
 
 from zolit.callbacks import Journal, RunReport, StopBetweenSteps, StopRequested
 from zolit.callbacks.defaults import default_callbacks
+from zolit.callbacks.judged import VAL, evaluation_of
 from zolit.checkpoints.file import FileCheckpoints
 from zolit.commands.checks import (
+    check_best_by,
     check_callbacks,
     check_options,
     check_trainer,
@@ -29,6 +31,7 @@ from zolit.commands.estimate import Trainer, print_estimate
 from zolit.commands.explain import explain, explain_unmade, user_error_behind
 from zolit.commands.given import read_given, with_recipe
 from zolit.commands.help import RECIPE_COMMANDS
+from zolit.commands.model import RecipeParser, add_class_path
 from zolit.commands.predict import show
 from zolit.commands.tables import figures_table, predictions_csv, result_table
 from zolit.errors import UserError, tell
@@ -40,6 +43,7 @@ from zolit.runs.metrics_file import write_rows
 from zolit.runs.recorded_paths import recorded
 from zolit.runs.resume import Resumption, nothing_to_do, resume_command
 from zolit.runs.settled import settled_options
+from zolit.training.choose import module_class
 from zolit.training.zero_order import ZeroOrderModule
 
 TRAINER_DEFAULTS = {
@@ -62,7 +66,8 @@ class ZolitCLI(LightningCLI):
     loaded and the data prepared.
 
     Args:
-        model_class: the LightningModule whose arguments form the group ``model``.
+        model_class: the LightningModule whose arguments form the group ``model``, where the
+            configuration names none by ``model.class_path``.
         default_datamodule: used where the configuration names no data module.
         args: command-line arguments, by default those of the process.
 
@@ -78,14 +83,16 @@ class ZolitCLI(LightningCLI):
     ) -> None:
         confine_parser()
         self.default_datamodule = default_datamodule
-        self._zero_order = issubclass(model_class, ZeroOrderModule)
         written = with_recipe(sys.argv[1:] if args is None else args)
         self.given = read_given(written)
+        model_class = module_class(self.given.value("model.class_path"), model_class)
+        self._zero_order = issubclass(model_class, ZeroOrderModule)
         strict = {"exit_on_error": False, "allow_abbrev": False}
         super().__init__(
             model_class,
             L.LightningDataModule,
             subclass_mode_data=True,
+            parser_class=RecipeParser,
             save_config_callback=None,
             trainer_class=Trainer,
             trainer_defaults=dict(TRAINER_DEFAULTS),
@@ -104,6 +111,7 @@ class ZolitCLI(LightningCLI):
         return {**LightningCLI.subcommands(), "estimate": {"model", "datamodule"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        add_class_path(parser, self._model_class)
         parser.add_class_arguments(RunOptions, "run")
         parser.add_argument(
             "--resume", type=str | None, default=None, help="Folder of a run to go on with (fit)."
@@ -143,7 +151,7 @@ class ZolitCLI(LightningCLI):
         defaults = inspect.signature(model_class).parameters.values()
         check_parts(config, [one.default for one in defaults])
         if self._zero_order:
-            check_options(config, self.command == "fit")
+            check_options(config, self.command == "fit", model_class)
         self.folder = RunFolder(config.run.run_dir, config.run.overwrite)
         self._keeps_run = self.command == "fit" and not config.trainer.fast_dev_run
         if self._keeps_run and config.resume is not None:
@@ -152,6 +160,8 @@ class ZolitCLI(LightningCLI):
             self.folder.check()
 
     def instantiate_classes(self) -> None:
+        options = self.config[self.command].model
+        chosen = options.pop("class_path")  # no argument of the class
         try:
             super().instantiate_classes()
         except ValueError as error:
@@ -161,19 +171,28 @@ class ZolitCLI(LightningCLI):
             if (reason := explain_unmade(error, self.given)) is not None:
                 raise UserError(reason) from error
             raise
+        finally:
+            options.class_path = chosen
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         config: Namespace = self.config_init[self.command].trainer
         given = _listed(config.callbacks)
+        evaluation = evaluation_of(self.model)
         if self._zero_order:
-            check_callbacks(given, self.model.estimator.metrics())
+            names = (f"{VAL}{name}" for name in self.model.evaluation.names)
+            check_callbacks(given, [*names, *self.model.estimator.metrics()])
         options: RunOptions = self.config_init[self.command].run
+        check_best_by(options.best_by, evaluation)
         journaled = options.journal and isinstance(self.model, ZeroOrderModule)
         # zolit's own first: of several checkpoint callbacks the trainer asks the first.
         self.callbacks = [
             callback
             for callback in default_callbacks(
-                config, self.folder if self._keeps_run else None, journaled, options.best_by
+                config,
+                self.folder if self._keeps_run else None,
+                journaled,
+                options.best_by,
+                evaluation,
             )
             if not any(isinstance(one, type(callback)) for one in given)
         ] + given
@@ -273,17 +292,20 @@ class ZolitCLI(LightningCLI):
     def predict(
         self, model: L.LightningModule, datamodule: L.LightningDataModule, **kwargs: Any
     ) -> None:
-        """Predictions for the test rows, as CSV on the standard output where they are answers."""
+        """Predictions for the test rows, as CSV on the standard output where they are columns."""
+        if (evaluation := evaluation_of(model)) is not None:
+            evaluation.check_predicts()
         batches: Any = self.trainer.predict(model, datamodule=datamodule, **kwargs) or []
+        tabular = all(isinstance(batch, dict) for batch in batches)
+        if not (batches and tabular and self.trainer.is_global_zero):
+            return
+        rows = getattr(datamodule, "predicted_rows", None)
+        made = sum(len(next(iter(batch.values()))) for batch in batches)
+        if rows is not None and made < len(rows):
+            tell(f"predict: the trainer's limits leave {len(rows) - made} rows unanswered")
+            rows = rows[:made]
         answers = getattr(datamodule, "answers", None)
-        if answers is not None and self.trainer.is_global_zero:
-            rows = getattr(datamodule, "predicted_rows", None)
-            made = sum(len(batch["prediction"]) for batch in batches)
-            if rows is not None and made < len(rows):
-                tell(f"predict: the trainer's limits leave {len(rows) - made} rows unanswered")
-                rows = rows[:made]
-            labels = getattr(datamodule, "labels", answers)
-            show(predictions_csv(batches, rows, labels, answers))
+        show(predictions_csv(batches, rows, getattr(datamodule, "labels", answers), answers))
 
     def estimate(
         self, model: Any, datamodule: L.LightningDataModule, json: bool = False, **kwargs: Any
@@ -328,6 +350,8 @@ class ZolitCLI(LightningCLI):
         """The configuration as YAML, with numbers that the module chose once it was loaded."""
         config = self.config.fit.clone()
         config.resume = None
+        if self._model_class is ZeroOrderModule:
+            del config.model["class_path"]  # as in every recipe of before there was a choice
         chosen = settled_options(self.model) if settled is None else settled
         for key, value in chosen.items():
             if config.get(key, value) is None:

@@ -110,6 +110,7 @@ def predictions(run: Path, rows: Path, ckpt_path: Path | None, options: dict[str
     data.predict_on(TableRows(_read(config, rows, options)))
     data.setup("predict")
     module = module_of(text)
+    module.evaluation.check_predicts()
     step = load_checkpoint(module, file)
     machine = config.get("trainer") or {}
     trainer = L.Trainer(

@@ -3,10 +3,11 @@
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rich.table import Table
+from torch import Tensor
 
 from zolit.errors import UserError
 from zolit.memory.estimate import Estimate
@@ -128,22 +129,34 @@ def _figure(value: float | None) -> str:
 
 
 def predictions_csv(
-    batches: Iterable[dict[str, Any]],
+    batches: Sequence[dict[str, Any]],
     rows: Sequence[int] | None,
-    labels: Sequence[str],
-    answers: Sequence[str],
+    labels: Sequence[str] | None,
+    answers: Sequence[str] | None,
 ) -> str:
-    """CSV in the order of the rows: number, label and word predicted, probability of each label.
+    """CSV of predictions in the order of the rows.
 
     Args:
-        batches: ``prediction`` ``[B]`` and ``probabilities`` ``[B, C]`` of each batch, in order.
+        batches: columns by name of each batch, in order, as `Evaluation.predict` gives them.
         rows: number of each row, in the order of the batches; None for 0, 1, 2, ...
-        labels: of the C answers.
-        answers: the words of the C answers.
+        labels: of the C answers that the rows have; None if they have none.
+        answers: the words of the C answers; None if the rows have none.
 
     Raises:
         UserError: the model gave no probabilities for a row.
     """
+    if labels is None or answers is None or not all("probabilities" in one for one in batches):
+        return _columns_csv(batches, rows)
+    return _answers_csv(batches, rows, labels, answers)
+
+
+def _answers_csv(
+    batches: Sequence[dict[str, Any]],
+    rows: Sequence[int] | None,
+    labels: Sequence[str],
+    answers: Sequence[str],
+) -> str:
+    """Number, label and word predicted, probability of each label."""
     predicted = [
         (choice, chances)
         for batch in batches
@@ -162,4 +175,27 @@ def predictions_csv(
                 "of an earlier step, or use dtype float32"
             )
         writer.writerow([row, labels[choice], answers[choice], *(f"{one:.6f}" for one in chances)])
+    return text.getvalue()
+
+
+def _columns_csv(batches: Sequence[dict[str, Any]], rows: Sequence[int] | None) -> str:
+    """Every column; one of ``[B, K]`` as ``name_0`` to ``name_K-1``."""
+    found: list[dict[str, Any]] = []
+    for batch in batches:
+        columns: dict[str, Any] = {}
+        for name, values in batch.items():
+            listed = values.tolist() if isinstance(values, Tensor) else list(values)
+            if listed and isinstance(listed[0], list | tuple):
+                parts = zip(*listed, strict=True)
+                columns.update({f"{name}_{k}": part for k, part in enumerate(parts)})
+            else:
+                columns[name] = listed
+        names = list(columns)
+        found += [dict(zip(names, one, strict=True)) for one in zip(*columns.values(), strict=True)]
+    numbers = range(len(found)) if rows is None else rows
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["row", *(found[0] if found else ())], lineterminator="\n")
+    writer.writeheader()
+    ordered = sorted(zip(numbers, found, strict=True), key=lambda pair: pair[0])
+    writer.writerows({"row": number, **one} for number, one in ordered)
     return text.getvalue()

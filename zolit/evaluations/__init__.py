@@ -1,1 +1,17 @@
 """What is reported of a model on validation and test rows."""
+
+from zolit.evaluations.base import Evaluation, Mode
+from zolit.evaluations.classification import Classification
+from zolit.evaluations.mean_loss import MeanLoss
+from zolit.evaluations.perplexity import Perplexity
+from zolit.objectives.base import Objective, Scored
+
+__all__ = ["Classification", "Evaluation", "MeanLoss", "Mode", "Perplexity", "evaluation_for"]
+
+
+def evaluation_for(objective: Objective) -> Evaluation:
+    """The evaluation of an objective for which the configuration names none.
+
+    `Classification` where the objective scores answers, else `MeanLoss`.
+    """
+    return Classification() if isinstance(objective, Scored) else MeanLoss()

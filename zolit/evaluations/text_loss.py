@@ -1,9 +1,10 @@
 """How well a model still writes: its next-token loss on the text of the prompts themselves."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zolit.objectives.option_scoring import answer_logits, is_masked_model
@@ -41,27 +42,42 @@ class TextLoss:
         done = self._prompts >= _PROMPTS
         if done or not isinstance(batch, PromptBatch) or is_masked_model(type(model)):
             return
-        ids, mask = _prompts(batch)
-        ids, mask = ids[: _PROMPTS - self._prompts], mask[: _PROMPTS - self._prompts]
-        for some in zip(ids.split(_TOGETHER), mask.split(_TOGETHER), strict=True):
-            self._take(model, *some)
-        self._prompts += len(ids)
-
-    def _take(self, model: nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> None:
-        width = min(_TOKENS, ids.shape[1] - 1)
-        if width < 1:
-            return
-        last = ids.shape[1] - 1
-        positions = torch.arange(last - width, last, device=ids.device).expand(len(ids), -1)
-        logits = answer_logits(model, ids, mask, positions)
-        real = mask[:, last - width : last].bool()
-        for row, wanted, used in zip(logits, ids[:, -width:], real, strict=True):
-            for few in zip(row[used].split(_AT_ONCE), wanted[used].split(_AT_ONCE), strict=True):
-                self._sum += float(F.cross_entropy(few[0].float(), few[1], reduction="sum"))
-            self._tokens += int(used.sum())
+        left = _PROMPTS - self._prompts
+        for logits, wanted in next_tokens(model, batch, _TOKENS, left):
+            self._sum += float(F.cross_entropy(logits, wanted, reduction="sum"))
+            self._tokens += len(wanted)
+        self._prompts += min(left, len(batch))
 
 
-def _prompts(batch: PromptBatch) -> tuple[torch.Tensor, torch.Tensor]:
+def next_tokens(
+    model: nn.Module, batch: PromptBatch, tokens: int, prompts: int | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """What a causal model expects behind the words of prompts, a few words at a time.
+
+    Args:
+        model: of transformers.
+        batch: whose prompts are read, without their answers.
+        tokens: the last so many of each prompt are predicted.
+        prompts: the first so many of the batch; None for all.
+
+    Yields:
+        Logits ``[n, V]`` float32 and the ids of the words that follow, ``[n]`` int64.
+    """
+    ids, mask = (part[:prompts] for part in _prompts(batch))
+    width = min(tokens, ids.shape[1] - 1)
+    if width < 1:
+        return
+    last = ids.shape[1] - 1
+    for some, real in zip(ids.split(_TOGETHER), mask.split(_TOGETHER), strict=True):
+        positions = torch.arange(last - width, last, device=ids.device).expand(len(some), -1)
+        logits = answer_logits(model, some, real, positions)
+        used = real[:, last - width : last].bool()
+        for row, wanted, there in zip(logits, some[:, -width:], used, strict=True):
+            for few in zip(row[there].split(_AT_ONCE), wanted[there].split(_AT_ONCE), strict=True):
+                yield few[0].float(), few[1]
+
+
+def _prompts(batch: PromptBatch) -> tuple[Tensor, Tensor]:
     """Ids and mask of each prompt ``[B, T]``, padded on the left; answers cut off."""
     ids = batch.input_ids[:: batch.options_per_prompt]
     mask = batch.attention_mask[:: batch.options_per_prompt]

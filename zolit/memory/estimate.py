@@ -20,11 +20,13 @@ from zolit.models.loading.open import meta_model, open_checkpoint
 from zolit.models.plan import Planned
 from zolit.models.prepare import Preparation, stored_weights
 from zolit.models.trials.pairs import try_pairs
+from zolit.objectives.base import Scored
 from zolit.objectives.option_scoring import last_logits
-from zolit.optim import ZOSGD
+from zolit.optim import OpenRate
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.strategies.quantizer.stored import Stored
-from zolit.training.zero_order import DTYPES, ZeroOrderModule
+from zolit.training.module import DTYPES
+from zolit.training.zero_order import ZeroOrderModule
 
 
 class SameOfAKind(Preparation):
@@ -164,7 +166,7 @@ def estimate_memory(
     module.objective.try_out(model)
     module.pairable = try_pairs(model, last_logits, plan.pairable, tell=told).pairable
     optimizer = module.optimizer_factory(module.weights)
-    if isinstance(optimizer, ZOSGD):
+    if isinstance(optimizer, OpenRate):
         optimizer.settle(1.0)  # there are no numbers to choose by, nor to move
     step, update = _passing(_step, module, batches.train), _passing(_update, module, optimizer)
     evaluation = 0
@@ -219,7 +221,12 @@ def _update(module: ZeroOrderModule, optimizer: Any) -> None:
 
 
 def _evaluation(module: ZeroOrderModule, batch: Any) -> None:
-    module.objective.scores(module.network, batch)
+    # As the objective runs a batch: metrics would ask for numbers, which there are none of.
+    objective = module.objective
+    if isinstance(objective, Scored):
+        objective.scores(module.network, batch)
+    else:
+        objective.losses(module.network, objective.draw(batch, 0))
 
 
 def _passing(run: Any, module: ZeroOrderModule, argument: Any) -> int:

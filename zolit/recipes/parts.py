@@ -12,6 +12,7 @@ from zolit.commands.explain import user_error_behind
 from zolit.datamodules import PromptDataModule
 from zolit.errors import UserError
 from zolit.recipes.guard import load_yaml
+from zolit.training.choose import module_class
 from zolit.training.zero_order import ZeroOrderModule
 
 
@@ -41,8 +42,8 @@ def module_and_trainer(config: str) -> tuple[Any, L.Trainer]:
     return cli.model, cli.trainer
 
 
-def module_of(config: str) -> ZeroOrderModule:
-    """The module, not yet loaded, from the group ``model``; nothing else is read or made.
+def module_of(config: str) -> Any:
+    """The `TuningModule`, not yet loaded, from the group ``model``; nothing else is read or made.
 
     Args:
         config: YAML of a run.
@@ -53,11 +54,13 @@ def module_of(config: str) -> ZeroOrderModule:
     found = load_yaml(config, "config") if config else {}
     if not isinstance(found.get("model"), dict):
         raise _no_recipe()
+    options = dict(found["model"])
+    cls = module_class(options.pop("class_path", None))
     parser = LightningArgumentParser(exit_on_error=False)
-    parser.add_lightning_class_args(ZeroOrderModule, "model", required=True)
+    parser.add_lightning_class_args(cls, "model", required=True)
     try:
-        given = parser.parse_object({"model": found["model"]})
-        module: ZeroOrderModule = parser.instantiate_classes(given).model
+        given = parser.parse_object({"model": options})
+        module = parser.instantiate_classes(given).model
     except (ArgumentError, ValueError) as error:
         if (said := user_error_behind(error)) is not None:
             raise said from error

@@ -12,6 +12,7 @@ from zolit.runs.journal.format import Header, Record, Session
 
 # Options that the journal's steps were made with: replayed with others they give other weights.
 _PAST = (
+    "model.class_path",
     "model.adapter*",
     "model.perturber.*",
     "model.mask*",
@@ -39,6 +40,8 @@ _COMPARED = (
     "model.dtype",
     "model.max_skipped",
 )
+# What they decide is reported and moves nothing.
+_REPORTED = ("model.evaluation*",)
 _ROWS = ("data.*",)
 _MORE = ("trainer.max_*", "trainer.min_*")
 
@@ -81,7 +84,7 @@ def differences(before: str, now: str, since: Mapping[str, Any] | None = None) -
     found = Differences()
     for key in sorted(old.keys() | new.keys()):
         pair = (old.get(key), new.get(key))
-        if pair[0] == pair[1] or _same_class(*pair):
+        if pair[0] == pair[1] or _same_class(*pair) or _matches(key, _REPORTED):
             continue
         if _matches(key, _COMPARED):
             found.others[key] = pair

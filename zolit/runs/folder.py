@@ -4,12 +4,9 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from zolit.errors import UserError
 from zolit.runs.journal.writer import is_written
-
-BestBy = Literal["val_accuracy", "val_loss"]
 
 
 @dataclass(frozen=True)
@@ -24,9 +21,9 @@ class RunOptions:
         salvage: resume from the intact part of a damaged journal instead of refusing it.
         zero_shot: measure the untuned model on the test rows before fitting.
         test_after_fit: measure the best checkpoint on the test rows after fitting.
-        best_by: figure of validation that the best checkpoint is chosen by; the other one decides
-            ties. On a few hundred rows the loss tells two checkpoints apart that the accuracy does
-            not.
+        best_by: figure of validation that the best checkpoint is chosen by, such as ``val_loss``;
+            the others decide ties. By default what the model's evaluation says: the loss for
+            `Classification`.
     """
 
     run_dir: str | None = None
@@ -35,7 +32,7 @@ class RunOptions:
     salvage: bool = False
     zero_shot: bool = True
     test_after_fit: bool = True
-    best_by: BestBy = "val_loss"
+    best_by: str | None = None
 
 
 class RunFolder:

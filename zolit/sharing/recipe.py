@@ -12,6 +12,7 @@ _DATA = ("task", "rows", "train_size", "batch_size", "seed")
 _CLASSES = (
     "adapter",
     "estimator",
+    "evaluation",
     "lr_scheduler",
     "mask",
     "objective",

@@ -1,0 +1,151 @@
+"""What is reported of a model."""
+
+import copy
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric, MetricCollection
+
+from zolit.errors import UserError
+from zolit.objectives.base import Objective
+
+Mode = Literal["min", "max"]
+"""Which direction of a figure is better."""
+
+
+class Evaluation(ABC):
+    """Figures of a model on validation or test rows, and its predictions.
+
+    A module logs every figure of the collection as ``val_<name>`` and ``test_<name>``. It keeps one
+    evaluation as the configuration made it and measures with a `fresh` copy of it each time.
+
+    Args:
+        metrics: of torchmetrics, by the name of their figure; each gives one number. They are given
+            whatever `update` likes, so their arguments need not agree.
+
+    Attributes:
+        needs: what the objective must be able to do, such as `Scored`; anything by default.
+        primary: the figure that a run is told and drawn by.
+        mode: whether ``primary`` is better when it is smaller or larger.
+        chooser: the figure that the best checkpoint is chosen by unless ``run.best_by`` names
+            another; None: ``primary``.
+        metrics: the collection.
+
+    Raises:
+        UserError: if ``primary`` or ``chooser`` is none of the figures.
+
+    Example:
+        >>> from torchmetrics import MaxMetric
+        >>> class Longest(Evaluation):
+        ...     primary = "tokens"
+        ...     mode = "max"
+        ...     def __init__(self):
+        ...         super().__init__(tokens=MaxMetric())
+        ...     def update(self, model, batch):
+        ...         self.metrics["tokens"].update(batch.shape[1])
+        >>> longest = Longest()
+        >>> longest.update(nn.Identity(), torch.zeros(2, 7))
+        >>> longest.figures()
+        {'tokens': tensor(7.)}
+    """
+
+    needs: ClassVar[type] = Objective
+    primary: str = "loss"
+    mode: Mode = "min"
+    chooser: str | None = None
+
+    def __init__(self, **metrics: Metric) -> None:
+        for name in (self.primary, self.chooser or self.primary):
+            if name not in metrics:
+                raise UserError(
+                    f"evaluation: {type(self).__name__} is judged by {name!r}, expected one of its "
+                    f"figures: {', '.join(metrics) or 'none'}; give it a metric of that name"
+                )
+        # Without groups: torchmetrics would let metrics of equal states share them.
+        self.metrics = MetricCollection(dict(metrics), compute_groups=False)
+        self.names = list(metrics)
+        """Names of the figures, in their order."""
+        self._objective: Objective | None = None
+
+    @property
+    def objective(self) -> Any:
+        """What the model is tuned for; it has what `needs` says.
+
+        Raises:
+            RuntimeError: before `bind`.
+        """
+        if self._objective is None:
+            raise RuntimeError("the evaluation has no objective yet; call bind(objective) first")
+        return self._objective
+
+    def bind(self, objective: Objective) -> None:
+        """Evaluate models that are tuned for this objective.
+
+        Raises:
+            UserError: if the objective cannot do what is needed.
+        """
+        if not isinstance(objective, self.needs):
+            raise UserError(
+                f"evaluation: {type(self).__name__} needs an objective with what "
+                f"{self.needs.__name__} has, got {type(objective).__name__}; leave it out for the "
+                "one that fits the objective"
+            )
+        self._objective = objective
+
+    def fresh(self, device: torch.device | str = "cpu") -> Self:
+        """A copy that has seen nothing, for one validation or test.
+
+        Args:
+            device: where its metrics count.
+        """
+        # The objective may be large; it is shared.
+        one = copy.deepcopy(self, {id(self._objective): self._objective})
+        one.metrics.to(device)
+        return one
+
+    @abstractmethod
+    def update(self, model: nn.Module, batch: Any) -> None:
+        """Take a batch.
+
+        Args:
+            model: in eval mode, without gradients.
+            batch: of the data module, on the model's device.
+        """
+
+    def figures(self) -> dict[str, Tensor]:
+        """Every figure over the batches so far, by name."""
+        found = self.metrics.compute()
+        return {**{name: found[name] for name in self.names if name in found}, **found}
+
+    def direction(self, name: str) -> Mode:
+        """Whether a figure is better when it is smaller or larger.
+
+        That of ``primary`` is `mode`; another's is what its metric says of itself
+        (``higher_is_better``), and ``min`` where it says nothing, as a mean of losses does.
+        """
+        if name == self.primary:
+            return self.mode
+        return "max" if name in self.names and self.metrics[name].higher_is_better else "min"
+
+    def predict(self, model: nn.Module, batch: Any) -> dict[str, Any]:
+        """What the model answers to each row: columns by name, ``[B]`` or ``[B, K]``.
+
+        Raises:
+            UserError: if this evaluation gives no predictions, as by default.
+        """
+        self.check_predicts()
+        raise NotImplementedError
+
+    def check_predicts(self) -> None:
+        """Refuse to predict by an evaluation that has no `predict` of its own.
+
+        Raises:
+            UserError: naming another one.
+        """
+        if type(self).predict is Evaluation.predict:
+            raise UserError(
+                f"model.evaluation: {type(self).__name__} gives no predictions; use one that does, "
+                "such as Classification"
+            )

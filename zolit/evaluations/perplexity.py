@@ -1,0 +1,57 @@
+"""How well a model writes the text of the rows."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import MeanMetric
+
+from zolit.errors import UserError
+from zolit.evaluations.base import Evaluation
+from zolit.evaluations.text_loss import next_tokens
+from zolit.objectives.option_scoring import is_masked_model
+from zolit.objectives.prompt_batch import PromptBatch
+
+
+class Perplexity(Evaluation):
+    """Next-token ``loss`` in nats and ``perplexity``, its exponential, of the prompts' own text.
+
+    Answers are left out. It says whether a model that is tuned for a task still writes; whatever
+    the objective is, batches must be those of `PromptDataModule` and the model a causal one.
+
+    Args:
+        tokens: at the end of each prompt that are predicted.
+
+    Raises:
+        UserError: if ``tokens`` is below 1.
+    """
+
+    primary = "perplexity"
+
+    def __init__(self, tokens: int = 256) -> None:
+        super().__init__(loss=MeanMetric(), perplexity=ExponentialOfMean())
+        if tokens < 1:
+            raise UserError(f"tokens must be at least 1, got {tokens}; try 256")
+        self.tokens = tokens
+
+    def update(self, model: nn.Module, batch: Any) -> None:
+        if not isinstance(batch, PromptBatch) or is_masked_model(type(model)):
+            raise UserError(
+                f"model.evaluation: Perplexity got a {type(batch).__name__} and a "
+                f"{type(model).__name__}, expected prompts and a causal language model; leave "
+                "model.evaluation out"
+            )
+        for logits, wanted in next_tokens(model, batch, self.tokens):
+            losses = F.cross_entropy(logits, wanted, reduction="none")
+            self.metrics["loss"].update(losses)
+            self.metrics["perplexity"].update(losses)
+
+
+class ExponentialOfMean(MeanMetric):
+    """Exponential of the mean: perplexity, of losses in nats a token."""
+
+    higher_is_better = False
+
+    def compute(self) -> Tensor:
+        return torch.exp(super().compute())
