@@ -7,12 +7,13 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from zolit.datamodules.epochs import EpochSampler, ResumableLoader
 from zolit.errors import UserError
+from zolit.gradient import taken_step
 from zolit.models.source import ModelSource
 from zolit.noise import fold
 from zolit.objectives.option_scoring import OptionScoring
@@ -147,6 +148,26 @@ def test_a_good_query_starts_the_count_again_and_skipped_ones_are_left_out() -> 
     trainer(1).fit(first, loader())
     trainer(1).fit(alone, loader())
     assert same(snapshot(first), snapshot(alone))
+
+
+class Outputs(Callback):
+    """Keeps what the module's steps hand to callbacks."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *args: Any
+    ) -> None:
+        self.seen.append(taken_step(outputs))
+
+
+def test_callbacks_are_given_each_step_that_was_made() -> None:
+    kept = Outputs()
+    trainer(2, callbacks=[kept]).fit(module(micro_batches=2), loader())
+    assert [None if one is None else one.step for one in kept.seen] == [None, 0, None, 1]
+    assert kept.seen[1].rates == (100.0,)
+    assert taken_step(None) is None
 
 
 class Recorder(ZOSGD):
