@@ -12,11 +12,11 @@ from cli_recipe import changed, recipe, write
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 from zolit.cli import main, run
-from zolit.cli_given import with_flat_model
+from zolit.commands.given import with_flat_model
 from zolit.errors import UserError
-from zolit.export.command import checkpoint_file
-from zolit.journal.parts import module_of
-from zolit.run_folder import RunFolder
+from zolit.commands.export import checkpoint_file
+from zolit.recipes.parts import module_of
+from zolit.runs.folder import RunFolder
 from zolit.training.choose import class_path_of, module_class
 from zolit.training.module import TuningModule
 from zolit.training.zero_order import ZeroOrderModule
