@@ -33,6 +33,8 @@ EXAMPLES = {
     "my_mask": "SparseOutsideAttention",
     "my_queries": "DoublingQueries",
     "my_adapter": "AfterLayers",
+    "my_objective": "SomeTokens",
+    "my_evaluation": "Calibration",
     "my_callback": "StopAtAccuracy",
 }
 
@@ -161,6 +163,28 @@ def test_adapter_moves_beside_the_layers(run_example: Any) -> None:
     torch.testing.assert_close(adapter(None, out), expected)
     with pytest.raises(UserError, match="cannot be merged"):
         merge(network)
+
+
+def test_an_objective_draws_alike_for_all_reads_of_a_step(run_example: Any) -> None:
+    cli = run_example("my_objective")
+    objective, network = cli.model.objective, cli.model.network
+    batch = next(iter(cli.datamodule.train_dataloader()))
+    one, again, other = (objective.draw(batch, key) for key in (1, 1, 8))
+    assert torch.equal(one[2], again[2])
+    assert not torch.equal(one[2], other[2])
+    with torch.no_grad():
+        torch.testing.assert_close(*objective.losses(network, one, 2))
+    assert set(cli.trainer.callback_metrics) >= {"val_loss", "train_loss"}
+    assert "val_accuracy" not in cli.trainer.callback_metrics
+
+
+def test_an_evaluation_chooses_by_its_own_figure(run_example: Any) -> None:
+    trainer = run_example("my_evaluation").trainer
+    best = trainer.checkpoint_callback
+    assert (best.monitor, best.mode) == ("val_calibration_error", "min")
+    assert {"test_loss", "test_calibration_error"} <= set(trainer.callback_metrics)
+    with pytest.raises(UserError, match="Calibration needs an objective with what Scored has"):
+        run_example("my_evaluation", "--model.objective", "my_objective.SomeTokens")
 
 
 def test_callback_stops_the_run(run_example: Any) -> None:

@@ -12,9 +12,9 @@ from cli_recipe import changed, recipe, write
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 from zolit.cli import main, run
+from zolit.commands.export import checkpoint_file
 from zolit.commands.given import with_flat_model
 from zolit.errors import UserError
-from zolit.commands.export import checkpoint_file
 from zolit.recipes.parts import module_of
 from zolit.runs.folder import RunFolder
 from zolit.training.choose import class_path_of, module_class

@@ -113,45 +113,8 @@ class ZeroOrderModule(TuningModule):
                 "compile: got blocks with kernels: reference, expected compiled kernels beside "
                 "compiled blocks; set compile: none, or kernels: auto"
             )
-<<<<<<< HEAD
-        if tune == []:
-            raise UserError("tune: got [], which moves nothing; name what moves, such as linear")
-        self.tune = tune or (["linear"] if adapter is None else ["adapter"])
-        if self.tune != ["adapter"]:  # no code moves then, so any quantizer will do
-            perturber.check(quantizer)
-        self.adapter = adapter
-        self.start_files = [start_from] if isinstance(start_from, str) else start_from or []
-        self.started: Started = []
-        """What the model was started from besides its source."""
-        self.source = source
-        self.quantizer = quantizer
-        self.perturber = perturber
-        self.estimator = estimator or TwoPoint()
-        self.query_scheduler = query_scheduler or ConstantQueries()
-        self.objective = objective or OptionScoring()
-        if self.objective.compares and not self.estimator.compares:
-            raise UserError(
-                f"objective: {type(self.objective).__name__} with these options compares the reads "
-                f"of a direction, which {type(self.estimator).__name__} does not show it together; "
-                "use TwoPoint, or set OptionScoring's shared: 1"
-            )
-        self.optimizer_factory = optimizer
-        self.scheduler_factory = lr_scheduler
-        self.dtype_name = dtype
-        self.seed = seed
-        self.micro_batches = micro_batches
-        self.max_skipped = max_skipped
-        self.compiles_blocks = compile == "blocks"
-        self.mask = mask or NoMask()
-        self.mask.check(perturber)
-        self.reading = Reading(perturber.direction(), kernels)
-        self.model: nn.Module | None = None
-        self._fingerprint: dict[str, Any] | None = None
-=======
-        mask = mask or NoMask()
-        direction = mask.restrict(perturber.direction())
         super().__init__(
-            reading=Reading(direction, kernels, blocks=mask.blocks),
+            reading=Reading(perturber.direction(), kernels),
             source=source,
             quantizer=quantizer,
             objective=objective,
@@ -171,10 +134,11 @@ class ZeroOrderModule(TuningModule):
         self.perturber = perturber
         self.estimator = estimator or TwoPoint()
         self.estimator.check(self.objective)
+        self.mask = mask or NoMask()
+        self.mask.check(perturber)
         self.query_scheduler = query_scheduler or ConstantQueries()
         self.micro_batches = micro_batches
         self.max_skipped = max_skipped
->>>>>>> 133c3f7 (Objective and Evaluation apart; TuningModule under ZeroOrderModule; the module's class in the recipe)
         self.pairable = True
         self.skipped_queries = 0
         self.default_lr: float | None = None
@@ -184,14 +148,8 @@ class ZeroOrderModule(TuningModule):
     # Construction
 
     def parts(self) -> Parts:
-<<<<<<< HEAD
-        """What a `Preparation` of the model is made of."""
         forward, how = self.objective.rehearsal(), (self.perturber, self.reading, self.tune)
         return self.quantizer, *how, self.adapter, forward, self.mask
-=======
-        forward = self.objective.rehearsal()
-        return self.quantizer, self.perturber, self.reading, self.tune, self.adapter, forward
->>>>>>> 133c3f7 (Objective and Evaluation apart; TuningModule under ZeroOrderModule; the module's class in the recipe)
 
     def arrange(self, model: nn.Module, pairable: bool) -> None:
         how = pairable, self.compiles_blocks and self.reading.compiled, self.estimator.paired
