@@ -12,11 +12,9 @@ from cli_recipe import changed, recipe, write
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 from zolit.cli import main, run
-from zolit.commands.export import checkpoint_file
 from zolit.commands.given import with_flat_model
 from zolit.errors import UserError
 from zolit.recipes.parts import module_of
-from zolit.runs.folder import RunFolder
 from zolit.training.choose import class_path_of, module_class
 from zolit.training.module import TuningModule
 from zolit.training.zero_order import ZeroOrderModule
@@ -81,7 +79,6 @@ def test_a_recipe_names_its_module(
     assert kept["class_path"] == OWN
     assert "init_args" not in kept
     assert type(module_of((folder / "config.yaml").read_text(encoding="utf-8"))) is Quiet
-    assert checkpoint_file(RunFolder(folder), None).is_file()
     # The folder's own configuration is enough to go on, and the class is part of the recipe.
     again = run(args=["fit", "--resume", str(folder), "--trainer.max_steps", "2"])
     assert (type(again.model), again.trainer.global_step) == (Quiet, 2)
