@@ -30,13 +30,13 @@ def problem(answers: int, directions: int = 8, rows: int = ROWS) -> tuple[Tensor
     return scores, 3 * slopes, torch.randint(answers, (rows,), generator=generator)
 
 
-def part(scores: Tensor, slopes: Tensor, targets: Tensor, rarity: float = 1.0) -> Linearization:
+def part(scores: Tensor, slopes: Tensor, targets: Tensor, times: float = 1.0) -> Linearization:
     """An estimate as a batch gives it."""
     residual = scores.softmax(1) - nn.functional.one_hot(targets, scores.shape[1])
     values = (slopes * residual).sum(2).mean(1)
     loss = nn.functional.cross_entropy(scores, targets)
     found = (values, loss, scores, slopes)
-    return Linearization(*(one.float() for one in found), targets, rarity)
+    return Linearization(*(one.float() for one in found), targets, times)
 
 
 @pytest.mark.parametrize("answers", [2, 4])
@@ -112,7 +112,7 @@ def test_a_direction_without_finite_scores_is_skipped_alone() -> None:
 def test_a_rare_direction_is_counted_once() -> None:
     scores, slopes, targets = problem(3)
     often, rare = (
-        GaussNewton().combine([part(scores, slopes, targets, rarity)]) for rarity in (1.0, 5.0)
+        GaussNewton().combine([part(scores, slopes, targets, times)]) for times in (1.0, 5.0)
     )
     torch.testing.assert_close(5 * rare, often)
 
