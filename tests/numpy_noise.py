@@ -19,6 +19,14 @@ def fold(key: int, *data: int) -> int:
     return key
 
 
+def control_words(key: int, site: int, *, update: bool = False) -> list[int]:
+    """Of one weight: two int32 words, high first, of its radius, angle and rounding streams."""
+    streams = (0, 1, 3 if update else 2)
+    keys = [fold(fold(key, site), stream) for stream in streams]
+    halves = [half for one in keys for half in (one >> 32, one & 0xFFFFFFFF)]
+    return np.array(halves, dtype=np.uint32).view(np.int32).tolist()
+
+
 def lowbias32(x: np.ndarray) -> np.ndarray:
     x = x.astype(np.uint32)
     x = (x ^ (x >> np.uint32(16))) * np.uint32(0x21F0AAAD)

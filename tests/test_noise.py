@@ -32,7 +32,7 @@ each_direction = pytest.mark.parametrize(("direction", "support"), DIRECTIONS, i
 
 
 def control(key: int = 5, site: int = 3, update: bool = False, support: Support = ALL) -> Tensor:
-    words = [*noise.control_words(key, site, update=update), *(support.words(site) or ())]
+    words = [*numpy_noise.control_words(key, site, update=update), *(support.words(site) or ())]
     return torch.tensor(words, dtype=torch.int32)
 
 
@@ -291,7 +291,7 @@ def test_tables_hold_the_words_of_each_weight(update: bool) -> None:
     key = (1 << 64) - 5
     table = noise.control_table(key, sites, update=update)
     assert table.dtype == torch.int32
-    words = [noise.control_words(key, site, update=update) for site in sites]
+    words = [numpy_noise.control_words(key, site, update=update) for site in sites]
     assert table.tolist() == words
     roundings = noise.rounding_table(key, sites).tolist()
     assert roundings == [list(noise.split_key(noise.fold(key, site))) for site in sites]

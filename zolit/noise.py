@@ -26,7 +26,7 @@ WORD = 32
 """Coordinates that share one word of noise."""
 
 KEY_WORDS = 6
-"""Key words of one weight's share of a direction (`control_words`)."""
+"""Key words of one weight's share of a direction (`control_table`)."""
 
 DRAWS = 1 << 24
 """Values of one uniform draw: how finely the density of a random support is told."""
@@ -102,23 +102,20 @@ class Direction:
         return None if self.bits is None else DIRECTION_RANGE / self.levels
 
 
-def control_words(key: int, site: int, *, update: bool = False) -> list[int]:
-    """The six int32 key words that a kernel needs for one weight's share of a direction.
+def control_table(key: int, sites: Sequence[int], *, update: bool = False) -> Tensor:
+    """The key words that kernels need for each weight's share of a direction.
 
     Args:
         key: 64-bit key of the query's direction.
-        site: index of the weight among the perturbed weights of the model.
+        sites: index of each weight among the perturbed weights of the model.
         update: take the rounding draw of the update (QuZO's u_2) instead of the read's (u_1).
 
     Returns:
-        ``[radius, radius', angle, angle', rounding, rounding']``.
+        ``[len(sites), 6]`` int32: ``[radius, radius', angle, angle', rounding, rounding']``.
     """
-    return [word for k in _site_keys(key, site, update) for word in split_key(k)]
-
-
-def control_table(key: int, sites: Sequence[int], *, update: bool = False) -> Tensor:
-    """`control_words` of many weights at once, ``[len(sites), 6]`` int32."""
-    return _split_keys(_site_keys(key, np.array(sites, dtype=np.uint64), update))
+    site_keys = fold(key, np.array(sites, dtype=np.uint64))
+    rounding = UPDATE_ROUNDING if update else READ_ROUNDING
+    return _split_keys([fold(site_keys, stream) for stream in (RADIUS, ANGLE, rounding)])
 
 
 def rounding_table(key: int, sites: Sequence[int]) -> Tensor:
@@ -135,12 +132,6 @@ def _split_keys(keys: list[Key]) -> Tensor:
     """Arrays of ``[S]`` keys as ``[S, 2 * len(keys)]`` int32 words, high before low."""
     words = np.stack(keys, axis=1).astype(">u8").view(">i4")
     return torch.from_numpy(words.astype(np.int32))
-
-
-def _site_keys(key: int, site: Key, update: bool) -> list[Key]:
-    site_key = fold(key, site)
-    rounding = UPDATE_ROUNDING if update else READ_ROUNDING
-    return [fold(site_key, stream) for stream in (RADIUS, ANGLE, rounding)]
 
 
 def split_key(key: int) -> tuple[int, int]:
@@ -222,7 +213,7 @@ def coordinates(
 
     Args:
         direction: distribution, static under compilation.
-        control: ``[6]`` int32 from `control_words`; ``[9]`` where a hash leaves coordinates out,
+        control: ``[6]`` int32 from `control_table`; ``[9]`` where a hash leaves coordinates out,
             whose last three are `zolit.supports.Support.words`. Or one for each row: ``[R, 6]``,
             ``[R, 9]``.
         rows: ``[R]`` int32 row indices.

@@ -10,11 +10,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from numpy_noise import control_words
 from recipes import WORKING, Recipe, estimate, module
 from torch import Tensor, nn
 
 from zolit.coordinates import LowRank, OutputScales, Scales
-from zolit.noise import control_words, coordinates, fold
+from zolit.noise import coordinates, fold
 from zolit.objectives.base import Objective
 from zolit.tensors.update import move
 from zolit.training.zero_order import ZeroOrderModule

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy_noise import control_words
 
 from zolit.formats.base import StoredWeight
 from zolit.formats.dense import DenseWeight
@@ -13,7 +14,7 @@ from zolit.formats.float8 import Float8Weight
 from zolit.formats.int4 import Int4Weight
 from zolit.formats.int8 import Int8Weight
 from zolit.kernels.arguments import Perturbation
-from zolit.noise import Direction, control_words
+from zolit.noise import Direction
 from zolit.supports import ALL, Hashed, Support
 
 KEY, SITE = (1 << 63) + 12345, 2

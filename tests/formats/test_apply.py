@@ -15,7 +15,7 @@ from format_cases import CASES, CHUNK, FORMATS, Case
 
 from zolit.kernels.arguments import Query, Update
 from zolit.kernels.dispatch import Preference
-from zolit.noise import Direction, control_words, coordinates, split_key
+from zolit.noise import Direction, coordinates, split_key
 
 ROUNDING_KEY = 0xDEADBEEF12345678
 UNITS = {"codes": (0.5, 0.0), "weights": (0.0, 0.25)}
@@ -126,7 +126,7 @@ def test_a_query_made_in_the_kernel_is_a_step(form: str, added: bool, kernels: P
     rows, unit = slice(1, 4), torch.tensor(UNITS["codes" if alone.store.quantized else "weights"])
     words = torch.tensor(split_key(ROUNDING_KEY), dtype=torch.int32)
     direction, factor = Direction("rademacher"), torch.tensor(0.75)
-    control = torch.tensor(control_words(7, 3, update=True), dtype=torch.int32)
+    control = torch.tensor(numpy_noise.control_words(7, 3, update=True), dtype=torch.int32)
     index = torch.arange(1, 4, dtype=torch.int32)
     step = steps_for(alone)[rows] if added else None
     z = coordinates(direction, control, index, 1, 4).view(3, 128)

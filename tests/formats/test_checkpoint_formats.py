@@ -22,7 +22,7 @@ from zolit.formats.int8 import Int8Weight
 from zolit.formats.permuted import PermutedWeight
 from zolit.kernels.arguments import Perturbation, Query, Update
 from zolit.kernels.dispatch import Preference
-from zolit.noise import Direction, control_words, split_key
+from zolit.noise import Direction, split_key
 from zolit.tensors.reading import Reading
 from zolit.tensors.update import move
 from zolit.tensors.weight import PerturbedWeight
@@ -122,7 +122,7 @@ def with_kernels(names: list[str]) -> list[Any]:
 
 
 def noise(direction: Direction, site: int = 2) -> Perturbation:
-    words = control_words(KEY, site)
+    words = numpy_noise.control_words(KEY, site)
     return Perturbation(direction, torch.tensor(words, dtype=torch.int32), torch.tensor(AMPLITUDE))
 
 
@@ -204,7 +204,7 @@ def test_update_of_planes_with_a_query_and_error_feedback() -> None:
     before = store.codes()
     residual = torch.zeros(ROWS, COLUMNS)
     direction = Direction("rademacher")
-    control = torch.tensor(control_words(7, 3, update=True), dtype=torch.int32)
+    control = torch.tensor(numpy_noise.control_words(7, 3, update=True), dtype=torch.int32)
     query = Query(direction, control, torch.tensor(0.75))
     words = torch.tensor(split_key(99), dtype=torch.int32)
     unit, decay = torch.tensor((1.0, 0.0)), torch.tensor(1.0)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy_noise import control_words
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "contracts"))
@@ -33,7 +34,7 @@ from tiny_runs import module as run_module
 
 from zolit.models.adapters import LoRA
 from zolit.models.adapters.base import floats
-from zolit.noise import control_words, coordinates, fold
+from zolit.noise import coordinates, fold
 from zolit.objectives.base import Objective
 from zolit.optim import ZOSignSGD
 from zolit.runs.journal import Weights

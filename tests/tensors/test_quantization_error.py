@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from numpy_noise import control_words
 
 from zolit.coordinates import Elements, Site
 from zolit.gradient import ProjectedGradient
-from zolit.noise import Direction, control_words, coordinates
+from zolit.noise import Direction, coordinates
 from zolit.optim import ZOSGD
 from zolit.strategies import Float8, Int4, Int8, Quantizer
 from zolit.tensors.feedback import Feedback, quantization_error

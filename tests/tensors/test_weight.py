@@ -4,13 +4,14 @@ import copy
 
 import pytest
 import torch
+from numpy_noise import control_words
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zolit.coordinates import Coordinates, Elements, LowRank, OutputScales, Scales, Site
 from zolit.errors import UserError
 from zolit.formats.dense import DenseWeight
-from zolit.noise import Direction, control_words, coordinates
+from zolit.noise import Direction, coordinates
 from zolit.strategies import Float8, Int4, Int8, NoQuantizer, Quantizer
 from zolit.tensors.reading import Reading
 from zolit.tensors.update import move
