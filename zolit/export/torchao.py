@@ -119,7 +119,7 @@ def _intx(found: Affine, block: list[int], dtype: torch.dtype) -> TorchAOBaseTen
     else:
         points = -zero / scale
     target = getattr(torch, f"int{found.bits}")
-    signed = (codes - middle).to(torch.int8) if middle else codes
+    signed = (codes - middle if middle else codes).to(torch.int8)
     return IntxUnpackedToInt8Tensor(signed, scale, points, target, block, dtype, None)
 
 
