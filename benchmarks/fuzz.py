@@ -155,7 +155,7 @@ def safetensors(folder: Path) -> tuple[Reader, list[bytes]]:
     import torch
     from safetensors.torch import save
 
-    from zolit.models.loading.shards import safetensors as tensors_of
+    from zolit.models.loading.shards import find_safetensors as tensors_of
     from zolit.models.source import ModelSource
 
     sound = save({"a": torch.arange(4.0), "b": torch.ones(2, dtype=torch.int8)})

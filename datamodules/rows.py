@@ -17,7 +17,7 @@ from zolit.datamodules.delimited import read_delimited
 from zolit.datamodules.text_file import OPENERS, text_of_file
 from zolit.errors import NotFetchedError, UserError, first_line, nearest
 from zolit.extras import require_extra
-from zolit.models.source import package_file
+from zolit.packages import find_in_package
 
 Format = Literal["auto", "csv", "tsv", "jsonl", "json", "parquet", "lines"]
 
@@ -96,7 +96,7 @@ class FileRows(RowSource):
         if self.package is None:
             file = Path(self.path).expanduser()
         else:
-            file = package_file(self.package, self.path)
+            file = find_in_package(self.package, self.path)
         if not file.is_file():
             raise UserError(_no_file(file))
         format = _format_of(file) if self.format == "auto" else self.format

@@ -1,6 +1,7 @@
 """Run text through a model block by block, and quantize each block on what reaches it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from zolit.errors import UserError
+from zolit.models.anatomy import named_blocks
 
 Quantize = Callable[[str, Tensor, Tensor], Tensor]
 """``quantize(path, weight, moments)``: what to put in the place of a ``[rows, columns]`` weight,
@@ -38,12 +40,40 @@ def windows_of_text(file: Path, tokenizer: Any, samples: int, length: int) -> Te
 
 
 class _Caught(Exception):  # noqa: N818  (not an error)
-    """Ends a forward once the first block was reached."""
+    """Ends a forward once the block that was waited for is reached."""
+
+
+Rest = dict[int | str, Any]
+"""Arguments of a block besides its hidden states, by place or name."""
+
+
+@dataclass(frozen=True)
+class _Call:
+    """How the model calls a block.
+
+    Attributes:
+        path: of the block.
+        block: the block.
+        follows: whether its input is what the block before it gave.
+        rest: its other arguments, for the first window.
+        shared: those of them that the first block of its row of blocks was given too, such as what
+            an encoder made of a window.
+    """
+
+    path: str
+    block: nn.Module
+    follows: bool
+    rest: Rest
+    shared: frozenset[int | str]
 
 
 @torch.no_grad()
 def calibrate_blocks(model: nn.Module, ids: Tensor, quantize: Quantize) -> None:
     """Replace the weights of all linear layers in the model's blocks, block after block.
+
+    The blocks are those of `zolit.models.anatomy`, in the order in which the model calls them. One
+    that takes what the block before it gave runs on that; another, as the first of a decoder behind
+    an encoder, on what the model gives it when it runs with the weights that were replaced so far.
 
     Args:
         model: a transformers model, changed in place.
@@ -53,60 +83,112 @@ def calibrate_blocks(model: nn.Module, ids: Tensor, quantize: Quantize) -> None:
     Raises:
         UserError: if the model has no list of blocks.
     """
-    prefix, blocks = find_blocks(model)
-    every = _options(model, blocks, ids[:1])
-    inputs = _first_inputs(model, blocks[0], ids)
-    for number, (block, options) in enumerate(zip(blocks, every, strict=True)):
-        layers = {
-            name: layer for name, layer in block.named_modules() if isinstance(layer, nn.Linear)
-        }
-        moments = _moments(block, layers, inputs, options)
+    inputs: list[Tensor] = []
+    rests: list[Rest] = []
+    for call in _calls(model, ids):
+        layers = _linear_layers(call.block)
+        if not call.follows:
+            inputs, rests = _caught(model, call, ids)
+        each = [{**call.rest, **{name: rest[name] for name in call.shared}} for rest in rests]
+        moments = _moments(call.block, layers, inputs, each)
         for name, layer in layers.items():
-            path = f"{prefix}.{number}.{name}.weight"
+            path = f"{call.path}.{name}.weight"
             layer.weight.copy_(quantize(path, layer.weight.data, moments[name]))
-        inputs = [_output(block(one, **options)) for one in inputs]
+        inputs = [_run(call.block, *one) for one in zip(inputs, each, strict=True)]
 
 
-def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """The longest list of modules, with its path.
+def _linear_layers(block: nn.Module) -> dict[str, nn.Linear]:
+    return {name: one for name, one in block.named_modules() if isinstance(one, nn.Linear)}
 
-    Raises:
-        UserError: if there is none.
+
+def _calls(model: nn.Module, ids: Tensor) -> list[_Call]:
+    """The first call of each block that has linear layers, in their order.
+
+    A block follows the one before it if it takes what that gave, and beside it what the first of
+    its row took or what is alike for two windows.
     """
-    lists = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m)]
-    if not lists:
+    calls: list[_Call] = []
+    other = {one.path: one for one in _seen(model, ids[-1:])}
+    first: Rest = {}
+    for one in _seen(model, ids[:1]):
+        rest = one.rest
+        theirs = other[one.path].rest if one.path in other else {}
+        known = {name for name, value in rest.items() if name in first and first[name] is value}
+        alike = (name in known or _same(value, theirs.get(name)) for name, value in rest.items())
+        follows = one.linked and all(alike)
+        first, shared = (first, known) if follows else (rest, set(rest))
+        calls.append(_Call(one.path, one.block, follows, rest, frozenset(shared)))
+    return calls
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A call of a block.
+
+    Attributes:
+        path: of the block.
+        block: the block.
+        linked: whether its input is what the block that was called before it gave.
+        rest: its other arguments.
+    """
+
+    path: str
+    block: nn.Module
+    linked: bool
+    rest: Rest
+
+
+def _seen(model: nn.Module, ids: Tensor) -> list[_Seen]:
+    """The first call of each block that has linear layers, in one forward."""
+    blocks = {path: block for path, block in named_blocks(model).items() if _linear_layers(block)}
+    if not blocks:
         raise UserError(
             f"quantizer GPTQ calibrates block after block, but {type(model).__name__} has no list "
             "of blocks; use quantizer Int4 or HQQ"
         )
-    return max(lists, key=lambda named: len(named[1]))
+    found: dict[str, _Seen] = {}
+    before: Any = None
 
+    def enter(path: str) -> Callable[..., None]:
+        def hook(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            hidden, rest = _split(args, kwargs)
+            found.setdefault(path, _Seen(path, block, _same(hidden, before), rest))
 
-def _options(model: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> list[dict[str, Any]]:
-    """Arguments of each block besides its input: masks and positions, alike for all windows."""
-    found: list[dict[str, Any]] = []
+        return hook
 
-    def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        found.append({name: value for name, value in kwargs.items() if name != "hidden_states"})
+    def leave(block: nn.Module, args: Any, result: Any) -> None:
+        nonlocal before
+        before = _hidden(result)
 
-    hooks = [block.register_forward_pre_hook(record, with_kwargs=True) for block in blocks]
+    hooks = [
+        hook
+        for path, block in blocks.items()
+        for hook in (
+            block.register_forward_pre_hook(enter(path), with_kwargs=True),
+            block.register_forward_hook(leave),
+        )
+    ]
     try:
         model(input_ids=ids, use_cache=False)
     finally:
         for hook in hooks:
             hook.remove()
-    return found
+    return list(found.values())
 
 
-def _first_inputs(model: nn.Module, block: nn.Module, ids: Tensor) -> list[Tensor]:
-    """What reaches the first block, for each window."""
+def _caught(model: nn.Module, call: _Call, ids: Tensor) -> tuple[list[Tensor], list[Rest]]:
+    """What reaches a block, for each window; what is as in the first window is kept once."""
     inputs: list[Tensor] = []
+    rests: list[Rest] = []
 
-    def catch(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        inputs.append(args[0] if args else kwargs["hidden_states"])
+    def catch(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        hidden, rest = _split(args, kwargs)
+        inputs.append(hidden)
+        known = rests[0] if rests else call.rest
+        rests.append({n: known[n] if _same(v, known.get(n)) else v for n, v in rest.items()})
         raise _Caught
 
-    hook = block.register_forward_pre_hook(catch, with_kwargs=True)
+    hook = call.block.register_forward_pre_hook(catch, with_kwargs=True)
     try:
         for window in ids:
             try:
@@ -115,11 +197,39 @@ def _first_inputs(model: nn.Module, block: nn.Module, ids: Tensor) -> list[Tenso
                 continue
     finally:
         hook.remove()
-    return inputs
+    return inputs, rests
+
+
+def _split(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Rest]:
+    """The hidden states that a block is given, and the rest."""
+    rest: Rest = {**dict(enumerate(args)), **kwargs}
+    return rest.pop(0 if args else "hidden_states"), rest
+
+
+def _run(block: nn.Module, hidden: Tensor, rest: Rest) -> Tensor:
+    others = [rest[place] for place in sorted(one for one in rest if isinstance(one, int))]
+    named = {name: value for name, value in rest.items() if isinstance(name, str)}
+    return _hidden(block(hidden, *others, **named))
+
+
+def _hidden(result: Any) -> Any:
+    return result[0] if isinstance(result, tuple) else result
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two arguments are one object, or hold the same numbers."""
+    if isinstance(one, tuple | list) and isinstance(other, tuple | list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one is other or (one.dtype == other.dtype and torch.equal(one, other))
+    plain = bool | int | float | str
+    return one is other or (isinstance(one, plain) and isinstance(other, plain) and one == other)
 
 
 def _moments(
-    block: nn.Module, layers: dict[str, nn.Linear], inputs: list[Tensor], options: dict[str, Any]
+    block: nn.Module, layers: dict[str, nn.Linear], inputs: list[Tensor], rests: list[Rest]
 ) -> dict[str, Tensor]:
     """Sum of ``x x^T`` over the inputs of each layer, while the block runs on all windows."""
     found = {
@@ -135,14 +245,9 @@ def _moments(
 
     hooks = [layer.register_forward_pre_hook(add(name)) for name, layer in layers.items()]
     try:
-        for one in inputs:
-            block(one, **options)
+        for one in zip(inputs, rests, strict=True):
+            _run(block, *one)
     finally:
         for hook in hooks:
             hook.remove()
     return found
-
-
-def _output(result: Any) -> Tensor:
-    hidden: Tensor = result[0] if isinstance(result, tuple) else result
-    return hidden

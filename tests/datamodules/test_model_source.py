@@ -5,10 +5,9 @@ import json
 from pathlib import Path
 
 import pytest
-import transformers as hf
 
 from zolit.errors import UserError
-from zolit.models.source import ModelSource, kind_of, package_file
+from zolit.models.source import ModelSource
 
 
 def test_folder(causal_source: ModelSource, masked_source: ModelSource) -> None:
@@ -32,27 +31,6 @@ def test_gguf_in_a_package(smollm2: ModelSource) -> None:
 
 def test_hub_name_is_left_alone() -> None:
     assert ModelSource("facebook/opt-125m").resolved_path() == "facebook/opt-125m"
-
-
-@pytest.mark.parametrize(
-    ("config", "kind"),
-    [
-        (hf.LlamaConfig(), "causal"),
-        (hf.OPTConfig(), "causal"),
-        (hf.Gemma3TextConfig(), "causal"),
-        (hf.BertConfig(), "masked"),
-        (hf.RobertaConfig(), "masked"),
-        (hf.RobertaConfig(is_decoder=True), "causal"),
-        (hf.RobertaConfig(architectures=["RobertaForCausalLM"]), "causal"),
-        (hf.DistilBertConfig(), "masked"),
-    ],
-)
-def test_kinds(config: hf.PretrainedConfig, kind: str) -> None:
-    assert kind_of(config) == kind
-
-
-def test_package_file() -> None:
-    assert package_file("pytest", "pytest/__init__.py").is_file()
 
 
 def test_messages(tmp_path: Path, causal_source: ModelSource) -> None:
@@ -82,5 +60,3 @@ def test_messages(tmp_path: Path, causal_source: ModelSource) -> None:
         assert "\n" not in str(caught.value)
         for word in words:
             assert word in str(caught.value)
-    with pytest.raises(UserError, match="neither as a causal nor"):
-        kind_of(hf.ViTConfig())

@@ -8,10 +8,10 @@ from tiny_experts import IDS, MODELS, eager, expert_weights, logits, prepared, t
 from torch import Tensor, nn
 
 from zolit.errors import UserError
+from zolit.models.families import last_logits
 from zolit.models.passes.compiled_blocks import compile_blocks
 from zolit.models.prepare import prepare, stored_weights
 from zolit.models.trials.pairs import Trial, try_pairs
-from zolit.objectives.option_scoring import last_logits
 from zolit.strategies import (
     CodePerturber,
     DensePerturber,

@@ -17,7 +17,7 @@ from type_configs import PAD, START, VOCAB, build
 from zolit.datamodules.collate import Collate
 from zolit.datamodules.encode import Example
 from zolit.errors import UserError
-from zolit.models.passes.compiled_blocks import block_lists
+from zolit.models.anatomy import block_lists
 from zolit.models.prepare import prepare, stored_weights
 from zolit.models.source import ModelSource
 from zolit.objectives.prompt_batch import PromptBatch

@@ -5,7 +5,8 @@ import torch
 import transformers as hf
 from torch import Tensor, nn
 
-from zolit.objectives.option_scoring import OptionScoring, answer_logits
+from zolit.models.families import answer_logits
+from zolit.objectives.option_scoring import OptionScoring
 from zolit.objectives.prompt_batch import PromptBatch
 
 VOCAB, PAD, MASK = 64, 1, 4

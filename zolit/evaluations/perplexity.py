@@ -10,7 +10,7 @@ from torchmetrics import MeanMetric
 from zolit.errors import UserError
 from zolit.evaluations.base import Evaluation
 from zolit.evaluations.text_loss import next_tokens
-from zolit.objectives.option_scoring import is_masked_model
+from zolit.models.families import family_of
 from zolit.objectives.prompt_batch import PromptBatch
 
 
@@ -36,7 +36,7 @@ class Perplexity(Evaluation):
         self.tokens = tokens
 
     def update(self, model: nn.Module, batch: Any) -> None:
-        if not isinstance(batch, PromptBatch) or is_masked_model(type(model)):
+        if not isinstance(batch, PromptBatch) or not family_of(type(model)).writes_on:
             raise UserError(
                 f"model.evaluation: Perplexity got a {type(batch).__name__} and a "
                 f"{type(model).__name__}, expected prompts and a causal language model; leave "

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zolit.objectives.option_scoring import answer_logits, is_masked_model
+from zolit.models.families import answer_logits, family_of
 from zolit.objectives.prompt_batch import PromptBatch
 
 _PROMPTS = 32
@@ -40,7 +40,7 @@ class TextLoss:
     def update(self, model: nn.Module, batch: Any) -> None:
         """Take a batch, as long as fewer than 32 prompts were taken."""
         done = self._prompts >= _PROMPTS
-        if done or not isinstance(batch, PromptBatch) or is_masked_model(type(model)):
+        if done or not isinstance(batch, PromptBatch) or not family_of(type(model)).writes_on:
             return
         left = _PROMPTS - self._prompts
         for logits, wanted in next_tokens(model, batch, _TOKENS, left):

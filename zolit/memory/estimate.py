@@ -16,12 +16,12 @@ from zolit.memory import compiler
 from zolit.memory.batches import PER_SHAPE, Batches
 from zolit.memory.tracker import AsOnDevice, LiveBytes
 from zolit.models.experts import joined_experts
+from zolit.models.families import last_logits
 from zolit.models.loading.open import meta_model, open_checkpoint
 from zolit.models.plan import Planned
 from zolit.models.prepare import Preparation, stored_weights
 from zolit.models.trials.pairs import try_pairs
 from zolit.objectives.base import Scored
-from zolit.objectives.option_scoring import last_logits
 from zolit.optim import OpenRate
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.strategies.quantizer.stored import Stored

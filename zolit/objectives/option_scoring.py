@@ -1,6 +1,5 @@
 """Classification by the likelihood of candidate answers."""
 
-import inspect
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -10,18 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zolit.errors import UserError
+from zolit.models.families import answer_logits, family_of, rehearse
 from zolit.models.passes.answer_head import only_answers
-from zolit.models.trials.pairs import special_tokens
 from zolit.objectives.answer_trial import answers_alone
 from zolit.objectives.base import Objective
 from zolit.objectives.padding import Together, groups, rows_together
 from zolit.objectives.prompt_batch import PromptBatch, Rows
-
-# Heads that map hidden states to the vocabulary by themselves, in RoBERTa's and BERT's families.
-MASKED_HEADS = ("lm_head", "cls")
-
-REHEARSED = 64
-"""Tokens of the prompt that shows which weights are read; fewer where the model reads fewer."""
 
 
 class OptionScoring(Objective):
@@ -67,7 +60,7 @@ class OptionScoring(Objective):
         """Whether logits of the answers may be made without the others, found by `try_out`."""
 
     def try_out(self, model: nn.Module) -> None:
-        left = not is_masked_model(type(model))
+        left = family_of(type(model)).writes_on
         self.together = rows_together(model, answer_logits, left)
         self.alone = answers_alone(model, answer_logits)
 
@@ -85,8 +78,8 @@ class OptionScoring(Objective):
         return F.cross_entropy(each.mT, labels, reduction="none").mean(dim=1)
 
     def rehearsal(self) -> Callable[[nn.Module], Any]:
-        """One prompt of `REHEARSED` tokens."""
-        return _rehearse
+        """One prompt, see `zolit.models.families.base.Family.rehearse`."""
+        return rehearse
 
     def scores(self, model: nn.Module, batch: PromptBatch) -> Tensor:
         return self._scores(model, batch, 1)
@@ -135,90 +128,3 @@ def _row_scores(model: nn.Module, rows: Rows, copies: int, few: bool) -> Tensor:
     used = answers >= 0
     total = (chosen - normalizer).masked_fill(~used, 0.0).sum(dim=1)
     return (total / used.sum(dim=1)).unsqueeze(1)
-
-
-def answer_logits(
-    model: nn.Module, input_ids: Tensor, attention_mask: Tensor, positions: Tensor
-) -> Tensor:
-    """Vocabulary logits at chosen positions of each row.
-
-    Three ways, the first that the model offers: ``logits_to_keep`` (causal models of
-    transformers), hidden states at the positions through the model's own head (RoBERTa, BERT and
-    kin), all logits. The model's own forward is called wherever it can be, so that what it does
-    after the head, such as Gemma's soft cap, stays.
-
-    Args:
-        model: a transformers language model.
-        input_ids: ``[R, T]`` int64.
-        attention_mask: ``[R, T]`` int64.
-        positions: ``[R, L]`` int64; -1 in unused slots, whose logits mean nothing.
-
-    Returns:
-        ``[R, L, V]`` in the model's dtype.
-    """
-    network: Any = model
-    accepted = _parameters(type(network))
-    inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
-    used = positions[positions >= 0]
-    positions = positions.clamp(min=0)
-    if is_masked_model(type(network)):
-        head = next((name for name in MASKED_HEADS if hasattr(model, name)), None)
-        # A bare output layer may have more before it than hidden states.
-        if head is None or isinstance(getattr(network, head), nn.Linear):
-            return _at(network(**inputs).logits, positions)
-        hidden = network.base_model(**inputs).last_hidden_state
-        logits: Tensor = getattr(network, head)(_at(hidden, positions))
-        return logits
-    if "position_ids" in accepted:
-        # Counted over real tokens, so that a score does not depend on the row's padding.
-        inputs["position_ids"] = (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
-    if "use_cache" in accepted:
-        inputs["use_cache"] = False
-    if "logits_to_keep" not in accepted:
-        return _at(network(**inputs).logits, positions)
-    first = int(used.min())
-    keep = torch.arange(first, int(used.max()) + 1, device=input_ids.device)
-    logits = network(**inputs, logits_to_keep=keep).logits
-    return _at(logits, (positions - first).clamp(min=0))
-
-
-def last_logits(model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """`answer_logits` behind each row, ``[R, 1, V]``; to try how a model is called here."""
-    last = torch.full_like(input_ids[:, :1], input_ids.shape[1] - 1)
-    return answer_logits(model, input_ids, attention_mask, last)
-
-
-def _rehearse(model: nn.Module) -> Tensor:
-    """Logits of a prompt of one word, which is no placeholder of an image or a sound."""
-    config: Any = model.config
-    text = config.get_text_config()
-    context = getattr(text, "max_position_embeddings", None) or REHEARSED
-    # Half, as some types number their positions from the padding index on.
-    length = max(1, min(REHEARSED, int(context) // 2))
-    marks = special_tokens(config)
-    word = next(number for number in range(len(marks) + 1) if number not in marks)
-    ids = torch.full((1, length), word)
-    return answer_logits(model, ids, torch.ones_like(ids), torch.tensor([[length - 1]]))
-
-
-def _at(values: Tensor, positions: Tensor) -> Tensor:
-    """``values [R, T, N]`` at ``positions [R, L]``: ``[R, L, N]``."""
-    rows = torch.arange(len(positions), device=positions.device).unsqueeze(1)
-    return values[rows, positions]
-
-
-def _parameters(model_class: type[nn.Module]) -> frozenset[str]:
-    return frozenset(inspect.signature(model_class.forward).parameters)
-
-
-def is_masked_model(model_class: type[nn.Module]) -> bool:
-    """Whether a class of transformers fills in masks and does not write on."""
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL,
-    )
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED,
-    )
-
-    names = {one.__name__ for one in model_class.__mro__}
-    return bool(names & set(MASKED.values())) and not names & set(CAUSAL.values())

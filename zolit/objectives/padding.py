@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from zolit.errors import UserError
-from zolit.models.trials.pairs import special_tokens
-from zolit.models.trials.stand_ins import StandIns, blank, word_embeddings
+from zolit.models.anatomy import word_embeddings
+from zolit.models.special_tokens import special_tokens
+from zolit.models.trials.stand_ins import StandIns, make_blank
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ def _found(model: nn.Module, logits: Logits, left: bool, words: int) -> Together
     config = getattr(model, "config", None)
     plain = _plain_tokens(config, words)
     ids, mask, positions = _batch(torch.tensor(plain[:-1]), left)
-    copy = blank(model)
+    copy = make_blank(model)
 
     def run(pad: int, batches: list[tuple[Tensor, slice]], seed: int = 0) -> Tensor:
         """Logits of all rows in their order, ``[R, V]``, from these batches."""

@@ -21,6 +21,7 @@ from zolit.errors import UserError
 from zolit.evaluations import Evaluation, evaluation_for
 from zolit.models.adapters import Adapter
 from zolit.models.loading.load import load_prepared
+from zolit.models.passes.calls import check_calls
 from zolit.models.prepare import Parts, Preparation, prepare
 from zolit.models.source import ModelSource
 from zolit.objectives.base import Objective
@@ -199,7 +200,10 @@ class TuningModule(L.LightningModule):
         batch's activations and keep the C library from using their memory again.
         """
         known, self._stages = stage in self._stages, self._stages | {stage}
-        return nullcontext() if known else returning_memory()
+        if known:
+            return nullcontext()
+        check_calls(self.network)  # which a user may have compiled since it was loaded
+        return returning_memory()
 
     # Evaluation
 

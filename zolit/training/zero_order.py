@@ -14,12 +14,12 @@ from zolit.evaluations import Evaluation
 from zolit.gradient import ProjectedGradient, TakenStep
 from zolit.kernels.dispatch import Preference
 from zolit.models.adapters import Adapter
+from zolit.models.families import last_logits
 from zolit.models.passes.arrange import arrange_passes
 from zolit.models.prepare import Parts
 from zolit.models.source import ModelSource
 from zolit.noise import fold, signed
 from zolit.objectives.base import Objective
-from zolit.objectives.option_scoring import last_logits
 from zolit.optim import ZOSGD, OpenRate
 from zolit.strategies import (
     ConstantQueries,

@@ -5,7 +5,8 @@ import torch
 from odd_models import odd, rows
 from torch import Tensor
 
-from zolit.models.passes.compiled_blocks import block_lists
+from zolit.models.anatomy import block_lists
+from zolit.models.passes.calls import Stage, wrap_call
 from zolit.models.source import ModelSource
 from zolit.strategies import Int8, ScalePerturber, TwoPoint
 from zolit.training.zero_order import ZeroOrderModule
@@ -47,7 +48,7 @@ def test_bloom_with_its_last_block_tuned() -> None:
     module = adopted("bloom", tune="transformer.h.1.*dense*.weight")
     bare = adopted("bloom", tune="transformer.h.1.*dense*.weight", paired=False)
     for block in block_lists(bare.network)[0]:
-        block._compiled_call_impl = None  # nothing is shared
+        wrap_call(block, Stage.PREFIX, None)  # nothing is shared
     seen: list[int] = []
     first = block_lists(module.network)[0][0]
     first.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[0]))

@@ -6,10 +6,11 @@ from tiny_models import MODELS, batch, prepared
 from torch import Tensor, nn
 
 from zolit.coordinates import Site
+from zolit.models.families import last_logits
 from zolit.models.passes.compiled_blocks import compile_blocks
 from zolit.models.passes.prefix import share_prefix
 from zolit.models.passes.prefix_trial import try_prefix
-from zolit.objectives.option_scoring import OptionScoring, last_logits
+from zolit.objectives.option_scoring import OptionScoring
 from zolit.strategies import Int8, Losses, NoQuantizer, RandomBlocks, ScalePerturber, TwoPoint
 from zolit.tensors.reading import Reading
 from zolit.tensors.weight import perturbed_weights

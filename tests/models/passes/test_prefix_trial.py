@@ -8,13 +8,14 @@ import torch
 from odd_models import ODD, odd, rows
 from torch import Tensor, nn
 
-from zolit.models.passes.compiled_blocks import block_lists
+from zolit.models.anatomy import block_lists
+from zolit.models.families import last_logits
 from zolit.models.passes.prefix import share_prefix
 from zolit.models.passes.prefix_trial import try_prefix
 from zolit.models.plan import find_parameters
 from zolit.models.prepare import prepare
 from zolit.models.trials.pairs import try_pairs
-from zolit.objectives.option_scoring import OptionScoring, last_logits
+from zolit.objectives.option_scoring import OptionScoring
 from zolit.strategies import (
     CodePerturber,
     DensePerturber,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers as hf
 from tiny_models import MODELS, prepared, tiny
 from torch import nn
 from transformers import AutoModelForCausalLM
@@ -15,9 +16,11 @@ from zolit.errors import UserError
 from zolit.memory.batches import Batches, prompts
 from zolit.memory.estimate import estimate_memory
 from zolit.models.adapters import LoRA
-from zolit.models.prepare import prepare, stored_weights
+from zolit.models.loading.open import open_checkpoint
+from zolit.models.prepare import Preparation, prepare, stored_weights
 from zolit.models.source import ModelSource
-from zolit.models.trials.probe import hollow, read_parameters
+from zolit.models.trials.probe import Forward, find_touched
+from zolit.models.trials.stand_ins import make_blank
 from zolit.objectives.base import Objective
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.strategies import DensePerturber, Int8, NoQuantizer, ScalePerturber
@@ -33,6 +36,11 @@ TYPES = {
     "mixtral": "causal",  # experts
 }
 FORWARD = OptionScoring().rehearsal()
+
+
+def read_parameters(model: nn.Module, forward: Forward = FORWARD) -> frozenset[str] | None:
+    touched = find_touched(model, forward)
+    return None if touched is None else touched.read
 
 
 @cache
@@ -69,18 +77,18 @@ def module(path: Path, objective: Objective | None = None, **options: object) ->
 @pytest.mark.parametrize("model_type", TYPES)
 def test_what_is_read_is_what_the_logits_depend_on(model_type: str) -> None:
     model = made(model_type)
-    assert read_parameters(model, FORWARD) == differentiated(model)
+    assert read_parameters(model) == differentiated(model)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_weight_of_a_language_model_is_read(name: str) -> None:
     model = tiny(name)
-    assert read_parameters(model, FORWARD) == {path for path, _ in model.named_parameters()}
+    assert read_parameters(model) == {path for path, _ in model.named_parameters()}
 
 
 def test_a_shape_is_no_number() -> None:
     # Without its CUDA kernel, MRA's attention gives zeros in the shape of the queries.
-    read = read_parameters(build("mra", "masked"), FORWARD)
+    read = read_parameters(build("mra", "masked"))
     assert read is not None
     assert any(".output.dense.weight" in name for name in read)
     assert not [name for name in read if ".self.query" in name]
@@ -91,25 +99,60 @@ def test_the_meta_device_gives_the_same_answer(model_type: str) -> None:
     model = made(model_type)
     with torch.device("meta"):
         skeleton = type(model)(model.config)
-    assert read_parameters(skeleton, FORWARD) == read_parameters(model, FORWARD)
+    assert read_parameters(skeleton) == read_parameters(model)
 
 
-def test_a_hollow_copy_takes_no_memory_and_changes_nothing() -> None:
+def test_a_blank_copy_takes_no_memory_and_changes_nothing() -> None:
     model = tiny("llama")
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
-    copy = hollow(model)
+    copy = make_blank(model).model
     storages = {p.untyped_storage().nbytes() for p in copy.parameters()}
     assert storages == {4}
-    read_parameters(model, FORWARD)
+    read_parameters(model)
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
 
 
 def test_stored_weights_are_asked_as_plain_ones_are() -> None:
     model = prepared("llama", Int8())[0]
-    assert read_parameters(model, FORWARD) == read_parameters(tiny("llama"), FORWARD)
+    assert read_parameters(model) == read_parameters(tiny("llama"))
 
 
-def test_a_model_that_cannot_run_on_zeros_is_read_throughout() -> None:
+def rwkv(rescale_every: int) -> nn.Module:
+    torch.manual_seed(0)
+    config = hf.RwkvConfig(
+        vocab_size=96,
+        context_length=32,
+        hidden_size=32,
+        attention_hidden_size=32,
+        num_hidden_layers=2,
+        rescale_every=rescale_every,
+    )
+    return hf.RwkvForCausalLM(config).eval().requires_grad_(False)
+
+
+def test_a_model_that_changes_its_weights_is_refused_when_it_is_opened(tmp_path: Path) -> None:
+    """RWKV divides some of its weights at its first forward; no weight of the file is read yet."""
+    model = rwkv(6)
+    touched = find_touched(model, FORWARD)
+    assert touched is not None
+    assert touched.changed == {
+        f"rwkv.blocks.{block}.{layer}.weight"
+        for block in range(2)
+        for layer in ("attention.output", "feed_forward.value")
+    }
+    model.save_pretrained(tmp_path)
+    preparation = Preparation(
+        Int8(), ScalePerturber(), Reading(ScalePerturber().direction()), ["linear"], None, FORWARD
+    )
+    with pytest.raises(UserError, match=r"output.weight is changed in place.*rescale_every: 0"):
+        open_checkpoint(ModelSource(str(tmp_path)), torch.float32, preparation)
+    with pytest.raises(UserError, match="is changed in place by the model when it runs"):
+        preparation.plan(model)
+    plan = preparation.plan(rwkv(0))
+    assert len(plan.weights) == 14
+
+
+def test_a_model_that_cannot_run_on_stand_ins_is_read_throughout() -> None:
     def refuses(model: nn.Module) -> None:
         raise RuntimeError("no numbers")
 

@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from zolit.compat import Conv1D
 from zolit.errors import UserError
+from zolit.models.anatomy import output_layer
 from zolit.noise import fold, split_key, uniform
 from zolit.tensors.weight import PerturbedWeight
 
@@ -123,7 +124,7 @@ class Adapter(ABC):
         Raises:
             UserError: if a target names none.
         """
-        output = getattr(model, "get_output_embeddings", lambda: None)()
+        output = output_layer(model)
         linear = {
             path: layer
             for path, layer in model.named_modules()

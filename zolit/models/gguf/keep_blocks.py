@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
 from zolit.models.gguf.read_blocks import READERS, read_blocks
-from zolit.models.gguf.table import GgufTable, Placed, place, read_entry
-from zolit.models.loading.prequantized.checkpoint import Contents, stand_in
+from zolit.models.gguf.table import GgufTable, Placed, place_tensors, read_entry
+from zolit.models.loading.prequantized.checkpoint import Contents, make_stand_in
 from zolit.models.loading.prequantized.weights import block_weight
 from zolit.models.loading.shards import LazyTensor
 from zolit.models.plan import Plan
@@ -28,7 +28,7 @@ def blocks_refused(table: GgufTable, reason: str) -> UserError:
     )
 
 
-def blocks(
+def keep_blocks(
     table: GgufTable,
     skeleton: nn.Module,
     plan: Plan,
@@ -47,7 +47,7 @@ def blocks(
     Raises:
         UserError: if a linear layer is made of blocks that zolit does not hold, or none is.
     """
-    placed = place(table, skeleton)
+    placed = place_tensors(table, skeleton)
     if isinstance(placed, str):
         raise blocks_refused(table, placed)
     layers: dict[str, StoredLayer] = {}
@@ -60,7 +60,7 @@ def blocks(
         read = _reader(table.file, found, (rows, columns), one.transposed)
         layers[one.path] = StoredLayer(read, found.entry.kind.name)
         shape = (columns, rows) if one.transposed else (rows, columns)
-        rest[one.path] = stand_in(found.entry.name, table.file, shape, dtype)
+        rest[one.path] = make_stand_in(found.entry.name, table.file, shape, dtype)
     if not layers:
         raise blocks_refused(table, "its linear layers are floats")
     return Contents(Stored.of(layers), rest)

@@ -123,7 +123,7 @@ class Placed:
     convert: Callable[[Values], Tensor]
 
 
-def place(table: GgufTable, skeleton: nn.Module) -> dict[str, Placed] | str:
+def place_tensors(table: GgufTable, skeleton: nn.Module) -> dict[str, Placed] | str:
     """The tensors of a file by the model's names.
 
     Args:
@@ -200,7 +200,7 @@ def _place_of(name: str, names: dict[str, str]) -> str | None:
 
 def gguf_tensors(table: GgufTable, skeleton: nn.Module) -> dict[str, LazyTensor] | str:
     """Lazy tensors under the model's names, float32 when read; see `place`."""
-    placed = place(table, skeleton)
+    placed = place_tensors(table, skeleton)
     if isinstance(placed, str):
         return placed
     return {name: _lazy(table.file, one) for name, one in placed.items()}

@@ -10,18 +10,18 @@ from torch import nn
 from transformers import GenerationConfig
 
 from zolit.compat import GgufConfig
+from zolit.models.families import FAMILIES
 from zolit.models.loading.open import (
-    Opened,
-    auto_class,
+    OpenCheckpoint,
     brings_code,
     has_adapter,
     meta_model,
     open_checkpoint,
 )
-from zolit.models.loading.pickles import UNREADABLE, pickled, unreadable
+from zolit.models.loading.pickles import UNREADABLE, find_pickled, unreadable
 from zolit.models.loading.places import check_places
 from zolit.models.loading.prequantized.checkpoint import check_kept
-from zolit.models.loading.shards import LazyTensor, safetensors
+from zolit.models.loading.shards import LazyTensor, find_safetensors
 from zolit.models.loading.stream import check_report, stream
 from zolit.models.prepare import Preparation
 from zolit.models.source import ModelSource
@@ -51,7 +51,7 @@ def load_prepared(
             is told before any weight is read.
     """
     opened = open_checkpoint(source, dtype, preparation)
-    if isinstance(opened, Opened):
+    if isinstance(opened, OpenCheckpoint):
         model = _read(opened, source, dtype, preparation)
     else:
         model = load_model(source, dtype)
@@ -68,7 +68,7 @@ def load_prepared(
 
 
 def _read(
-    opened: Opened, source: ModelSource, dtype: torch.dtype, preparation: Preparation
+    opened: OpenCheckpoint, source: ModelSource, dtype: torch.dtype, preparation: Preparation
 ) -> nn.Module:
     """The model with its weights quantized, not yet with sites."""
     quantizer = opened.quantizer
@@ -105,7 +105,7 @@ def load_model(source: ModelSource, dtype: torch.dtype) -> nn.Module:
     """
     path = source.resolved_path()
     config = source.load_config()
-    auto = auto_class(source, config)
+    auto = FAMILIES[source.resolved_kind(config)].auto_class()
     tensors = _own_tensors(source, config)
     if tensors is not None and not brings_code(source, config):
         check_places(meta_model(source, config, dtype), tensors, path)
@@ -142,4 +142,4 @@ def _own_tensors(source: ModelSource, config: Any) -> dict[str, LazyTensor] | No
         return None
     if has_adapter(source):
         return None  # which gives its layers other names
-    return safetensors(source) or pickled(source)
+    return find_safetensors(source) or find_pickled(source)

@@ -9,10 +9,15 @@ from torch import nn
 
 from zolit.compat import cached_file
 from zolit.errors import UserError
+from zolit.models.families import FAMILIES
 from zolit.models.loading.config_file import FAULTS, not_valid
 from zolit.models.loading.places import check_places
-from zolit.models.loading.prequantized.checkpoint import contents, pickles_refused, take_declared
-from zolit.models.loading.shards import LazyTensor, safetensors
+from zolit.models.loading.prequantized.checkpoint import (
+    pickles_refused,
+    sort_tensors,
+    take_declared,
+)
+from zolit.models.loading.shards import LazyTensor, find_safetensors
 from zolit.models.plan import Plan
 from zolit.models.prepare import Preparation
 from zolit.models.source import ModelSource
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenCheckpoint:
     """A checkpoint whose tensors can be read one by one, none of them read yet.
 
     Attributes:
@@ -42,7 +47,7 @@ class Opened:
 
 def open_checkpoint(
     source: ModelSource, dtype: torch.dtype, preparation: Preparation
-) -> Opened | str:
+) -> OpenCheckpoint | str:
     """Find the tensors of a checkpoint.
 
     Args:
@@ -89,16 +94,16 @@ def open_checkpoint(
         return tensors
     found = None
     if form is not None:
-        found = contents(form, skeleton, tensors, dtype)
+        found = sort_tensors(form, skeleton, tensors, dtype)
     elif table is not None and keeps:
-        from zolit.models.gguf.keep_blocks import blocks
+        from zolit.models.gguf.keep_blocks import keep_blocks
 
-        found = blocks(table, skeleton, plan, tensors, dtype)
+        found = keep_blocks(table, skeleton, plan, tensors, dtype)
     quantizer = preparation.quantizer if found is None else found.quantizer
     tensors = tensors if found is None else found.tensors
     declared = None if form is None else str(form)
     placed = check_places(skeleton, tensors, source.resolved_path(), declared)
-    return Opened(skeleton, plan, quantizer, placed)
+    return OpenCheckpoint(skeleton, plan, quantizer, placed)
 
 
 # The modules that read GGUF files are imported where there is one: the package gguf is an extra.
@@ -117,7 +122,7 @@ def _tensors(
 ) -> dict[str, LazyTensor] | str:
     """The tensors of a checkpoint, or why they cannot be read one by one."""
     if table is None:
-        return safetensors(source) or "it has no safetensors files"
+        return find_safetensors(source) or "it has no safetensors files"
     from zolit.models.gguf.table import gguf_tensors
 
     return gguf_tensors(table, skeleton)
@@ -129,7 +134,7 @@ def meta_model(source: ModelSource, config: Any, dtype: torch.dtype) -> nn.Modul
     Raises:
         UserError: if the configuration is of neither kind of model, or of none.
     """
-    auto = auto_class(source, config)
+    auto = FAMILIES[source.resolved_kind(config)].auto_class()
     try:
         with torch.device("meta"):
             model: nn.Module = auto.from_config(
@@ -138,14 +143,6 @@ def meta_model(source: ModelSource, config: Any, dtype: torch.dtype) -> nn.Modul
     except FAULTS as error:
         raise not_valid(source.path, error) from error
     return model.eval().requires_grad_(False)
-
-
-def auto_class(source: ModelSource, config: Any) -> Any:
-    """The class of transformers' that makes a model of this kind."""
-    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
-
-    causal = source.resolved_kind(config) == "causal"
-    return AutoModelForCausalLM if causal else AutoModelForMaskedLM
 
 
 def _whole(source: ModelSource, config: Any) -> str | None:

@@ -26,7 +26,7 @@ UNREADABLE = (
 """What readers of damaged pickles and indices come to."""
 
 
-def pickled(source: ModelSource) -> dict[str, LazyTensor] | None:
+def find_pickled(source: ModelSource) -> dict[str, LazyTensor] | None:
     """The checkpoint's tensors, for their facts; None if it is not of such files.
 
     Raises:

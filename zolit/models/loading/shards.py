@@ -89,7 +89,7 @@ def safetensors_files(source: ModelSource) -> list[Path] | None:
     return files
 
 
-def safetensors(source: ModelSource) -> dict[str, LazyTensor] | None:
+def find_safetensors(source: ModelSource) -> dict[str, LazyTensor] | None:
     """The checkpoint's tensors by name; None if it is not of safetensors.
 
     Raises:

@@ -7,6 +7,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zolit.models.anatomy import output_layer
+from zolit.models.passes.calls import Stage, wrapped_call
 from zolit.tensors.weight import PerturbedWeight
 
 
@@ -29,22 +31,17 @@ def only_answers(model: nn.Module, answers: Tensor) -> Iterator[bool]:
     Yields:
         Whether logits are ``[..., C]`` float32 in the order of ``answers``, not ``[..., V]``.
     """
-    find: Any = getattr(model, "get_output_embeddings", None)
-    head: Any = None if find is None else find()
+    head: Any = output_layer(model)
     if not _plain(head):
         yield False
         return
-    before = head._compiled_call_impl
 
     def call(hidden: Tensor) -> Tensor:
         bias = None if head.bias is None else head.bias[answers].float()
         return F.linear(hidden.float(), F.embedding(answers, head.weight).float(), bias)
 
-    head._compiled_call_impl = call
-    try:
+    with wrapped_call(head, Stage.ANSWERS, lambda inner: call):
         yield True
-    finally:
-        head._compiled_call_impl = before
 
 
 def _plain(head: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from zolit.models.passes.calls import check_calls
 from zolit.models.passes.compiled_blocks import compile_blocks
 from zolit.models.passes.prefix import share_prefix
 from zolit.models.passes.prefix_trial import try_prefix
@@ -26,8 +27,9 @@ def arrange_passes(
         Whether pairs may be read.
 
     Raises:
-        UserError: if ``compiles`` and it has no block that can be.
+        UserError: if ``compiles`` and it has no block that can be; or it is compiled already.
     """
+    check_calls(model)
     # Trials come first: they run what compiled blocks hide.
     trial = try_pairs(model, forward, planned, tell)
     forms = try_prefix(model, reading, forward)

@@ -7,7 +7,6 @@ query while the compiled code does not.
 """
 
 import itertools
-from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 from weakref import WeakValueDictionary
@@ -22,7 +21,9 @@ from zolit.compat import Conv1D
 from zolit.errors import UserError
 from zolit.kernels.activations import quantize_activations
 from zolit.models.adapters.base import LayerAdapter, take_adapter
+from zolit.models.anatomy import named_blocks
 from zolit.models.experts import StoredExperts, is_stored_experts
+from zolit.models.passes.calls import Call, Stage, Wrap, wrap_call
 from zolit.tensors.product import (
     add_bias,
     factors_by_row,
@@ -189,9 +190,8 @@ def _inductor(module: fx.GraphModule, inputs: list[Tensor]) -> Any:
 def compile_blocks(model: nn.Module) -> int:
     """Compile the blocks of a prepared model in place, on their first call.
 
-    A block is an element of an outermost ``nn.ModuleList``. One with a perturbed weight outside of
-    its linear layers and experts (a tuned norm) stays as it is, as does everything outside of
-    blocks.
+    A block with a perturbed weight outside of its linear layers and experts (a tuned norm) stays as
+    it is, as does everything outside of blocks (`zolit.models.anatomy`).
 
     Args:
         model: a model after `zolit.models.prepare.prepare`.
@@ -202,7 +202,7 @@ def compile_blocks(model: nn.Module) -> int:
     Raises:
         UserError: if the model has no such block.
     """
-    found = [block for blocks in block_lists(model) for block in blocks if _only_linear(block)]
+    found = [block for block in named_blocks(model).values() if _only_linear(block)]
     if not found:
         raise UserError(
             f"compile: got blocks, but {type(model).__name__} has no list of blocks whose tuned "
@@ -228,11 +228,15 @@ def compile_blocks(model: nn.Module) -> int:
                 elif is_stored_experts(child):
                     setattr(parent, name, StoredExperts(child))
         compiled = torch.compile(block._call_impl, backend=_inductor, dynamic=True)
-        block._compiled_call_impl = _with_constant_floats(compiled)
+        wrap_call(block, Stage.COMPILED, _replaced_by(_with_constant_floats(compiled)))
     return len(found)
 
 
-def _with_constant_floats(compiled: Callable[..., Any]) -> Callable[..., Any]:
+def _replaced_by(call: Call) -> Wrap:
+    return lambda inner: call
+
+
+def _with_constant_floats(compiled: Call) -> Call:
     """Take the floats of a block (epsilon of a norm, scale of attention) for constants.
 
     ``dynamic=True`` makes inputs of them, which torch finds out to be constants when it has
@@ -244,13 +248,6 @@ def _with_constant_floats(compiled: Callable[..., Any]) -> Callable[..., Any]:
             return compiled(*arguments, **options)
 
     return call
-
-
-def block_lists(module: nn.Module) -> list[nn.ModuleList]:
-    """The outermost lists of a model, whose elements are its blocks."""
-    if isinstance(module, nn.ModuleList):
-        return [module]
-    return [found for child in module.children() for found in block_lists(child)]
 
 
 def _is_stored_linear(module: nn.Module) -> bool:

@@ -7,7 +7,7 @@ one pass through the lower third. Where each direction moves other blocks (`Rand
 made before the lowest of them serves all.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from zolit.coordinates.base import Site
-from zolit.models.passes.compiled_blocks import block_lists
+from zolit.models.anatomy import block_lists
+from zolit.models.passes.calls import Call, Stage, Wrap, wrap_call
 from zolit.models.passes.prefix_forms import Form, Leaves, alike
 from zolit.tensors.reading import Reading
 from zolit.tensors.weight import PerturbedWeight
@@ -25,8 +26,7 @@ from zolit.tensors.weight import PerturbedWeight
 def prefix_blocks(model: nn.Module, reading: Reading) -> list[nn.Module]:
     """The blocks that can run once for some directions: those before the last that moves.
 
-    A block is an element of the model's only outermost ``nn.ModuleList``. There are none where a
-    model has several such lists.
+    There are none where a model has several lists of blocks (`zolit.models.anatomy`).
     """
     lists = block_lists(model)
     if len(lists) != 1 or not any(_sites(model)):
@@ -73,7 +73,7 @@ def sharing(
         yield
     finally:
         for block in block_lists(copy)[0]:
-            block._compiled_call_impl = None
+            wrap_call(block, Stage.PREFIX, None)
 
 
 def block_sites(model: nn.Module) -> list[list[Site]]:
@@ -84,8 +84,7 @@ def block_sites(model: nn.Module) -> list[list[Site]]:
 def _share(model: nn.Module, reading: Reading, sites: list[list[Site]], forms: list[Form]) -> None:
     shared = _Prefix(reading, sites, forms)
     for place, block in enumerate(list(block_lists(model)[0])[: len(forms)]):
-        call = block._compiled_call_impl or block._call_impl
-        block._compiled_call_impl = shared.wrapped(call, place)
+        wrap_call(block, Stage.PREFIX, shared.at(place))
 
 
 class _Prefix:
@@ -111,17 +110,20 @@ class _Prefix:
         self._given: dict[int, Tensor] = {}  # what the last block gave for each row of a half
         self._results: dict[int, Any] | None = None  # of blocks, kept for other passes
 
-    def wrapped(self, inner: Callable[..., Any], place: int) -> Callable[..., Any]:
-        """A block that is in the prefix of some passes."""
+    def at(self, place: int) -> Wrap:
+        """The stage of a block that is in the prefix of some passes."""
 
-        def call(*arguments: Any, **options: Any) -> Any:
-            if place == 0:
-                self._begin(arguments, options)
-            if place >= self._end:
-                return inner(*arguments, **options)
-            return self._run(inner, place, arguments, options)
+        def wrap(inner: Call) -> Call:
+            def call(*arguments: Any, **options: Any) -> Any:
+                if place == 0:
+                    self._begin(arguments, options)
+                if place >= self._end:
+                    return inner(*arguments, **options)
+                return self._run(inner, place, arguments, options)
 
-        return call
+            return call
+
+        return wrap
 
     def _begin(self, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
         """Decide how much of a pass has to run."""
@@ -149,9 +151,7 @@ class _Prefix:
                 return place
         return len(self.forms)
 
-    def _run(
-        self, inner: Callable[..., Any], place: int, arguments: tuple[Any, ...], options: Any
-    ) -> Any:
+    def _run(self, inner: Call, place: int, arguments: tuple[Any, ...], options: Any) -> Any:
         """A block of the prefix, on one half of a pair."""
         last = place == self._end - 1
         if self._results is not None and place <= self._known:

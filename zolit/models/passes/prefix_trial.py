@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from zolit.errors import first_line
-from zolit.models.passes.compiled_blocks import block_lists
+from zolit.models.anatomy import block_lists, word_embeddings
 from zolit.models.passes.prefix import block_sites, prefix_blocks, sharing
 from zolit.models.passes.prefix_forms import Form, UnfitError, doubled, find_forms
 from zolit.models.trials.pairs import ROWS, Forward
-from zolit.models.trials.stand_ins import Blank, StandIns, blank, word_embeddings
+from zolit.models.trials.stand_ins import Blank, StandIns, make_blank
 from zolit.tensors.reading import Reading
 from zolit.tensors.weight import perturbed_weights
 
@@ -38,7 +38,7 @@ def try_prefix(model: nn.Module, reading: Reading, forward: Forward) -> list[For
     if count == 0 or word_embeddings(model) is None:
         return []
     try:
-        copy, sites = blank(model), block_sites(model)
+        copy, sites = make_blank(model), block_sites(model)
         forms = find_forms(copy, list(block_lists(copy.model)[0])[:count], forward)
         moving = {w.path for w in perturbed_weights(model) if not reading.leaves_weights_out}
 

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from zolit.errors import UserError, first_line
-from zolit.models.trials.stand_ins import Blank, Read, StandIns, blank, word_embeddings
+from zolit.models.anatomy import word_embeddings
+from zolit.models.special_tokens import special_tokens
+from zolit.models.trials.stand_ins import Blank, Read, StandIns, make_blank
 from zolit.tensors.reading import Reading
 from zolit.tensors.weight import PerturbedWeight, perturbed_weights
 
@@ -54,7 +56,7 @@ def try_pairs(model: nn.Module, forward: Forward, planned: bool, tell: bool) -> 
         return Trial(planned)
     tuned = {weight.path for weight in perturbed_weights(model)}
     try:
-        reason, read = _why_not(blank(model), forward)
+        reason, read = _why_not(make_blank(model), forward)
     # Whatever a model's own code comes to with numbers that it never meets.
     except Exception as error:
         said = first_line(error)[:200]
@@ -156,16 +158,3 @@ def _halves(late: Read, early: Read) -> bool:
         and not early.marked[half:].any()
         and torch.equal(late.marked[half:], early.marked[:half])
     )
-
-
-def special_tokens(config: Any) -> set[int]:
-    """Token ids that a configuration, or one inside it, gives a meaning to."""
-    values = config if isinstance(config, dict) else config.to_dict()
-    found: set[int] = set()
-    for name, value in values.items():
-        if isinstance(value, dict):
-            found |= special_tokens(value)
-        elif str(name).endswith(("token_id", "token_index")):
-            several = value if isinstance(value, list) else [value]
-            found |= {one for one in several if isinstance(one, int)}
-    return found

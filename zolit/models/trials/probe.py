@@ -1,21 +1,22 @@
-"""Which parameters of a model a forward reads: found by a forward without numbers.
+"""Which parameters of a model a forward reads, and which it changes, found without their numbers.
 
-The model is copied with zeros for all of its tensors. A parameter takes no memory there (one zero
-that is read again and again) and a product with one takes no time, so that a model of any size is
-asked within a second, loaded or on the meta device, and gives the same answer.
+The model runs with stand-ins for its weights (`zolit.models.trials.stand_ins`), which take no
+memory and no time to multiply with, so that a model of any size is asked within a second, loaded or
+on the meta device, and gives the same answer.
 """
 
 import re
-from collections.abc import Callable, Iterator
-from copy import deepcopy
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from zolit.models.trials.stand_ins import STOOD_FOR, StandIns, make_blank
 
 Forward = Callable[[nn.Module], Any]
 """Runs a model once, as it will be run."""
@@ -28,59 +29,54 @@ _SHAPES = frozenset(
 """Operations that take a tensor's shape and none of its numbers."""
 
 
-@torch.no_grad()
-def hollow(model: nn.Module) -> nn.Module:
-    """A copy of a model with zeros for its parameters, buffers and other tensors, on the CPU.
+@dataclass(frozen=True)
+class Touched:
+    """What a forward does with a model's parameters.
+
+    Attributes:
+        read: names of the parameters that its result depends on, the first of each.
+        changed: of those that it writes to in place.
+    """
+
+    read: frozenset[str]
+    changed: frozenset[str]
+
+
+def find_touched(model: nn.Module, forward: Forward) -> Touched | None:
+    """What a forward reads of a model, and what it changes.
+
+    A layer whose output nobody takes (a pooler) is not read. What one block or one expert reads
+    counts as read in all: which experts a token meets depends on its numbers.
 
     Args:
         model: on any device, its weights plain or stored; not changed.
-    """
-    return deepcopy(model, {id(tensor): _zeros(tensor) for tensor in _tensors(model)})
-
-
-@torch.no_grad()
-def read_parameters(model: nn.Module, forward: Forward) -> set[str] | None:
-    """Names of the parameters that the result of a forward depends on, the first of each.
-
-    A layer whose output nobody takes (a pooler) is not among them. What one block or one expert
-    reads counts as read in all: which experts a token meets depends on its numbers.
-
-    Args:
-        model: see `hollow`.
-        forward: gets a hollow copy of it.
+        forward: gets a copy of it, see `make_blank`.
 
     Returns:
-        The names; None if the model cannot be run on zeros.
+        The names; None if the model cannot be run on stand-ins.
     """
     try:
-        copy = hollow(model)
-        for module in copy.modules():
+        copy = make_blank(model)
+        for module in copy.model.modules():
             config = getattr(module, "config", None)
             if config is not None and hasattr(config, "_experts_implementation"):
                 # The one that does not gather the weights of the experts of each token.
                 config._experts_implementation = "eager"
-        names = dict(copy.named_parameters())
+        names = dict(copy.model.named_parameters())
         traces = _Traces(list(names.values()))
-        with _Operations(traces), _Products(traces):
-            result = forward(copy)
+
+        def follow(network: nn.Module) -> Any:
+            with _Operations(traces), _Products(traces):
+                return forward(network)
+
+        result = StandIns(copy).run(follow)
     except Exception:  # a library's own, of any kind: this model asks for numbers
         return None
     found = traces.of(result) | traces.decided
     places = {_place(name) for number, name in enumerate(names) if found >> number & 1}
-    return {name for name in names if _place(name) in places}
-
-
-def _tensors(model: nn.Module) -> Iterator[Tensor]:
-    for module in model.modules():
-        held = (module._parameters, module._buffers, vars(module))
-        yield from (one for group in held for one in group.values() if isinstance(one, Tensor))
-
-
-def _zeros(tensor: Tensor) -> Tensor:
-    if isinstance(tensor, nn.Parameter):
-        zero = torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
-        return nn.Parameter(zero, requires_grad=False)
-    return torch.zeros(tensor.shape, dtype=tensor.dtype)
+    read = frozenset(name for name in names if _place(name) in places)
+    changed = (name for number, name in enumerate(names) if traces.changed >> number & 1)
+    return Touched(read, frozenset(changed))
 
 
 def _place(name: str) -> str:
@@ -99,11 +95,19 @@ class _Traces:
 
     Attributes:
         decided: the parameters that a number read on the host came from.
+        changed: the parameters that were written to.
     """
 
     def __init__(self, parameters: list[nn.Parameter]) -> None:
-        self.decided = 0
-        self._made = {_storage(one): 1 << number for number, one in enumerate(parameters)}
+        self.decided = self.changed = 0
+        self._own = {_storage(one): 1 << number for number, one in enumerate(parameters)}
+        self._made = dict(self._own)
+
+    def writes(self, target: Tensor) -> bool:
+        """Whether a tensor that is written to is a parameter or a view of one, which is noted."""
+        own = self._own.get(_storage(target), 0)
+        self.changed |= own
+        return own != 0
 
     def of(self, values: Any) -> int:
         """What all tensors in some values, at any depth, were made from."""
@@ -137,6 +141,8 @@ class _Operations(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if args and _is_in_place(func) and self.traces.writes(args[0]):
+            return args[0]  # a stand-in has no numbers to change
         out = func(*args, **kwargs)
         self.traces.note(() if func in _SHAPES else (args, kwargs), out)
         if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default):
@@ -144,8 +150,16 @@ class _Operations(TorchDispatchMode):
         return out
 
 
+def _is_in_place(func: Any) -> bool:
+    """Whether an operation writes to its first argument, a tensor."""
+    first = func._schema.arguments[0]
+    return (
+        first.alias_info is not None and first.alias_info.is_write and str(first.type) == "Tensor"
+    )
+
+
 class _Products(TorchFunctionMode):
-    """Makes zeros of products with a parameter, which is what they are."""
+    """Follows what stand-ins give instead of a product, of which no operation shows the weight."""
 
     def __init__(self, traces: _Traces) -> None:
         super().__init__()
@@ -155,10 +169,7 @@ class _Products(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func is F.linear and not kwargs and isinstance(args[1], nn.Parameter):
-            x, weight = args[0], args[1]
-            if x.shape[-1] == weight.shape[-1]:
-                out = x.new_zeros(*x.shape[:-1], weight.shape[0])
-                self.traces.note(args, out)
-                return out
-        return func(*args, **kwargs)
+        out = func(*args, **kwargs)
+        if func in STOOD_FOR:
+            self.traces.note((args, kwargs), out)
+        return out

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from zolit.models.anatomy import word_embeddings
 from zolit.tensors.experts import Sorted, expert_linear
 from zolit.tensors.weight import PerturbedWeight
 
@@ -50,7 +51,7 @@ class Blank:
     tuned: dict[int, str]
 
 
-def blank(model: nn.Module) -> Blank:
+def make_blank(model: nn.Module) -> Blank:
     """A copy to try things on; what a model's forward changes of itself, it changes there.
 
     Args:
@@ -64,8 +65,7 @@ def blank(model: nn.Module) -> Blank:
                 if not isinstance(tensor, Tensor) or id(tensor) in memo:
                     continue
                 if isinstance(tensor, nn.Parameter):
-                    constant = torch.full((), 0.5).expand(tensor.shape)
-                    one = nn.Parameter(constant, requires_grad=False)
+                    one = nn.Parameter(_constant(tensor), requires_grad=False)
                     if isinstance(tensor, PerturbedWeight) and tensor.site is not None:
                         tuned[id(one)] = tensor.path
                     memo[id(tensor)] = one
@@ -74,6 +74,13 @@ def blank(model: nn.Module) -> Blank:
                 else:
                     memo[id(tensor)] = tensor.detach().cpu().clone()
     return Blank(deepcopy(model, memo).eval(), tuned)
+
+
+def _constant(parameter: Tensor) -> Tensor:
+    """One number that is read again and again; a half, or 0 where numbers are whole."""
+    floats = parameter.is_floating_point()
+    one = torch.full((), 0.5) if floats else torch.zeros((), dtype=parameter.dtype)
+    return one.expand(parameter.shape)
 
 
 class StandIns(TorchFunctionMode):
@@ -194,16 +201,6 @@ class StandIns(TorchFunctionMode):
         return phases.cos().masked_fill(marked.unsqueeze(-1), torch.nan)
 
 
-def word_embeddings(model: nn.Module) -> Tensor | None:
-    """``[words, columns]`` of a language model's tokens; None for another model."""
-    try:
-        inputs = getattr(model, "get_input_embeddings", lambda: None)()
-    except NotImplementedError:
-        return None
-    weight = getattr(inputs, "weight", None)
-    return weight if isinstance(weight, Tensor) and weight.dim() == 2 else None
-
-
 def _flat(values: Any) -> Iterator[Any]:
     for value in values:
         if isinstance(value, list | tuple):
@@ -232,3 +229,6 @@ _PRODUCTS = (
     torch._grouped_mm,
 )
 """Other products, which would make matrices of stand-ins."""
+
+STOOD_FOR = frozenset((*_READS, *_PRODUCTS))
+"""Functions whose results stand-ins give, without the numbers of a weight."""

@@ -12,9 +12,10 @@ from torch import nn
 
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
+from zolit.models.anatomy import output_layer
 from zolit.models.loading.prequantized.compressed import CompressedFormat
 from zolit.models.loading.prequantized.declared_format import Format, declared_format
-from zolit.models.loading.prequantized.experts import Stack, expert_stacks, stacked
+from zolit.models.loading.prequantized.experts import Stack, find_stacks, stack_stores
 from zolit.models.loading.prequantized.fp8 import Fp8Format
 from zolit.models.loading.prequantized.gptq import GptqFormat, settle_zeros
 from zolit.models.loading.prequantized.layer import LayerTensors
@@ -114,7 +115,7 @@ def pickles_refused(origin: str) -> UserError:
     )
 
 
-def contents(
+def sort_tensors(
     form: Format, skeleton: nn.Module, tensors: Mapping[str, LazyTensor], dtype: torch.dtype
 ) -> Contents:
     """Sort the tensors of a checkpoint into quantized layers and the rest.
@@ -154,7 +155,7 @@ def contents(
         for name, tensor in tensors.items()
         if name.rpartition(".")[0] not in quantized and name not in rounding
     }
-    stacks = expert_stacks(skeleton, quantized)
+    stacks = find_stacks(skeleton, quantized)
     shapes = {one: (s.rows, s.columns) for s in stacks.values() for one in s.modules}
     readers: dict[str, Callable[[], StoredWeight]] = {}
     for module, parts in quantized.items():
@@ -173,11 +174,11 @@ def contents(
         readers[module] = _reader(layer, form, *shape)
         if linear is not None:
             layers[f"{module}.weight"] = StoredLayer(readers[module], str(form))
-            rest[f"{module}.weight"] = stand_in(f"{module}.weight", file, shape, dtype)
+            rest[f"{module}.weight"] = make_stand_in(f"{module}.weight", file, shape, dtype)
     for name, stack in stacks.items():
         file = next(iter(quantized[stack.modules[0]].values())).file
         layers[name] = StoredLayer(_stacker(name, stack, readers), str(form))
-        rest[name] = stand_in(name, file, tuple(skeleton.get_parameter(name).shape), dtype)
+        rest[name] = make_stand_in(name, file, tuple(skeleton.get_parameter(name).shape), dtype)
     if isinstance(form, Fp8Format | CompressedFormat):
         _tell_rounding(form.activations, rounding)
     return Contents(Stored.of(layers), rest)
@@ -219,10 +220,10 @@ def _reader(
 def _stacker(
     name: str, stack: Stack, readers: Mapping[str, Callable[[], StoredWeight]]
 ) -> Callable[[], StoredWeight]:
-    return lambda: stacked([readers[module]() for module in stack.modules], name)
+    return lambda: stack_stores([readers[module]() for module in stack.modules], name)
 
 
-def stand_in(name: str, file: Path, shape: tuple[int, ...], dtype: torch.dtype) -> LazyTensor:
+def make_stand_in(name: str, file: Path, shape: tuple[int, ...], dtype: torch.dtype) -> LazyTensor:
     """A tensor of a shape, without memory."""
     return LazyTensor(name, file, lambda: torch.zeros((), dtype=dtype).expand(shape))
 
@@ -232,8 +233,7 @@ def _linear(skeleton: nn.Module, path: str, file: str) -> nn.Linear:
         module = skeleton.get_submodule(path)
     except AttributeError:
         module = None
-    getter = getattr(skeleton, "get_output_embeddings", None)
-    output = None if getter is None else getter()
+    output = output_layer(skeleton)
     if not isinstance(module, nn.Linear) or module is output:
         what = "the output layer" if module is output is not None else "no linear layer"
         raise UserError(

@@ -41,7 +41,7 @@ class Stack:
     columns: int
 
 
-def expert_stacks(model: nn.Module, modules: Iterable[str]) -> dict[str, Stack]:
+def find_stacks(model: nn.Module, modules: Iterable[str]) -> dict[str, Stack]:
     """Stacks that modules of a checkpoint are put together to, by the names of their parameters.
 
     Args:
@@ -100,7 +100,7 @@ def _numbered(pattern: str) -> str:
     return re.escape(pattern).replace(r"\*", r"(\d+)") + "$"
 
 
-def stacked(stores: Sequence[StoredWeight], name: str) -> StoredWeight:
+def stack_stores(stores: Sequence[StoredWeight], name: str) -> StoredWeight:
     """Weights of one format, the rows of each below those of the one before.
 
     Args:
