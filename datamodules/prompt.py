@@ -1,6 +1,6 @@
 """The data module of prompt tasks."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import lightning as L
 import pandas as pd
@@ -61,6 +61,9 @@ class PromptDataModule(L.LightningDataModule):
         UserError: unknown task, missing column, too few rows, label without a word, words that
             read alike, prompt too long.
     """
+
+    published: ClassVar[tuple[str, ...]] = ("task", "rows", "train_size", "batch_size", "seed")
+    """Arguments that a published run tells others of."""
 
     def __init__(
         self,

@@ -17,6 +17,13 @@ class NotFetchedError(UserError):
     """What is asked for lies on the network, or has not been downloaded yet."""
 
 
+def user_error_behind(error: BaseException | None) -> UserError | None:
+    """The `UserError` that a chain of exceptions began with; None without one."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def tell(sentence: str) -> None:
     """A line for the user on stderr, beside the results: what is not as one might expect."""
     print(f"zolit: {sentence}", file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
 """Optimizers that step on a `ProjectedGradient`."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from zolit.errors import UserError
 from zolit.gradient import ProjectedGradient
+from zolit.options import OnResume
 from zolit.tensors.feedback import Feedback
 from zolit.tensors.update import move
 from zolit.tensors.weight import PerturbedWeight
@@ -43,6 +44,8 @@ class ZOSGD(Optimizer):
     """
 
     projected_gradient: ClassVar[bool] = True
+    # The journal holds the rates of each step.
+    on_resume: ClassVar[Mapping[str, OnResume]] = {"lr": OnResume.FREE}
 
     def __init__(
         self,

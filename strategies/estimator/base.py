@@ -1,7 +1,7 @@
 """How losses become projected gradients."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from zolit.errors import UserError
 from zolit.objectives.base import Objective
+from zolit.options import OnResume
 from zolit.tensors.reading import Reading
 
 
@@ -67,6 +68,7 @@ class Estimator(ABC):
     """
 
     needs: ClassVar[type] = Objective
+    on_resume: ClassVar[Mapping[str, OnResume]] = {"paired": OnResume.FREE}
     default_lr: ClassVar[float | None] = None
     paired: bool = False
     compares: bool = False

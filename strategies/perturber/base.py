@@ -3,13 +3,14 @@
 import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from zolit.coordinates import Coordinates, Elements
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
 from zolit.noise import Direction
+from zolit.options import OnResume
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.tensors.extent import extent, importance_weight
 from zolit.tensors.weight import PerturbedWeight
@@ -36,6 +37,8 @@ class Perturber(ABC):
         UserError: if ``eps`` or ``float_unit`` is not a positive finite number.
     """
 
+    # Of a perturbed read alone: the values in the journal were made with it.
+    on_resume: ClassVar[Mapping[str, OnResume]] = {"eps": OnResume.FREE}
     reach: ClassVar[dict[str, float]] = {"elements": 3000.0, "scales": 400.0}
 
     def __init__(self, eps: float | None, float_unit: float = 1.0) -> None:

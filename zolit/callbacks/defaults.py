@@ -1,6 +1,5 @@
-"""Callbacks that every command brings, unless the configuration names one of their kind."""
+"""Callbacks that every run has, unless its configuration names one of their kind."""
 
-from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from zolit.callbacks import Journal, Progress, RunReport, StopBetweenSteps
@@ -10,32 +9,32 @@ from zolit.runs.folder import RunFolder
 
 
 def default_callbacks(
-    trainer: Namespace,
     folder: RunFolder | None,
-    journaled: bool,
-    best_by: str | None,
-    evaluation: Evaluation | None,
+    best_by: str | None = None,
+    evaluation: Evaluation | None = None,
+    journaled: bool = True,
+    progress: bool = True,
+    checkpoints: bool = True,
 ) -> list[Callback]:
     """Progress, and what keeps a run.
 
     Args:
-        trainer: the trainer's options.
         folder: of the run that is kept, None where none is.
-        journaled: whether its steps are written down.
         best_by: figure of validation that the best checkpoint is chosen by; None: as the
             evaluation says.
         evaluation: of the module; None if it does not say.
+        journaled: whether its steps are written down.
+        progress: whether a bar tells how far it has come.
+        checkpoints: whether the best and the last weights are kept.
     """
-    callbacks: list[Callback] = []
-    if trainer.enable_progress_bar is not False and not trainer.barebones:
-        callbacks.append(Progress())
+    callbacks: list[Callback] = [Progress()] if progress else []
     if folder is None:
         return callbacks
     if journaled:
         callbacks.append(Journal(str(folder.path)))
     callbacks.append(StopBetweenSteps())
     callbacks.append(RunReport(str(folder.path), best_by))
-    if trainer.enable_checkpointing is False or trainer.barebones:
+    if not checkpoints:
         return callbacks
     best = BestCheckpoint(
         best_by,

@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
-from zolit.checkpoints.content import check_loops, check_schedule, check_training
+from zolit.checkpoints.continuing import check_loops, check_schedule, check_training
 from zolit.datamodules.epochs import ResumableLoader
 from zolit.digests import digests, whole
 from zolit.errors import UserError
@@ -19,7 +19,7 @@ from zolit.runs.journal.digest import start_tensors, weights_digest
 from zolit.runs.journal.environment import environment
 from zolit.runs.journal.format import Record
 from zolit.runs.journal.position import position
-from zolit.runs.journal.replay import Replay
+from zolit.runs.rebuild import optimizer_and_schedule
 from zolit.training.zero_order import ZeroOrderModule
 
 
@@ -80,7 +80,10 @@ class Journal(Callback):
         if self._resumed is not None:
             contents, steps, changes = self._resumed
             self._resumed = None
-            facts = {"environment": environment(pl_module), "changes": changes}
+            facts = {
+                "environment": environment(pl_module.device, pl_module.reading.compiled),
+                "changes": changes,
+            }
             self._writer.take_up(contents, steps, Session(steps, facts))
         else:
             self._writer.begin(self._header(trainer, pl_module))
@@ -91,9 +94,9 @@ class Journal(Callback):
         """Lightning takes what a checkpoint says of loops and optimizers as it stands."""
         if isinstance(pl_module, ZeroOrderModule) and trainer.state.fn == TrainerFn.FITTING:
             check_loops(checkpoint, trainer)
-            trial = Replay(pl_module)
-            check_training(checkpoint, pl_module, trial.optimizer)
-            check_schedule(checkpoint, trial.scheduler)
+            optimizer, schedule = optimizer_and_schedule(pl_module)
+            check_training(checkpoint, pl_module.weights, optimizer)
+            check_schedule(checkpoint, schedule)
 
     def _header(self, trainer: L.Trainer, module: ZeroOrderModule) -> Header:
         loader = trainer.train_dataloader
@@ -104,7 +107,7 @@ class Journal(Callback):
             whole=whole(found).hex(),
             fingerprint=module.fingerprint,
             data=loader.order() if isinstance(loader, ResumableLoader) else {},
-            environment=environment(module),
+            environment=environment(module.device, module.reading.compiled),
             step=trainer.global_step,
             checkpoint=str(Path(trainer.ckpt_path).resolve()) if trainer.ckpt_path else "",
         )

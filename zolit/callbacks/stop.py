@@ -9,18 +9,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-
-class StopRequested(KeyboardInterrupt):
-    """A signal asked the run to end, and the step it came in was finished.
-
-    Attributes:
-        signal: its number; the exit code of the process is 128 more.
-        step: steps that were made.
-    """
-
-    def __init__(self, signal: int, step: int) -> None:
-        super().__init__(signal, step)
-        self.signal, self.step = signal, step
+from zolit.runs.keeping import StopRequested
 
 
 class StopBetweenSteps(Callback):

@@ -4,6 +4,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
@@ -112,3 +113,13 @@ class FileCheckpoints(TorchCheckpointIO):
             if isinstance(fault, OSError):
                 raise OSError(fault.errno, fault.strerror, str(place)) from error
             raise
+
+
+def use_whole_files(trainer: L.Trainer) -> None:
+    """Have a trainer read and write checkpoints by `FileCheckpoints`, if it has no way of its own.
+
+    Args:
+        trainer: whose ``strategy.checkpoint_io`` is replaced where it is Lightning's default.
+    """
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = FileCheckpoints()

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zolit.checkpoints.file import read_checkpoint
 from zolit.errors import UserError
 from zolit.models.plan import Found, find_parameters, is_transposed
 from zolit.tensors.weight import PerturbedWeight
@@ -155,8 +156,6 @@ def _forget_errors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 
 def _read(file: str) -> dict[str, Any]:
-    from zolit.checkpoints.file import read_checkpoint  # it knows the module, which imports this
-
     try:
         return read_checkpoint(Path(file))
     except UserError as error:

@@ -177,28 +177,3 @@ def check_trainer(trainer: L.Trainer) -> None:
             f"trainer.plugins: got one for the precision {trainer.precision}; zolit computes in "
             "the dtype of the model: set model.dtype: bfloat16 or float32 instead"
         )
-
-
-def check_validation(trainer: L.Trainer, loader: Any) -> None:
-    """Refuse a distance of validations that an epoch does not hold.
-
-    Args:
-        trainer: of the run.
-        loader: its training loader.
-
-    Raises:
-        UserError: naming both numbers.
-    """
-    interval, limit = trainer.val_check_interval, trainer.limit_train_batches
-    if not isinstance(interval, int) or trainer.check_val_every_n_epoch is None:
-        return
-    if trainer.limit_val_batches == 0 or not hasattr(loader, "__len__"):
-        return
-    batches = len(loader)
-    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-    if interval > batches:
-        raise UserError(
-            f"trainer.val_check_interval: got {interval}, but an epoch has {batches} batches; set "
-            f"at most {batches}, or trainer.check_val_every_n_epoch: null to count batches over "
-            "epochs"
-        )

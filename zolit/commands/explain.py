@@ -8,7 +8,7 @@ import yaml
 from zolit.commands.classes import arguments
 from zolit.commands.given import Given
 from zolit.commands.help import RECIPE_COMMANDS
-from zolit.errors import UserError, nearest_names
+from zolit.errors import nearest_names
 
 _LISTED = 8
 
@@ -27,13 +27,6 @@ _CLASS_FAULTS = (
 )
 
 _TYPE_FAULT = r"Expected an? (.*?)\. Got value: (.*?)\.?(?: - Expected| Got value:| Given value|$)"
-
-
-def user_error_behind(error: BaseException | None) -> UserError | None:
-    """The `UserError` that a chain of exceptions began with, if it did."""
-    while error is not None and not isinstance(error, UserError):
-        error = error.__cause__ or error.__context__
-    return error
 
 
 def explain_unmade(error: BaseException, given: Given) -> str | None:

@@ -1,13 +1,11 @@
 """``zolit export``: a checkpoint of a run as a folder for other tools."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from zolit.checkpoints.file import read_checkpoint
 from zolit.errors import UserError
 from zolit.export.card import model_card
 from zolit.export.formats import FORMATS
@@ -19,9 +17,9 @@ from zolit.files import check_new_folder, new_folder
 from zolit.models.adapters.base import merge
 from zolit.recipes.parts import module_of
 from zolit.runs.differences import changes_by_step
+from zolit.runs.finished import checkpoint_file, load_checkpoint, summary_of
 from zolit.runs.folder import RunFolder
 from zolit.runs.journal.reader import read_journal
-from zolit.training.zero_order import ZeroOrderModule
 
 
 def export(
@@ -86,52 +84,3 @@ def export(
     for note in notes:
         print(f"zolit: {note}", file=sys.stderr)
     print(f"{to}: the model of {file} after step {step}, as {kind}")
-
-
-def checkpoint_file(folder: RunFolder, ckpt_path: Path | None, command: str = "export") -> Path:
-    """The checkpoint that stands for a run: the given one, its best, or its last.
-
-    Args:
-        folder: of the run.
-        ckpt_path: that is asked for.
-        command: that asks, for the message.
-
-    Raises:
-        UserError: if there is none, or no configuration beside it.
-    """
-    if ckpt_path is not None and not ckpt_path.is_file():
-        there = sorted(str(one) for one in folder.checkpoints.glob("*.ckpt"))
-        raise UserError(
-            f"--ckpt_path: there is no file {str(ckpt_path.absolute())!r}; checkpoints of the run: "
-            f"{', '.join(there) or 'none'}"
-        )
-    names = [folder.checkpoints / "best.ckpt", folder.checkpoints / "last.ckpt"]
-    found = [path for path in ([ckpt_path] if ckpt_path else names) if path.is_file()]
-    if not (found and folder.config.is_file()):
-        raise UserError(
-            f"{command}: {str(folder.path)!r} holds no run with a checkpoint; make one with zolit "
-            "replay, or name a file with --ckpt_path"
-        )
-    return found[0]
-
-
-def load_checkpoint(module: ZeroOrderModule, file: Path) -> int:
-    """Load the model and a checkpoint's weights; how many steps these have behind them.
-
-    Raises:
-        UserError: if the file cannot be read or is of another model.
-    """
-    content = read_checkpoint(file)
-    module.configure_model()
-    module.on_load_checkpoint(content)
-    module.load_state_dict(content["state_dict"])
-    return int(content["global_step"])
-
-
-def summary_of(folder: RunFolder) -> dict[str, Any]:
-    """summary.json of a run; empty if it was not written or is not readable."""
-    try:
-        found = json.loads(folder.summary.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

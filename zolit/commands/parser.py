@@ -7,42 +7,37 @@ from typing import Any, TypeVar
 
 import lightning as L
 from jsonargparse import ArgumentError, Namespace
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from rich.console import Console
 
-from zolit.callbacks import Journal, RunReport, StopBetweenSteps, StopRequested
+from zolit.callbacks import StopRequested
 from zolit.callbacks.defaults import default_callbacks
 from zolit.callbacks.judged import VAL, evaluation_of
-from zolit.checkpoints.file import FileCheckpoints
+from zolit.checkpoints.file import use_whole_files
 from zolit.commands.checks import (
     check_best_by,
     check_callbacks,
     check_options,
     check_trainer,
-    check_validation,
     settle_files,
 )
 from zolit.commands.classes import class_options
 from zolit.commands.estimate import Trainer, print_estimate
-from zolit.commands.explain import explain, explain_unmade, user_error_behind
+from zolit.commands.explain import explain, explain_unmade
 from zolit.commands.given import read_given, with_recipe
 from zolit.commands.help import RECIPE_COMMANDS
 from zolit.commands.model import RecipeParser, add_class_path
 from zolit.commands.predict import show
 from zolit.commands.tables import figures_table, predictions_csv, result_table
-from zolit.errors import UserError, tell
-from zolit.files import write_text
+from zolit.errors import UserError, tell, user_error_behind
 from zolit.quiet import quiet_libraries
 from zolit.recipes.guard import check_parts, confine_parser
+from zolit.runs.fit import fit
 from zolit.runs.folder import RunFolder, RunOptions
-from zolit.runs.metrics_file import write_rows
+from zolit.runs.metrics_file import csv_logger
 from zolit.runs.recorded_paths import recorded
-from zolit.runs.resume import Resumption, nothing_to_do, resume_command
-from zolit.runs.settled import settled_options
+from zolit.runs.resume import nothing_to_do
 from zolit.training.choose import module_class
 from zolit.training.zero_order import ZeroOrderModule
 
@@ -188,17 +183,21 @@ class ZolitCLI(LightningCLI):
         self.callbacks = [
             callback
             for callback in default_callbacks(
-                config,
                 self.folder if self._keeps_run else None,
-                journaled,
                 options.best_by,
                 evaluation,
+                journaled,
+                progress=config.enable_progress_bar is not False and not config.barebones,
+                checkpoints=config.enable_checkpointing is not False and not config.barebones,
             )
             if not any(isinstance(one, type(callback)) for one in given)
         ] + given
         logger: Any = [] if config.logger in (None, True) else _listed(config.logger)
         if config.logger is not False and self._keeps_run:
-            logger = [self._csv_logger(), *logger]  # metrics.csv is there beside any other
+            logger = [
+                csv_logger(self.folder.path),
+                *logger,
+            ]  # metrics.csv is there beside any other
         if self._keeps_run and config.default_root_dir is None:
             kwargs["default_root_dir"] = str(self.folder.path)
         try:
@@ -209,16 +208,8 @@ class ZolitCLI(LightningCLI):
             raise UserError(f"trainer: {error}") from error
         if self._zero_order:
             check_trainer(trainer)
-        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-            trainer.strategy.checkpoint_io = FileCheckpoints()
+        use_whole_files(trainer)
         return trainer
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        try:
-            super()._run_subcommand(subcommand)
-        finally:
-            if (journal := self._one(Journal)) is not None:
-                journal.close()
 
     def fit(
         self, model: L.LightningModule, datamodule: L.LightningDataModule, **kwargs: Any
@@ -227,46 +218,23 @@ class ZolitCLI(LightningCLI):
         if not self._keeps_run:
             self.trainer.fit(model, datamodule=datamodule, **kwargs)
             return
-        options: RunOptions = self.config_init[self.command].run
-        tests = is_overridden("test_dataloader", datamodule, L.LightningDataModule)
-        resumed = None
-        if self.config.fit.resume is not None:
-            if (said := nothing_to_do(self.folder, self._config_text({}))) is not None:
-                print(said)
-                sys.exit(0)
-            resumed = Resumption(self.folder, self._one(Journal), options.salvage)
-        # What would be refused only inside trainer.fit is made once before the folder is.
-        datamodule.prepare_data()
-        datamodule.setup("fit")
-        check_validation(self.trainer, datamodule.train_dataloader())
-        if options.zero_shot and tests and not (resumed and resumed.zero_shot):
-            loggers, self.trainer.loggers = self.trainer.loggers, []  # they would make folders
-            self._test(model, datamodule, None)
-            self.trainer.loggers = loggers
-            self._say("zero-shot", self.trainer.callback_metrics)
-        model.configure_model()
-        model.configure_optimizers()
-        if resumed is None:
-            self.folder.create()
-            if (journal := self._one(Journal)) is not None:
-                journal.claim(self.folder.path)
-        else:
-            config = self._config_text()
-            kwargs["ckpt_path"] = resumed.prepare(
-                self.trainer, self.model, datamodule, config, self.given.options
-            )
-        try:
-            self._fit(model, datamodule, resumed, **kwargs)
-        except Exception:
-            if self.trainer.global_step == 0:
-                self.folder.discard()
-            raise
-        stop = self._one(StopBetweenSteps)
-        if stop is not None and stop.requested is not None:
-            raise StopRequested(stop.requested, self.trainer.global_step)
-        if options.test_after_fit and tests:
-            self._test(model, datamodule, self._best_checkpoint())
-        self._print_report()
+        resume = self.config.fit.resume is not None
+        if resume and (said := nothing_to_do(self.folder, self._recipe({}))) is not None:
+            print(said)
+            sys.exit(0)
+        summary = fit(
+            self.trainer,
+            model,
+            datamodule,
+            self.folder,
+            self.config_init[self.command].run,
+            self._recipe,
+            resume,
+            self.given.options,
+            **kwargs,
+        )
+        if summary and self.trainer.is_global_zero:
+            Console().print(result_table(summary, str(self.folder.path)))
 
     def validate(
         self, model: L.LightningModule, datamodule: L.LightningDataModule, **kwargs: Any
@@ -314,77 +282,16 @@ class ZolitCLI(LightningCLI):
         options: RunOptions = self.config_init[self.command].run
         print_estimate(self.trainer, model, datamodule, options, json)
 
-    def _fit(
-        self,
-        model: L.LightningModule,
-        datamodule: L.LightningDataModule,
-        resumed: Resumption | None,
-        **kwargs: Any,
-    ) -> None:
-        for logger in self.trainer.loggers:
-            if isinstance(logger, CSVLogger):
-                _ = logger.experiment  # takes an empty folder for granted, so before our files
-                if resumed is not None:
-                    write_rows(logger, resumed.rows)
-        if resumed is not None and (report := self._one(RunReport)) is not None:
-            report.take_up(resumed.zero_shot, resumed.rows, resumed.steps_after)
-        text = self._config_text()
-        write_text(self.folder.config, text)
-        if (journal := self._one(Journal)) is not None:
-            journal.config = text
-        try:
-            self.trainer.fit(model, datamodule=datamodule, **kwargs)
-        except SystemExit as stop:
-            # Lightning turns Ctrl-C into an exit of its own.
-            if isinstance(stop.__context__, StopRequested):
-                said = f"zolit: stopped after step {stop.__context__.step}"
-                if self._one(Journal) is not None:
-                    said += f"; go on with: {resume_command(self.folder.path)}"
-                print(said, file=sys.stderr)
-                raise stop.__context__ from None
-            if self.trainer.interrupted:
-                raise KeyboardInterrupt from stop
-            raise
-
-    def _config_text(self, settled: Mapping[str, Any] | None = None) -> str:
+    def _recipe(self, settled: Mapping[str, Any]) -> str:
         """The configuration as YAML, with numbers that the module chose once it was loaded."""
         config = self.config.fit.clone()
         config.resume = None
         if self._model_class is ZeroOrderModule:
             del config.model["class_path"]  # as in every recipe of before there was a choice
-        chosen = settled_options(self.model) if settled is None else settled
-        for key, value in chosen.items():
+        for key, value in settled.items():
             if config.get(key, value) is None:
                 config[key] = value  # a number, so that the run can be made again
         return recorded(str(self._parser("fit").dump(config, skip_none=False)))
-
-    def _one(self, kind: type[_Kind]) -> _Kind | None:
-        """The trainer's callback of a kind, None without one."""
-        return next((one for one in self.callbacks if isinstance(one, kind)), None)
-
-    def _test(
-        self, model: L.LightningModule, datamodule: L.LightningDataModule, path: str | None
-    ) -> None:
-        self.trainer.test(model, datamodule=datamodule, ckpt_path=path, verbose=False)
-
-    def _say(self, title: str, metrics: Mapping[str, Any]) -> None:
-        if self.trainer.is_global_zero and metrics:
-            figures = (f"{name.replace('_', ' ')} {float(metrics[name]):.4f}" for name in metrics)
-            print(f"{title}: {', '.join(sorted(figures))}", flush=True)
-
-    def _best_checkpoint(self) -> str | None:
-        """Path of the best checkpoint; None: the weights as they are at the end."""
-        return getattr(self.trainer.checkpoint_callback, "best_model_path", "") or None
-
-    def _print_report(self) -> None:
-        if (report := self._one(RunReport)) is not None and self.trainer.is_global_zero:
-            summary = report.summary(self.trainer, self.model)
-            Console().print(result_table(summary, str(self.folder.path)))
-
-    def _csv_logger(self) -> Logger:
-        # Without name and version it writes to the folder itself. Each row is on disk at once:
-        # a run that is killed keeps them.
-        return CSVLogger(self.folder.path, name="", version="", flush_logs_every_n_steps=1)
 
 
 def _listed(parts: Any) -> list[Any]:

@@ -95,11 +95,11 @@ def predictions(run: Path, rows: Path, ckpt_path: Path | None, options: dict[str
     # Not at the top: a wrong argument should not wait for these.
     import lightning as L
 
-    from zolit.commands.export import checkpoint_file, load_checkpoint
     from zolit.commands.tables import predictions_csv
     from zolit.datamodules import TableRows
     from zolit.recipes.guard import load_yaml
     from zolit.recipes.parts import data_of, module_of
+    from zolit.runs.finished import checkpoint_file, load_checkpoint
     from zolit.runs.folder import RunFolder
 
     folder = RunFolder(run)

@@ -4,10 +4,12 @@ import sys
 import time
 from pathlib import Path
 
+import lightning as L
+
 from zolit.checkpoints.file import FileCheckpoints
 from zolit.errors import UserError
 from zolit.files import write_text
-from zolit.recipes.parts import module_and_trainer, module_of
+from zolit.recipes.parts import module_of
 from zolit.runs.folder import RunFolder
 from zolit.runs.journal.format import Header, Weights
 from zolit.runs.journal.reader import Contents
@@ -35,7 +37,7 @@ def replay(run: Path, until: int | None, to: Path, salvage: bool) -> None:
             f"--until: got {until}, the journal of {str(run)!r} holds steps {header.step + 1} to "
             f"{contents.end}"
         )
-    module, trainer = module_and_trainer(header.config)
+    module = module_of(header.config)
     started = time.perf_counter()
     made = load_start(module, header, str(run))
     base = newest_base(folder, contents, until, _say)
@@ -46,6 +48,7 @@ def replay(run: Path, until: int | None, to: Path, salvage: bool) -> None:
     _agree(made.run(contents.records, until), run)
     seconds = time.perf_counter() - started
     last = contents.steps[until - header.step - 1]
+    trainer = L.Trainer(logger=False, accelerator="cpu", enable_checkpointing=False)
     content = checkpoint(made, trainer, last, bool(header.data), base)
     file = to / f"step={until}.ckpt"
     FileCheckpoints().save_checkpoint(content, file)

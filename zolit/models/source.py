@@ -4,7 +4,7 @@ import os
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from huggingface_hub.errors import StrictDataclassError
 
@@ -36,6 +36,9 @@ class ModelSource:
             or ``auto``: from the model's configuration.
         trust_remote_code: run Python code that comes with the model. Off unless asked for.
     """
+
+    published: ClassVar[tuple[str, ...]] = ("path", "gguf_file", "package", "revision", "kind")
+    """Attributes that a published run tells others of."""
 
     path: str
     gguf_file: str | None = None

@@ -1,45 +1,17 @@
-"""Module and trainer of a run, made from its configuration alone."""
+"""Module and data of a run, made from its configuration alone."""
 
-import tempfile
-from pathlib import Path
-from typing import Any
+import inspect
+from collections.abc import Callable
+from dataclasses import is_dataclass
+from typing import Any, get_args, get_origin, get_type_hints
 
-import lightning as L
 from jsonargparse import ArgumentError
 from lightning.pytorch.cli import LightningArgumentParser
 
-from zolit.commands.explain import user_error_behind
 from zolit.datamodules import PromptDataModule
-from zolit.errors import UserError
-from zolit.recipes.guard import load_yaml
+from zolit.errors import UserError, user_error_behind
+from zolit.recipes.guard import check_parts, confine_parser, load_yaml
 from zolit.training.choose import module_class
-from zolit.training.zero_order import ZeroOrderModule
-
-
-def module_and_trainer(config: str) -> tuple[Any, L.Trainer]:
-    """Module, not yet loaded, and trainer.
-
-    Args:
-        config: YAML of the run.
-
-    Raises:
-        UserError: if a part of it cannot be made.
-    """
-    from zolit.commands.parser import ZolitCLI  # it imports this file's package
-
-    class Parts(ZolitCLI):
-        """Makes every part and runs nothing."""
-
-        def _run_subcommand(self, subcommand: str) -> None:
-            self.model.compiles_blocks = False  # nothing runs forward here
-
-    if not config:
-        raise _no_recipe()
-    with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch) / "config.yaml"
-        file.write_text(config, encoding="utf-8")
-        cli = Parts(ZeroOrderModule, PromptDataModule, ["test", "--config", str(file)])
-    return cli.model, cli.trainer
 
 
 def module_of(config: str) -> Any:
@@ -56,10 +28,12 @@ def module_of(config: str) -> Any:
         raise _no_recipe()
     options = dict(found["model"])
     cls = module_class(options.pop("class_path", None))
+    confine_parser()
     parser = LightningArgumentParser(exit_on_error=False)
     parser.add_lightning_class_args(cls, "model", required=True)
     try:
         given = parser.parse_object({"model": options})
+        check_parts(given, [one.default for one in inspect.signature(cls).parameters.values()])
         module = parser.instantiate_classes(given).model
     except (ArgumentError, ValueError) as error:
         if (said := user_error_behind(error)) is not None:
@@ -71,6 +45,25 @@ def module_of(config: str) -> Any:
         ) from error
     module.compiles_blocks = False
     return module
+
+
+def parts_of(module: type) -> list[str]:
+    """Names of a module's arguments that a configuration gives as a class with its options.
+
+    Args:
+        module: class of a module.
+    """
+    hints = get_type_hints(module.__init__)  # type: ignore[misc]
+    return [name for name, hint in hints.items() if name != "return" and _is_part(hint)]
+
+
+def _is_part(hint: Any) -> bool:
+    """Whether an annotation asks for an object of a class, or for what makes one."""
+    if get_origin(hint) is Callable:
+        return True
+    if get_origin(hint) is not None:
+        return any(map(_is_part, get_args(hint)))
+    return isinstance(hint, type) and hint.__module__ != "builtins" and not is_dataclass(hint)
 
 
 def data_of(config: str, changes: dict[str, Any]) -> PromptDataModule:
@@ -87,11 +80,13 @@ def data_of(config: str, changes: dict[str, Any]) -> PromptDataModule:
     data, model = found.get("data"), found.get("model")
     if not isinstance(data, dict) or not isinstance(model, dict):
         raise _no_recipe()
+    confine_parser()
     parser = LightningArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(PromptDataModule, "data", required=True)
     given = {**(data.get("init_args") or {}), "source": model.get("source"), **changes}
     try:
         parsed = parser.parse_object({"data": {**data, "init_args": given}})
+        check_parts(parsed, [])
         module: PromptDataModule = parser.instantiate_classes(parsed).data
     except (ArgumentError, ValueError) as error:
         if (said := user_error_behind(error)) is not None:

@@ -1,27 +1,18 @@
 """What a run is resumed with, beside what it was made with."""
 
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pkgutil import resolve_name
 from typing import Any
 
 from zolit.errors import UserError
+from zolit.options import OnResume, on_resume
 from zolit.recipes.guard import load_yaml
 from zolit.runs.journal.format import Header, Record, Session
+from zolit.training.zero_order import ZeroOrderModule
 
-# Options that the journal's steps were made with: replayed with others they give other weights.
-_PAST = (
-    "model.class_path",
-    "model.adapter*",
-    "model.perturber.*",
-    "model.mask*",
-    "model.optimizer.*",
-    "model.estimator.*",
-)
-# Options that only the steps to come depend on.
 _FUTURE = (
-    "model.*",
     "trainer.accelerator",
     "trainer.devices",
     "trainer.limit_train_batches",
@@ -29,21 +20,9 @@ _FUTURE = (
     "trainer.precision",
     "trainer.strategy",
 )
-# Of them, what the steps' records hold or their values were made with.
-_RATES = ("model.perturber.*eps", "model.optimizer.*lr", "model.estimator.init_args.paired")
-# What these decide is compared itself: the start weights, the rows.
-_COMPARED = (
-    "model.source*",
-    "model.quantizer*",
-    "model.tune*",
-    "model.start_from*",
-    "model.dtype",
-    "model.max_skipped",
-)
-# What they decide is reported and moves nothing.
-_REPORTED = ("model.evaluation*",)
-_ROWS = ("data.*",)
-_MORE = ("trainer.max_*", "trainer.min_*")
+"""Options of Lightning's Trainer that only the steps to come depend on."""
+_MORE = ("trainer.max_", "trainer.min_")
+_ROWS = "data."
 
 Changes = dict[str, tuple[Any, Any]]
 """Value in the run and value now, by dotted key."""
@@ -68,13 +47,19 @@ class Differences:
     others: Changes = field(default_factory=dict)
 
 
-def differences(before: str, now: str, since: Mapping[str, Any] | None = None) -> Differences:
+def differences(
+    before: str,
+    now: str,
+    since: Mapping[str, Any] | None = None,
+    module: type = ZeroOrderModule,
+) -> Differences:
     """Options that two configurations set otherwise.
 
     Args:
         before: YAML of the run.
         now: YAML of the command.
         since: options that were changed in the run since then, by dotted key.
+        module: the class whose arguments form the group ``model``.
 
     Raises:
         UserError: if one of them is no configuration.
@@ -84,19 +69,54 @@ def differences(before: str, now: str, since: Mapping[str, Any] | None = None) -
     found = Differences()
     for key in sorted(old.keys() | new.keys()):
         pair = (old.get(key), new.get(key))
-        if pair[0] == pair[1] or _same_class(*pair) or _matches(key, _REPORTED):
+        if pair[0] == pair[1] or _same_class(*pair):
             continue
-        if _matches(key, _COMPARED):
-            found.others[key] = pair
-        elif _matches(key, _PAST) and not _matches(key, _RATES):
-            found.past[key] = pair
-        elif _matches(key, _FUTURE):
+        if key.startswith("model."):
+            of_kind = {
+                OnResume.REPLAYED: found.past,
+                OnResume.FREE: found.future,
+                OnResume.COMPARED: found.others,
+            }
+            kind = declared(key, new, module)
+            if kind is not OnResume.REPORTED:
+                of_kind[kind][key] = pair
+        elif key in _FUTURE:
             found.future[key] = pair
-        elif _matches(key, _ROWS):
+        elif key.startswith(_ROWS):
             found.rows[key] = pair
-        elif _matches(key, _MORE):
+        elif key.startswith(_MORE):
             found.more[key] = pair
     return found
+
+
+def declared(key: str, config: Mapping[str, Any], module: type) -> OnResume:
+    """What the module and its parts declare of an option (`OnResume`).
+
+    An argument of the module that is free or compared is so with all that is below it. Of a part
+    that is replayed, its own class decides.
+
+    Args:
+        key: dotted, in the group ``model``.
+        config: values by dotted key, as parsed: they name the classes of the parts.
+        module: the class whose arguments form the group.
+    """
+    cls: type | None = module
+    path = "model"
+    for name in key.split(".")[1:]:
+        path = f"{path}.{name}"
+        if name == "init_args":
+            continue
+        if (found := on_resume(cls, name)) is not OnResume.REPLAYED:
+            return found
+        cls = _class(config.get(f"{path}.class_path"))
+    return OnResume.REPLAYED
+
+
+def _class(path: Any) -> type | None:
+    """The class of an import path, if it is one that the parser has imported."""
+    module, _, name = str(path).rpartition(".")
+    found = getattr(sys.modules.get(module), name, None)
+    return found if isinstance(found, type) else None
 
 
 def changed_since(records: Iterable[Record]) -> dict[str, Any]:
@@ -180,10 +200,6 @@ def _same_class(old: Any, new: Any) -> bool:
     except (ImportError, AttributeError, ValueError):
         return False
     return first is second
-
-
-def _matches(key: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(key, pattern) for pattern in patterns)
 
 
 def _named(key: str, wanted: Collection[str]) -> bool:

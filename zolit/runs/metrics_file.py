@@ -1,4 +1,4 @@
-"""metrics.csv of a run that is taken up again."""
+"""metrics.csv of a run."""
 
 import csv
 from pathlib import Path
@@ -35,3 +35,10 @@ def write_rows(logger: CSVLogger, rows: list[Row]) -> None:
         figures: dict[str, Tensor | float] = {k: v for k, v in row.items() if k != "step"}
         logger.log_metrics(figures, int(row["step"]))
     logger.save()
+
+
+def csv_logger(folder: Path) -> CSVLogger:
+    """A logger that writes ``metrics.csv`` into a run's folder, each row at once: a run that is
+    killed keeps them."""
+    # Without name and version it writes to the folder itself.
+    return CSVLogger(folder, name="", version="", flush_logs_every_n_steps=1)

@@ -1,4 +1,4 @@
-"""Take a run up where its journal ends."""
+"""Make a run's state at a step again, from its checkpoints and its journal."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from torch.optim import Optimizer
 
 from zolit.checkpoints.file import read_checkpoint
+from zolit.checkpoints.tensors import weight_tensors
 from zolit.datamodules.epochs import ResumableLoader
 from zolit.digests import digests, whole
 from zolit.errors import UserError
@@ -15,7 +17,7 @@ from zolit.runs.folder import RunFolder
 from zolit.runs.journal.format import Header, Position, Step, Weights
 from zolit.runs.journal.position import loop_state
 from zolit.runs.journal.reader import Contents, read_journal
-from zolit.runs.journal.replay import Replay, check_start
+from zolit.runs.journal.replay import Replay, Replayed, check_start
 from zolit.training.zero_order import ZeroOrderModule
 
 
@@ -118,20 +120,46 @@ def first_base(header: Header) -> Base | None:
         raise UserError(f"{error}; the run started from this file: put it back") from error
 
 
+def optimizer_and_schedule(module: ZeroOrderModule) -> tuple[Optimizer, Any]:
+    """A new optimizer of a module's weights and its schedule of learning rates, None without one.
+
+    Args:
+        module: prepared.
+    """
+    made: Any = module.configure_optimizers()
+    if isinstance(made, Optimizer):
+        return made, None
+    [optimizer], [schedule] = made
+    return optimizer, schedule
+
+
+def replayed(module: ZeroOrderModule) -> Replayed:
+    """What the records of a journal move of a module that is loaded."""
+    optimizer, schedule = optimizer_and_schedule(module)
+    return Replayed(
+        network=module.network,
+        weights=module.weights,
+        optimizer=optimizer,
+        scheduler=schedule,
+        finish=module.estimator.finish,
+        fingerprint=module.fingerprint,
+        check=module.on_load_checkpoint,
+        describe=module.on_save_checkpoint,
+    )
+
+
 def load_start(module: ZeroOrderModule, header: Header, run: str) -> Replay:
-    """The module with the weights that the run started from.
+    """Load a module's model and bring it to the weights that the run started from.
 
     Raises:
         UserError: if they are not those that the journal names.
     """
     module.configure_model()
     first = first_base(header)
-    if first is None:
-        check_start(module, header, run)
-        return Replay(module, header.step)
-    replay = Replay(module)
-    replay.restore(first.content, rates=True)
-    check_start(module, header, run)
+    replay = Replay(replayed(module), header.step if first is None else 0)
+    if first is not None:
+        replay.restore(first.content, rates=True)
+    check_start(replay.state, header, run)
     return replay
 
 
@@ -199,12 +227,12 @@ def checkpoint(
         "epoch": place.epoch,
         "global_step": replay.steps,
         "pytorch-lightning_version": L.__version__,
-        "state_dict": replay.module.state_dict(),
+        "state_dict": weight_tensors(replay.state.network),
         "callbacks": kept.get("callbacks", {}),
         "optimizer_states": [replay.optimizer.state_dict()],
         "lr_schedulers": [] if replay.scheduler is None else [replay.scheduler.state_dict()],
     }
-    replay.module.on_save_checkpoint(found)
+    replay.state.describe(found)
     found["zolit_skipped_queries"] = last.skipped
     found["zolit_skipped_in_row"] = last.skipped_in_row
     found["loops"] = {

@@ -1,6 +1,5 @@
 """``zolit fit --resume``: what differs from the interrupted run, and where to go on."""
 
-import json
 import shutil
 import sys
 from bisect import bisect_right
@@ -10,7 +9,6 @@ from typing import Any
 
 import lightning as L
 
-from zolit.callbacks import Journal
 from zolit.checkpoints.file import FileCheckpoints
 from zolit.datamodules.epochs import ResumableLoader
 from zolit.errors import UserError
@@ -24,10 +22,12 @@ from zolit.runs.differences import (
     refuse_other_recipe,
     told,
 )
+from zolit.runs.finished import summary_of
 from zolit.runs.folder import RunFolder
 from zolit.runs.journal.environment import environment
 from zolit.runs.journal.format import Header, Weights
 from zolit.runs.journal.reader import Contents, read_journal
+from zolit.runs.keeping import KeepsJournal
 from zolit.runs.metrics_file import Row, read_rows
 from zolit.runs.rebuild import read_run, resumed_checkpoint
 from zolit.training.zero_order import ZeroOrderModule
@@ -50,7 +50,7 @@ class Resumption:
         UserError: if there is no journal, it is damaged, or another process writes it.
     """
 
-    def __init__(self, folder: RunFolder, journal: Journal | None, salvage: bool) -> None:
+    def __init__(self, folder: RunFolder, journal: KeepsJournal | None, salvage: bool) -> None:
         if journal is None:
             raise UserError("resume: this module keeps no journal; go on with --ckpt_path")
         journal.claim(folder.path)
@@ -63,7 +63,7 @@ class Resumption:
     def prepare(
         self,
         trainer: L.Trainer,
-        module: ZeroOrderModule,
+        module: Any,
         datamodule: Any,
         config: str,
         asked: Collection[str],
@@ -90,7 +90,7 @@ class Resumption:
         loader = datamodule.train_dataloader()
         order = loader.order() if isinstance(loader, ResumableLoader) else {}
         other_rows = bool(_differences(header.data, order))
-        changed = self._differences(header, config)
+        changed = self._differences(header, config, type(module))
         future = refuse_other_recipe(header, changed, asked, other_rows, str(folder.path))
         content = resumed_checkpoint(module, trainer, loader, contents, folder, say)
         step = header.step if content is None else int(content["global_step"])
@@ -110,10 +110,10 @@ class Resumption:
         trainer.strategy.checkpoint_io = io
         return str(folder.journal)
 
-    def _differences(self, header: Header, config: str) -> Differences:
+    def _differences(self, header: Header, config: str, module: type) -> Differences:
         if not header.config:
             return Differences()
-        return differences(header.config, config, changed_since(self._contents.records))
+        return differences(header.config, config, changed_since(self._contents.records), module)
 
 
 def nothing_to_do(folder: RunFolder, config: str) -> str | None:
@@ -128,7 +128,7 @@ def nothing_to_do(folder: RunFolder, config: str) -> str | None:
     ended = bool(marks) and marks[-1].final and marks[-1].step == contents.end
     if header is None or not header.config or not ended or contents.fault is not None:
         return None
-    summary = _summary(folder)
+    summary = summary_of(folder)
     tests = flat(load_yaml(config, "--config")).get("run.test_after_fit", True)
     if summary.get("status") != "finished" or (tests and not summary.get("final")):
         return None
@@ -172,7 +172,7 @@ def notes(
         found.append(f"steps after {step} read other batches than the run would: {told(rows)}")
     elif not order:
         found.append("the data module's loader keeps no position: the epoch begins anew")
-    around = _differences(header.environment, environment(module))
+    around = _differences(header.environment, environment(module.device, module.reading.compiled))
     if around:
         found.append(
             f"the run was begun elsewhere ({told(around)}); losses can differ in their last bits"
@@ -201,20 +201,11 @@ def steps_after(contents: Contents) -> Callable[[int], int]:
 
 def earlier_zero_shot(folder: RunFolder) -> dict[str, float]:
     """The zero-shot figures of a run's summary; empty if there is none."""
-    found = _summary(folder).get("zero_shot")
+    found = summary_of(folder).get("zero_shot")
     try:
         return {str(name): float(value) for name, value in (found or {}).items()}
     except (ValueError, TypeError, AttributeError):
         return {}
-
-
-def _summary(folder: RunFolder) -> dict[str, Any]:
-    """summary.json of a run; empty if it is not there or not readable."""
-    try:
-        found = json.loads(folder.summary.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def resume_command(folder: Path) -> str:

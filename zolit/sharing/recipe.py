@@ -4,26 +4,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from zolit.datamodules import PromptDataModule
 from zolit.errors import UserError
 from zolit.models.source import ModelSource
 from zolit.recipes.guard import load_yaml
+from zolit.recipes.parts import parts_of
+from zolit.training.zero_order import ZeroOrderModule
 
-_DATA = ("task", "rows", "train_size", "batch_size", "seed")
-_CLASSES = (
-    "adapter",
-    "estimator",
-    "evaluation",
-    "lr_scheduler",
-    "mask",
-    "objective",
-    "optimizer",
-    "perturber",
-    "quantizer",
-    "query_scheduler",
-)
 _OWN = ("zolit.", "torch.optim.")
 _EARLIER = "start_from"
-_SOURCE = ("path", "gguf_file", "package", "revision", "kind")
 
 
 def public_recipe(config: dict[str, Any]) -> dict[str, Any]:
@@ -43,7 +32,11 @@ def public_recipe(config: dict[str, Any]) -> dict[str, Any]:
         )
     found: dict[str, Any] = {"model": model}
     data = config.get("data") or {}
-    given = {name: one for name, one in (data.get("init_args") or {}).items() if name in _DATA}
+    given = {
+        name: one
+        for name, one in (data.get("init_args") or {}).items()
+        if name in PromptDataModule.published
+    }
     if str(data.get("class_path", "")).startswith("zolit."):
         found["data"] = {"class_path": data["class_path"], "init_args": given}
     public: dict[str, Any] = _without_folders(found)
@@ -52,7 +45,7 @@ def public_recipe(config: dict[str, Any]) -> dict[str, Any]:
 
 def public_source(source: ModelSource) -> dict[str, Any]:
     """Where others find the base model; of a folder of this machine its name, as ``local``."""
-    found = {name: getattr(source, name) for name in _SOURCE}
+    found = {name: getattr(source, name) for name in ModelSource.published}
     folder = Path(source.path).expanduser()
     if source.package is None and (folder.is_absolute() or folder.exists()):
         found["local"] = folder.resolve().name
@@ -76,7 +69,7 @@ def read_recipe(text: str, file: Path, trusted: Sequence[str]) -> dict[str, Any]
         raise _strange(file, "it has no recipe")
     if set(config) - {"model", "data"} or "source" in config["model"]:
         raise _strange(file, "its recipe has groups that are not published")
-    for name in _CLASSES:
+    for name in parts_of(ZeroOrderModule):
         part = config["model"].get(name)
         if part is not None and not (isinstance(part, dict) and "class_path" in part):
             raise _strange(file, f"its model.{name} is no class with its options")
@@ -105,7 +98,7 @@ def read_source(found: dict[str, Any], file: Path) -> ModelSource:
             f"--model: {str(file)!r} was made from a folder named {found['local']!r}; give the "
             "folder or hub name where you have that model"
         )
-    given: dict[str, Any] = {name: found.get(name) for name in _SOURCE}
+    given: dict[str, Any] = {name: found.get(name) for name in ModelSource.published}
     texts = [given["path"], given["package"] or "", given["revision"] or ""]
     known = given["kind"] in ("auto", "causal", "masked")
     if not (known and given["path"] and all(isinstance(one, str) for one in texts)):
@@ -137,7 +130,7 @@ def _check_data(data: Any, file: Path) -> None:
     if (
         not isinstance(given, dict)
         or set(data) - {"class_path", "init_args"}
-        or set(given) - {*_DATA}
+        or set(given) - {*PromptDataModule.published}
     ):
         raise _strange(file, "its recipe has options of data that are not published")
     rows = given.get("rows")

@@ -1,6 +1,7 @@
 """Tuning by forward passes: each step goes along directions that losses were compared along."""
 
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -21,6 +22,7 @@ from zolit.models.source import ModelSource
 from zolit.noise import fold, signed
 from zolit.objectives.base import Objective
 from zolit.optim import ZOSGD, OpenRate
+from zolit.options import OnResume
 from zolit.strategies import (
     ConstantQueries,
     Estimate,
@@ -82,6 +84,25 @@ class ZeroOrderModule(TuningModule):
     """
 
     projected_gradient: ClassVar[bool] = True
+    on_resume: ClassVar[Mapping[str, OnResume]] = {
+        **dict.fromkeys(
+            (
+                "query_scheduler",
+                "objective",
+                "lr_scheduler",
+                "seed",
+                "micro_batches",
+                "kernels",
+                "compile",
+            ),
+            OnResume.FREE,
+        ),
+        **dict.fromkeys(
+            ("source", "quantizer", "tune", "start_from", "dtype", "max_skipped"),
+            OnResume.COMPARED,
+        ),
+        "evaluation": OnResume.REPORTED,
+    }
 
     def __init__(
         self,

@@ -6,8 +6,6 @@ from typing import Any
 
 import torch
 
-from zolit.training.zero_order import ZeroOrderModule
-
 PACKAGES = ("zolit", "torch", "torchao", "transformers", "lightning")
 
 
@@ -22,14 +20,18 @@ def library_versions() -> dict[str, str | None]:
     return found
 
 
-def environment(module: ZeroOrderModule) -> dict[str, Any]:
-    """Library versions, device, threads, instructions and kernels, in plain values."""
-    device = module.device
+def environment(device: torch.device, compiled: bool) -> dict[str, Any]:
+    """Library versions, device, threads, instructions and kernels, in plain values.
+
+    Args:
+        device: that the run computes on.
+        compiled: whether its kernels are compiled.
+    """
     cuda = device.type == "cuda"
     return {
         **library_versions(),
         "device": torch.cuda.get_device_name(device) if cuda else device.type,
         "instructions": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "threads": torch.get_num_threads(),
-        "kernels": "compiled" if module.reading.compiled else "reference",
+        "kernels": "compiled" if compiled else "reference",
     }

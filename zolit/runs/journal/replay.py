@@ -6,41 +6,62 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from zolit.checkpoints.content import check_training
-from zolit.checkpoints.tensors import check_fingerprint
+from zolit.checkpoints.continuing import check_training
+from zolit.checkpoints.tensors import check_fingerprint, load_weight_tensors
 from zolit.digests import digests
 from zolit.errors import UserError
 from zolit.gradient import ProjectedGradient
 from zolit.noise import signed
 from zolit.runs.journal.digest import start_tensors, weights_digest
 from zolit.runs.journal.format import Header, Record, Step, Weights
-from zolit.training.zero_order import ZeroOrderModule
+from zolit.tensors.weight import PerturbedWeight
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What the records of a journal move: the state of a run, without what made it.
+
+    Attributes:
+        network: the model, prepared, with the weights that the first record was made from.
+        weights: of it that move, in their order.
+        optimizer: of these weights.
+        scheduler: the learning-rate schedule; None without one.
+        finish: the estimator's last word on the values of a record, ``[queries]`` float32.
+        fingerprint: of the network.
+        check: refuses a checkpoint of another model, and takes from it what the estimator
+            remembers.
+        describe: writes to a checkpoint what ``check`` reads.
+    """
+
+    network: nn.Module
+    weights: list[PerturbedWeight]
+    optimizer: Optimizer
+    scheduler: Any
+    finish: Callable[[Tensor], Tensor]
+    fingerprint: dict[str, Any]
+    check: Callable[[dict[str, Any]], None]
+    describe: Callable[[dict[str, Any]], None]
 
 
 class Replay:
-    """Weights, optimizer, schedule and estimator of a run, moved by the records of its journal.
+    """Moves weights, optimizer, schedule and estimator of a run by the records of its journal.
 
     Args:
-        module: prepared, with the weights that the first record was made from.
+        state: that is moved.
+        steps: optimizer steps that its weights have behind them.
 
     Attributes:
-        optimizer: with the state that it has after the records so far.
-        scheduler: the learning-rate schedule, stepped along; None without one.
-        steps: optimizer steps that the weights have behind them.
+        steps: the same, counted on.
     """
 
-    def __init__(self, module: ZeroOrderModule, steps: int = 0) -> None:
-        self.module = module
+    def __init__(self, state: Replayed, steps: int = 0) -> None:
+        self.state = state
         self.steps = steps
-        made: Any = module.configure_optimizers()
-        self.optimizer: Optimizer
-        self.scheduler: Any = None
-        if isinstance(made, Optimizer):
-            self.optimizer = made
-        else:
-            [self.optimizer], [self.scheduler] = made
+        self.optimizer = state.optimizer
+        self.scheduler = state.scheduler
 
     def restore(self, checkpoint: dict[str, Any], rates: bool) -> None:
         """Take weights and optimizer from a checkpoint.
@@ -48,14 +69,14 @@ class Replay:
         Args:
             checkpoint: of the run.
             rates: also its learning rates and its schedule. Without them these follow from the
-                module's options and the number of steps, so that a changed option counts.
+                recipe's options and the number of steps, so that a changed option counts.
 
         Raises:
             UserError: if it is of another model or recipe.
         """
-        self.module.on_load_checkpoint(checkpoint)
-        check_training(checkpoint, self.module, self.optimizer)
-        self.module.load_state_dict(checkpoint["state_dict"])
+        self.state.check(checkpoint)
+        check_training(checkpoint, self.state.weights, self.optimizer)
+        load_weight_tensors(self.state.network, dict(checkpoint["state_dict"]))
         steps, groups = int(checkpoint["global_step"]), self.optimizer.param_groups
         if self.scheduler is not None and not rates:
             with warnings.catch_warnings():
@@ -77,7 +98,7 @@ class Replay:
 
     def release_errors(self) -> None:
         """Free what quantization left of weights whose residual the optimizer has by now."""
-        for weight in self.module.weights:
+        for weight in self.state.weights:
             if "residual" in self.optimizer.state.get(weight, {}):
                 weight.store.error = None
 
@@ -98,7 +119,7 @@ class Replay:
             group["lr"] = rate
         gradient = ProjectedGradient(
             torch.tensor([signed(key) for key in record.keys], dtype=torch.int64),
-            self.module.estimator.finish(torch.tensor(record.values, dtype=torch.float32)),
+            self.state.finish(torch.tensor(record.values, dtype=torch.float32)),
             record.rounding_key,
         )
         step: Any = self.optimizer.step
@@ -131,7 +152,7 @@ class Replay:
                 self.step(record)
                 after_step(self.steps)
             elif isinstance(record, Weights) and record.step == self.steps <= until:
-                if weights_digest(self.module.network) != record.digest:
+                if weights_digest(self.state.network) != record.digest:
                     return Difference(record.step, agreed)
                 agreed = record.step
         return None
@@ -154,14 +175,14 @@ class Difference:
         return f"the weights after step {self.step} are not those of the run{before}"
 
 
-def check_start(module: ZeroOrderModule, header: Header, run: str) -> None:
-    """Refuse a module that does not start from the weights that the run started from.
+def check_start(state: Replayed, header: Header, run: str) -> None:
+    """Refuse weights that are not those that the run started from.
 
     Raises:
         UserError: naming the first tensor that differs.
     """
     advice = f"use the model, quantizer, tune and dtype of {run}/config.yaml"
-    mine = digests(start_tensors(module.network))
+    mine = digests(start_tensors(state.network))
     for name in sorted(mine.keys() | header.weights.keys()):
         if mine.get(name) == header.weights.get(name):
             continue
@@ -173,6 +194,6 @@ def check_start(module: ZeroOrderModule, header: Header, run: str) -> None:
             f"{advice}"
         )
     try:
-        check_fingerprint(module.fingerprint, header.fingerprint)
+        check_fingerprint(state.fingerprint, header.fingerprint)
     except UserError as error:
         raise UserError(f"resume: {str(error).removeprefix('ckpt_path: ')}") from error

@@ -1,0 +1,103 @@
+"""Whether a run can go on from a checkpoint: its optimizer, its schedule and its loops."""
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import lightning as L
+from torch import Tensor
+from torch.optim import Optimizer
+
+from zolit.checkpoints.content import require
+from zolit.tensors.weight import PerturbedWeight
+
+
+def check_training(
+    content: Mapping[str, Any], weights: Sequence[PerturbedWeight], optimizer: Optimizer
+) -> None:
+    """Refuse a checkpoint from which an optimizer cannot go on.
+
+    Args:
+        content: that `check_content` let pass.
+        weights: that move, in their order.
+        optimizer: of these weights.
+
+    Raises:
+        UserError: naming what does not fit.
+    """
+    path = None
+    states: Any = content.get("optimizer_states")
+    require(bool(states) and isinstance(states[0], dict), path, "optimizer_states")
+    groups, wanted = states[0].get("param_groups"), optimizer.state_dict()["param_groups"]
+    require(isinstance(groups, list) and len(groups) == len(wanted), path, "param_groups")
+    for group, mine in zip(groups, wanted, strict=True):
+        kept = {name: value for name, value in mine.items() if name != "initial_lr"}  # a schedule's
+        require(_like(kept, group), path, "param_groups")
+        numbers = all(isinstance(one, int) for one in group["params"])
+        require(numbers and group["params"] == mine["params"], path, "param_groups")
+        require(math.isfinite(group["lr"]), path, "lr")
+    residuals: Any = states[0].get("state")
+    require(isinstance(residuals, dict), path, "optimizer state")
+    for index, weight in enumerate(weights):
+        kept = residuals.get(index, {})
+        require(isinstance(kept, dict), path, "optimizer state")
+        shape = (weight.store.rows, weight.store.padded_columns)
+        fits = "residual" not in kept or (
+            isinstance(kept["residual"], Tensor) and tuple(kept["residual"].shape) == shape
+        )
+        require(fits, path, f"residual of {weight.path}")
+    schedules: Any = content.get("lr_schedulers")
+    sound = isinstance(schedules, list) and all(isinstance(one, dict) for one in schedules)
+    require(sound, path, "lr_schedulers")
+
+
+def check_schedule(content: Mapping[str, Any], scheduler: Any) -> None:
+    """Refuse the state of a schedule that cannot go on from it, by trying.
+
+    Args:
+        content: that `check_training` let pass.
+        scheduler: one such as the run's, which is not used afterwards; None without one.
+
+    Raises:
+        UserError: if the state cannot be taken, or gives no learning rate.
+    """
+    if scheduler is None or not content["lr_schedulers"]:
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the optimizer has not stepped
+            scheduler.load_state_dict(content["lr_schedulers"][0])
+            with suppress(ValueError):  # a schedule of so many steps may be at its end
+                scheduler.step()
+        sound = all(math.isfinite(group["lr"]) for group in scheduler.optimizer.param_groups)
+    # Torch's schedules take their state as it stands, and raise whatever they come to.
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+        sound = False
+    require(sound, None, "lr_schedulers")
+
+
+def check_loops(content: Mapping[str, Any], trainer: L.Trainer) -> None:
+    """Refuse counters that Lightning's loops cannot go on from.
+
+    Raises:
+        UserError: if one is missing or of another type.
+    """
+    found = content.get("loops", {}).get("fit_loop")
+    require(_like(trainer.fit_loop.state_dict(), found), None, "loops")
+    # Of training loaders that take a state; what is in it they check themselves.
+    states = found["state_dict"].get("combined_loader", [])
+    sound = isinstance(states, list) and all(isinstance(one, dict) for one in states)
+    require(sound, None, "states of training loaders")
+
+
+def _like(template: Any, got: Any) -> bool:
+    """Whether ``got`` has the keys of ``template``, with values of the same types."""
+    if isinstance(template, dict):
+        return isinstance(got, dict) and all(
+            name in got and _like(value, got[name]) for name, value in template.items()
+        )
+    if isinstance(template, float):
+        return isinstance(got, float | int)
+    return isinstance(got, type(template))

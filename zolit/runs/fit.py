@@ -1,0 +1,224 @@
+"""The life of a run: zero-shot figures, fitting, figures of the best checkpoint, report."""
+
+import sys
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
+
+import lightning as L
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities.model_helpers import is_overridden
+
+from zolit.checkpoints.file import use_whole_files
+from zolit.errors import UserError
+from zolit.files import write_text
+from zolit.runs.finished import summary_of
+from zolit.runs.folder import RunFolder, RunOptions
+from zolit.runs.keeping import KeepsJournal, Reports, StopRequested, Stops
+from zolit.runs.metrics_file import write_rows
+from zolit.runs.resume import Resumption, nothing_to_do, resume_command
+from zolit.runs.settled import settled_options
+
+Recipe = Callable[[Mapping[str, Any]], str]
+"""Writes the configuration of a run as YAML, with these numbers where it leaves one open (by dotted
+key, from `settled_options`)."""
+
+_Kind = TypeVar("_Kind")
+
+
+def no_recipe(settled: Mapping[str, Any]) -> str:
+    """The configuration of a run that was made from Python: none."""
+    return ""
+
+
+def fit(
+    trainer: L.Trainer,
+    module: L.LightningModule,
+    data: L.LightningDataModule,
+    folder: RunFolder,
+    options: RunOptions | None = None,
+    recipe: Recipe = no_recipe,
+    resume: bool = False,
+    asked: Collection[str] = (),
+    ckpt_path: str | None = None,
+    weights_only: bool | None = None,
+) -> dict[str, Any]:
+    """Make a run in a folder of its own, or go on with the one that is there.
+
+    Nothing is written before the model is loaded and the data prepared. What is kept depends on the
+    trainer's callbacks; `zolit.callbacks.defaults.default_callbacks` makes those of the command
+    line.
+
+    Args:
+        trainer: that makes the steps.
+        module: to be tuned; its weights are moved.
+        data: its rows. Those for a test are measured before and after fitting.
+        folder: of the run.
+        options: what frames the run; None for the defaults of `RunOptions`. Its ``run_dir`` and
+            ``overwrite`` are not read: they are in ``folder``.
+        recipe: writes the configuration that is kept with the run.
+        resume: go on with the run in ``folder``.
+        asked: options that the user changes by name, of a run that is resumed.
+        ckpt_path: of a checkpoint to start from, of another run.
+        weights_only: of that checkpoint, as in `Trainer.fit`.
+
+    Returns:
+        What came of it, as in summary.json; empty where the trainer has no `RunReport`. Of a
+        finished run of which nothing more is asked, what its summary.json says.
+
+    Raises:
+        UserError: whatever the user can mend.
+        StopRequested: if a signal ended the run between two steps.
+        KeyboardInterrupt: if Ctrl-C interrupted it.
+
+    Example:
+        ::
+
+            folder = RunFolder("runs/first")
+            trainer = L.Trainer(
+                max_steps=200,
+                num_sanity_val_steps=0,
+                inference_mode=False,
+                logger=csv_logger(folder.path),
+                callbacks=default_callbacks(folder),
+            )
+            summary = fit(trainer, module, data, folder)
+    """
+    options = options or RunOptions()
+    if resume and (said := nothing_to_do(folder, recipe({}))) is not None:
+        print(said)
+        return summary_of(folder)
+    use_whole_files(trainer)
+    journal: KeepsJournal | None = _one(trainer, KeepsJournal)
+    try:
+        _run(trainer, module, data, folder, options, recipe, resume, asked, ckpt_path, weights_only)
+    finally:
+        if journal is not None:
+            journal.close()
+    report: Reports | None = _one(trainer, Reports)
+    return {} if report is None else report.summary(trainer, module)
+
+
+def _run(
+    trainer: L.Trainer,
+    module: L.LightningModule,
+    data: L.LightningDataModule,
+    folder: RunFolder,
+    options: RunOptions,
+    recipe: Recipe,
+    resume: bool,
+    asked: Collection[str],
+    ckpt_path: str | None,
+    weights_only: bool | None,
+) -> None:
+    journal: KeepsJournal | None = _one(trainer, KeepsJournal)
+    resumed = Resumption(folder, journal, options.salvage) if resume else None
+    # What would be refused only inside trainer.fit is made once before the folder is.
+    data.prepare_data()
+    data.setup("fit")
+    check_validation(trainer, data.train_dataloader())
+    tests = is_overridden("test_dataloader", data, L.LightningDataModule)
+    if options.zero_shot and tests and not (resumed and resumed.zero_shot):
+        _measure_untuned(trainer, module, data)
+    module.configure_model()
+    module.configure_optimizers()
+    if resumed is None:
+        folder.create()
+        if journal is not None:
+            journal.claim(folder.path)
+    else:
+        text = recipe(settled_options(module))
+        ckpt_path = resumed.prepare(trainer, module, data, text, asked)
+    try:
+        _make_steps(trainer, module, data, folder, recipe, resumed, ckpt_path, weights_only)
+    except Exception:
+        if trainer.global_step == 0:
+            folder.discard()
+        raise
+    stop: Stops | None = _one(trainer, Stops)
+    if stop is not None and stop.requested is not None:
+        raise StopRequested(stop.requested, trainer.global_step)
+    if options.test_after_fit and tests:
+        # Without a best checkpoint: the weights as they are at the end.
+        best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
+        trainer.test(module, datamodule=data, ckpt_path=best, verbose=False)
+
+
+def _measure_untuned(
+    trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule
+) -> None:
+    loggers, trainer.loggers = trainer.loggers, []  # they would make folders
+    trainer.test(module, datamodule=data, verbose=False)
+    trainer.loggers = loggers
+    metrics = trainer.callback_metrics
+    if trainer.is_global_zero and metrics:
+        figures = (f"{name.replace('_', ' ')} {float(metrics[name]):.4f}" for name in metrics)
+        print(f"zero-shot: {', '.join(sorted(figures))}", flush=True)
+
+
+def _make_steps(
+    trainer: L.Trainer,
+    module: L.LightningModule,
+    data: L.LightningDataModule,
+    folder: RunFolder,
+    recipe: Recipe,
+    resumed: Resumption | None,
+    ckpt_path: str | None,
+    weights_only: bool | None,
+) -> None:
+    journal: KeepsJournal | None = _one(trainer, KeepsJournal)
+    report: Reports | None = _one(trainer, Reports)
+    for logger in trainer.loggers:
+        if isinstance(logger, CSVLogger):
+            _ = logger.experiment  # takes an empty folder for granted, so before our files
+            if resumed is not None:
+                write_rows(logger, resumed.rows)
+    if resumed is not None and report is not None:
+        report.take_up(resumed.zero_shot, resumed.rows, resumed.steps_after)
+    if text := recipe(settled_options(module)):
+        write_text(folder.config, text)
+    if journal is not None:
+        journal.config = text
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=weights_only)
+    except SystemExit as stop:
+        # Lightning turns Ctrl-C into an exit of its own.
+        if isinstance(stop.__context__, StopRequested):
+            said = f"zolit: stopped after step {stop.__context__.step}"
+            if journal is not None:
+                said += f"; go on with: {resume_command(folder.path)}"
+            print(said, file=sys.stderr)
+            raise stop.__context__ from None
+        if trainer.interrupted:
+            raise KeyboardInterrupt from stop
+        raise
+
+
+def check_validation(trainer: L.Trainer, loader: Any) -> None:
+    """Refuse a distance of validations that an epoch does not hold.
+
+    Args:
+        trainer: of the run.
+        loader: its training loader.
+
+    Raises:
+        UserError: naming both numbers.
+    """
+    interval, limit = trainer.val_check_interval, trainer.limit_train_batches
+    if not isinstance(interval, int) or trainer.check_val_every_n_epoch is None:
+        return
+    if trainer.limit_val_batches == 0 or not hasattr(loader, "__len__"):
+        return
+    batches = len(loader)
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    if interval > batches:
+        raise UserError(
+            f"trainer.val_check_interval: got {interval}, but an epoch has {batches} batches; set "
+            f"at most {batches}, or trainer.check_val_every_n_epoch: null to count batches over "
+            "epochs"
+        )
+
+
+def _one(trainer: L.Trainer, kind: type[_Kind]) -> _Kind | None:
+    """The trainer's first callback of a kind, None without one."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    return next((one for one in callbacks if isinstance(one, kind)), None)
