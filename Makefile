@@ -1,6 +1,6 @@
 # make quickstart   environment, model and data, a first fine-tuning run
 # make test         environment, the whole test suite
-# make lint         ruff and mypy
+# make lint         ruff, mypy and import-linter
 # make docs         the site of docs/, in .cache/site; a dead link is an error
 # make bench        what a step costs, beside plain forwards (benchmarks/step.py)
 # make clean        removes the environment, caches and the quickstart run
@@ -42,6 +42,10 @@ lint: $(VENV)/.core $(VENV)/.dev
 	@rm -rf .cache/types && mkdir -p .cache/types/zolit
 	@ln -s $(CURDIR)/zolit/* $(CURDIR)/strategies $(CURDIR)/datamodules .cache/types/zolit/
 	$(BIN)/mypy
+	@# The same for the imports between packages, which are looked for in folders, not in links.
+	@rm -rf .cache/imports && mkdir -p .cache/imports
+	@cp -r zolit .cache/imports/zolit && cp -r strategies datamodules .cache/imports/zolit/
+	cd .cache/imports && $(abspath $(BIN))/lint-imports ../../pyproject.toml --no-cache
 
 docs: $(VENV)/.docs
 	@# mkdocstrings reads sources, not setuptools' package-dir: copy the packages to where they are imported.

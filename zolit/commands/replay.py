@@ -1,4 +1,4 @@
-"""``zolit replay`` and ``zolit verify``."""
+"""``zolit replay``: the weights of any step of a run."""
 
 import sys
 import time
@@ -11,7 +11,7 @@ from zolit.errors import UserError
 from zolit.files import write_text
 from zolit.recipes.parts import module_of
 from zolit.runs.folder import RunFolder
-from zolit.runs.journal.format import Header, Weights
+from zolit.runs.journal.format import Header
 from zolit.runs.journal.reader import Contents
 from zolit.runs.journal.replay import Difference
 from zolit.runs.rebuild import checkpoint, load_start, newest_base, read_run
@@ -30,7 +30,7 @@ def replay(run: Path, until: int | None, to: Path, salvage: bool) -> None:
         UserError: if there is no such step, or the weights differ from those of the run.
     """
     folder = RunFolder(run)
-    contents, header = _read(folder, salvage)
+    contents, header = journal_of(folder, salvage)
     until = contents.end if until is None else until
     if not header.step < until <= contents.end:
         raise UserError(
@@ -45,7 +45,7 @@ def replay(run: Path, until: int | None, to: Path, salvage: bool) -> None:
         made.restore(base.content, rates=bool(header.checkpoint))
         made.release_errors()
     first = made.steps
-    _agree(made.run(contents.records, until), run)
+    refuse_difference(made.run(contents.records, until), run)
     seconds = time.perf_counter() - started
     last = contents.steps[until - header.step - 1]
     trainer = L.Trainer(logger=False, accelerator="cpu", enable_checkpointing=False)
@@ -59,40 +59,24 @@ def replay(run: Path, until: int | None, to: Path, salvage: bool) -> None:
     )
 
 
-def verify(run: Path, records_only: bool, salvage: bool) -> None:
-    """Check the journal's bytes, the start weights, and the weights at every digest.
-
-    Args:
-        run: folder of the run.
-        records_only: check the bytes alone.
-        salvage: check the intact part of a damaged journal.
+def journal_of(folder: RunFolder, salvage: bool) -> tuple[Contents, Header]:
+    """The journal of a run that has made a step, and its header.
 
     Raises:
-        UserError: naming the first place that fails.
+        UserError: if there is none, or it is damaged and ``salvage`` is off.
     """
-    folder = RunFolder(run)
-    contents, header = _read(folder, salvage)
-    marks = [record for record in contents.records if isinstance(record, Weights)]
-    print(f"{folder.journal}: {len(contents.records)} records, {contents.end} steps, intact")
-    if not records_only:
-        module = module_of(header.config)
-        made = load_start(module, header, str(run))
-        print(f"start weights: {len(header.weights)} tensors as recorded")
-        _agree(made.run(contents.records, contents.end), run)
-        steps = ", ".join(str(mark.step) for mark in marks) or "none were recorded"
-        print(f"weights as recorded after steps: {steps}")
-    if not (marks and marks[-1].final and marks[-1].step == contents.end):
-        print("the run has not ended: there is no digest of its final weights")
-
-
-def _read(folder: RunFolder, salvage: bool) -> tuple[Contents, Header]:
     contents = read_run(folder, salvage)
     if contents.header is None:
         raise UserError(f"{str(folder.path)!r}: the run ended before its first step")
     return contents, contents.header
 
 
-def _agree(difference: Difference | None, run: Path) -> None:
+def refuse_difference(difference: Difference | None, run: Path) -> None:
+    """Refuse weights that are not those of the run.
+
+    Raises:
+        UserError: naming the step at which they part.
+    """
     if difference is not None:
         raise UserError(
             f"{run}: {difference}; a tampered record, or another device, kernel or library version "

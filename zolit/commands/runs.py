@@ -67,7 +67,7 @@ def _verify_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _verify(given: argparse.Namespace) -> None:
-    from zolit.commands.replay import verify
+    from zolit.commands.verify import verify
 
     verify(given.run, given.records, given.salvage)
 
