@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.loggers import CSVLogger
@@ -21,8 +21,6 @@ from zolit.runs.settled import settled_options
 Recipe = Callable[[Mapping[str, Any]], str]
 """Writes the configuration of a run as YAML, with these numbers where it leaves one open (by dotted
 key, from `settled_options`)."""
-
-_Kind = TypeVar("_Kind")
 
 
 def no_recipe(settled: Mapping[str, Any]) -> str:
@@ -218,7 +216,6 @@ def check_validation(trainer: L.Trainer, loader: Any) -> None:
         )
 
 
-def _one(trainer: L.Trainer, kind: type[_Kind]) -> _Kind | None:
+def _one(trainer: Any, kind: Any) -> Any:
     """The trainer's first callback of a kind, None without one."""
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    return next((one for one in callbacks if isinstance(one, kind)), None)
+    return next((one for one in trainer.callbacks if isinstance(one, kind)), None)
