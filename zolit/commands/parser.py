@@ -3,7 +3,7 @@
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import lightning as L
 from jsonargparse import ArgumentError, Namespace
@@ -50,8 +50,6 @@ TRAINER_DEFAULTS = {
     # Buffers made while evaluating are written to while fitting, which inference mode forbids.
     "inference_mode": False,
 }
-
-_Kind = TypeVar("_Kind")
 
 
 class ZolitCLI(LightningCLI):
