@@ -32,7 +32,11 @@ SECONDS = 10
 FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "socket.connect")
 MODULES = {
     "journal": ["zolit.runs.journal.reader", "zolit.runs.journal.format"],
-    "checkpoint": ["zolit.checkpoints.file", "zolit.checkpoints.content"],
+    "checkpoint": [
+        "zolit.checkpoints.file",
+        "zolit.checkpoints.content",
+        "zolit.checkpoints.continuing",
+    ],
     "config": ["zolit.recipes.guard", "zolit.commands.given", "zolit.runs.differences"],
     "safetensors": ["zolit.models.loading.shards"],
     "gguf": ["gguf.gguf_reader", "zolit.models.gguf.table", "zolit.models.gguf.header"],
