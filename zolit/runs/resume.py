@@ -111,7 +111,7 @@ class Resumption:
         return str(folder.journal)
 
     def _differences(self, header: Header, config: str, module: type) -> Differences:
-        if not header.config:
+        if not (header.config and config):  # one of them was made from Python
             return Differences()
         return differences(header.config, config, changed_since(self._contents.records), module)
 
@@ -126,7 +126,9 @@ def nothing_to_do(folder: RunFolder, config: str) -> str | None:
     contents = read_journal(folder.journal)
     header, marks = contents.header, [one for one in contents.records if isinstance(one, Weights)]
     ended = bool(marks) and marks[-1].final and marks[-1].step == contents.end
-    if header is None or not header.config or not ended or contents.fault is not None:
+    if header is None or not (header.config and config):
+        return None
+    if not ended or contents.fault is not None:
         return None
     summary = summary_of(folder)
     tests = flat(load_yaml(config, "--config")).get("run.test_after_fit", True)
