@@ -192,10 +192,8 @@ class ZolitCLI(LightningCLI):
         ] + given
         logger: Any = [] if config.logger in (None, True) else _listed(config.logger)
         if config.logger is not False and self._keeps_run:
-            logger = [
-                csv_logger(self.folder.path),
-                *logger,
-            ]  # metrics.csv is there beside any other
+            # metrics.csv is there beside any other.
+            logger = [csv_logger(self.folder.path), *logger]
         if self._keeps_run and config.default_root_dir is None:
             kwargs["default_root_dir"] = str(self.folder.path)
         try:
