@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from zolit.datamodules import FileRows as FileRows
     from zolit.datamodules import PromptDataModule as PromptDataModule
     from zolit.datamodules import TableRows as TableRows
+    from zolit.datamodules import Task as Task
     from zolit.errors import UserError as UserError
+    from zolit.evaluations.base import Evaluation as Evaluation
     from zolit.models.adapters import LoRA as LoRA
     from zolit.models.source import ModelSource as ModelSource
     from zolit.objectives.base import Objective as Objective
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from zolit.optim import ZOSignSGD as ZOSignSGD
     from zolit.strategies import *  # noqa: F403
     from zolit.threads import share_cores as share_cores
+    from zolit.training.wrap import wrap as wrap
     from zolit.training.zero_order import ZeroOrderModule as ZeroOrderModule
 
 __version__ = "0.1.0"
@@ -35,15 +38,18 @@ _HOMES = {
     "LoRA": "zolit.models.adapters",
     "LossFunction": "zolit.objectives.loss_function",
     "ModelSource": "zolit.models.source",
+    "Evaluation": "zolit.evaluations.base",
     "Objective": "zolit.objectives.base",
     "OptionScoring": "zolit.objectives.option_scoring",
     "PromptDataModule": "zolit.datamodules",
     "TableRows": "zolit.datamodules",
+    "Task": "zolit.datamodules",
     "UserError": "zolit.errors",
     "ZOSGD": "zolit.optim",
     "ZOSignSGD": "zolit.optim",
     "ZeroOrderModule": "zolit.training.zero_order",
     "share_cores": "zolit.threads",
+    "wrap": "zolit.training.wrap",
 }
 _PARTS = "zolit.strategies"
 """Home of the names that are in none above: quantizers, perturbers and the other parts."""

@@ -82,7 +82,7 @@ class _Watch(threading.Thread):
             time.sleep(self.every)
             torch = sys.modules.get("torch")
             after = Moment()
-            if hasattr(torch, "get_num_threads"):
+            if torch is not None and hasattr(torch, "get_num_threads"):
                 free = len(os.sched_getaffinity(0)) - busy_cores(before, after)
                 crowded = free + _SPARE < torch.get_num_threads()
                 if crowded and team is None:

@@ -1,0 +1,122 @@
+"""zolit from Python: a model in memory, a loss of the user's own, a plain Trainer."""
+
+import re
+import shutil
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_models import tiny
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import AutoModelForCausalLM
+
+import zolit
+
+
+def next_token_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    ids = batch["input_ids"]
+    logits = model(input_ids=ids, attention_mask=batch["attention_mask"]).logits[:, :-1]
+    losses = F.cross_entropy(logits.transpose(1, 2).float(), ids[:, 1:], reduction="none")
+    return losses.mean(dim=1)
+
+
+def rows() -> list[dict[str, Tensor]]:
+    ids = torch.arange(24).view(4, 6) % 11 + 3
+    return [{"input_ids": one, "attention_mask": torch.ones_like(one)} for one in ids]
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "perturber"),
+    [(zolit.Int8(), zolit.ScalePerturber()), (zolit.NoQuantizer(), zolit.DensePerturber())],
+)
+def test_a_model_in_memory_with_a_loss_of_ones_own(quantizer, perturber):
+    model = tiny("llama").float()
+    batch = next(iter(DataLoader(rows(), batch_size=4)))
+    plain = next_token_loss(model, batch)
+    module = zolit.wrap(
+        model,
+        quantizer,
+        perturber,
+        objective=zolit.LossFunction(next_token_loss),
+        optimizer=lambda weights: zolit.ZOSGD(weights, lr=1e-3),
+        query_scheduler=zolit.ConstantQueries(4),
+        dtype="float32",
+        kernels="reference",
+    )
+    read = module.objective.losses(module.network, batch)
+    torch.testing.assert_close(read, plain.mean().reshape(1), rtol=0.02, atol=0)
+    before = {name: one.clone() for name, one in module.state_dict().items()}
+    trainer = L.Trainer(
+        max_steps=3,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+    )
+    trainer.fit(module, DataLoader(rows(), batch_size=2), DataLoader(rows(), batch_size=4))
+    assert trainer.global_step == 3
+    assert "val_loss" in trainer.callback_metrics
+    after = module.state_dict()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_loss_that_ignores_the_model_is_refused_at_the_first_step():
+    module = zolit.wrap(
+        tiny("llama").float(),
+        zolit.Int8(),
+        zolit.CodePerturber(),
+        objective=zolit.LossFunction(lambda model, batch: batch["input_ids"].float().mean(dim=1)),
+        dtype="float32",
+        kernels="reference",
+    )
+    trainer = L.Trainer(
+        max_steps=3,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+    )
+    with pytest.raises(zolit.UserError, match="the same loss for both reads"):
+        trainer.fit(module, DataLoader(rows(), batch_size=2))
+
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def blocks(page: str) -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def run(block: str, folder: Path, **names: object) -> dict[str, object]:
+    """A block with a tiny model in the place of the hub's, and two steps."""
+    block = block.replace("HuggingFaceTB/SmolLM2-135M-Instruct", str(folder))
+    block = re.sub(r"max_steps=\d+", "max_steps=2, logger=False", block)
+    block = block.replace("source)\nmodule", "source, None, None, 24, 8, 8)\nmodule")
+    block = block.replace("val_check_interval=50", "val_check_interval=2")
+    scope = {"lightning": L, "F": F, "zolit": zolit, **names}
+    exec(compile(block, "page", "exec"), scope)  # noqa: S102
+    return scope
+
+
+def test_the_pages_examples_run(tiny_llama, films_csv, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(films_csv, "reviews.csv")
+    first, second = blocks("docs/python.md")
+    scope = run(first, tiny_llama)
+    assert scope["trainer"].global_step == 2
+    assert "val_accuracy" in scope["trainer"].callback_metrics
+    scope = run(second, tiny_llama, loader=DataLoader(rows(), batch_size=2))
+    assert scope["module"].trainer.global_step == 2
+
+
+def test_the_readmes_example_runs(tiny_llama, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    [block] = blocks("README.md")
+    labelled = [{**row, "label": torch.tensor(number)} for number, row in enumerate(rows())]
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    scope = run(block, tiny_llama, model=model, loader=DataLoader(labelled, batch_size=2))
+    assert scope["module"].trainer.global_step == 2
