@@ -60,5 +60,5 @@ def nearest_names(
 
 def nearest(name: str, known: Iterable[object]) -> str:
     """The known names closest to ``name``, or all of them when none is close: ``"a, b, c"``."""
-    known = [str(one) for one in known]
-    return ", ".join(nearest_names(name, known) or known) or "none"
+    names = [str(one) for one in known]
+    return ", ".join(nearest_names(name, names) or names) or "none"

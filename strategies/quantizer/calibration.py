@@ -202,7 +202,8 @@ def _caught(model: nn.Module, call: _Call, ids: Tensor) -> tuple[list[Tensor], l
 
 def _split(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Rest]:
     """The hidden states that a block is given, and the rest."""
-    rest: Rest = {**dict(enumerate(args)), **kwargs}
+    rest: Rest = dict(enumerate(args))
+    rest.update(kwargs)
     return rest.pop(0 if args else "hidden_states"), rest
 
 

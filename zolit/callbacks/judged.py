@@ -1,12 +1,15 @@
 """Which figures of a validation count, for modules with an `Evaluation` and for others."""
 
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 import lightning as L
 
 from zolit.evaluations import Evaluation, Mode
 
 VAL = "val_"
+
+_Figure = TypeVar("_Figure")
 
 
 def evaluation_of(module: L.LightningModule) -> Evaluation | None:
@@ -15,7 +18,7 @@ def evaluation_of(module: L.LightningModule) -> Evaluation | None:
     return found if isinstance(found, Evaluation) else None
 
 
-def validation_figures(metrics: Mapping[str, float]) -> dict[str, float]:
+def validation_figures(metrics: Mapping[str, _Figure]) -> dict[str, _Figure]:
     """Figures of a validation, among others that are logged, in their order; of several loaders
     their means."""
     return {n: v for n, v in metrics.items() if n.startswith(VAL) and "/" not in n}

@@ -123,8 +123,8 @@ class Watch:
         evaluation = evaluation_of(module)
         name = "loss" if loss is not None else primary(evaluation, metrics) or "loss"
         mode = direction(evaluation, name)
-        pair = (one.get(f"test_{name}") for one in (zero_shot, metrics))
-        self._set("worse", findings.of_result(*pair, name=name, mode=mode))
+        first, last = zero_shot.get(f"test_{name}"), metrics.get(f"test_{name}")
+        self._set("worse", findings.of_result(first, last, name=name, mode=mode))
 
     def texts(self, before: float | None, after: float | None) -> None:
         """Loss of the prompts' own text of the untuned and the tuned model, where measured."""

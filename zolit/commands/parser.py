@@ -104,7 +104,8 @@ class ZolitCLI(LightningCLI):
         return {**LightningCLI.subcommands(), "estimate": {"model", "datamodule"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        add_class_path(parser, self._model_class)
+        model_class: Any = self._model_class
+        add_class_path(parser, model_class)
         parser.add_class_arguments(RunOptions, "run")
         parser.add_argument(
             "--resume", type=str | None, default=None, help="Folder of a run to go on with (fit)."

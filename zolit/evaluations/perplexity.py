@@ -36,7 +36,7 @@ class Perplexity(Evaluation):
         self.tokens = tokens
 
     def update(self, model: nn.Module, batch: Any) -> None:
-        if not isinstance(batch, PromptBatch) or not family_of(type(model)).writes_on:
+        if not isinstance(batch, PromptBatch) or not family_of(model).writes_on:
             raise UserError(
                 f"model.evaluation: Perplexity got a {type(batch).__name__} and a "
                 f"{type(model).__name__}, expected prompts and a causal language model; leave "
@@ -51,7 +51,7 @@ class Perplexity(Evaluation):
 class ExponentialOfMean(MeanMetric):
     """Exponential of the mean: perplexity, of losses in nats a token."""
 
-    higher_is_better = False
+    higher_is_better = False  # type: ignore[assignment]  # torchmetrics says None for means
 
     def compute(self) -> Tensor:
         return torch.exp(super().compute())

@@ -40,7 +40,7 @@ class TextLoss:
     def update(self, model: nn.Module, batch: Any) -> None:
         """Take a batch, as long as fewer than 32 prompts were taken."""
         done = self._prompts >= _PROMPTS
-        if done or not isinstance(batch, PromptBatch) or not family_of(type(model)).writes_on:
+        if done or not isinstance(batch, PromptBatch) or not family_of(model).writes_on:
             return
         left = _PROMPTS - self._prompts
         for logits, wanted in next_tokens(model, batch, _TOKENS, left):

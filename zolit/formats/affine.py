@@ -129,8 +129,8 @@ class AffineWeight(ElementWeight):
         own = (
             [without_base(one) for one in codes] if isinstance(codes, list) else without_base(codes)
         )
-        parts = [None if one is None else without_base(one) for one in (scale, zero)]
-        return Stored(own, *parts, index)
+        scale, zero = (None if one is None else without_base(one) for one in (scale, zero))
+        return Stored(own, scale, zero, index)
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy makes views of its own tensors.

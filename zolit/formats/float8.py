@@ -61,7 +61,8 @@ def read_float8(stored: Stored, outs: list[Tensor], noise: Perturbation | None =
         outs: one or two ``[R, G, W, 32]`` float tensors.
         noise: the direction, None to read without.
     """
-    write_versions(decode_e4m3(stored.codes) * stored.scale, stored, outs, noise)
+    scale: Tensor = stored.scale  # type: ignore[assignment]
+    write_versions(decode_e4m3(stored.codes) * scale, stored, outs, noise)
 
 
 @kernel

@@ -60,7 +60,7 @@ class OptionScoring(Objective):
         """Whether logits of the answers may be made without the others, found by `try_out`."""
 
     def try_out(self, model: nn.Module) -> None:
-        left = family_of(type(model)).writes_on
+        left = family_of(model).writes_on
         self.together = rows_together(model, answer_logits, left)
         self.alone = answers_alone(model, answer_logits)
 

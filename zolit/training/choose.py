@@ -59,7 +59,8 @@ def class_path_of(module: type[L.LightningModule]) -> str:
 
 def _own_modules() -> list[type[L.LightningModule]]:
     """Every subclass of `TuningModule` that is imported."""
-    found, below = [], list(TuningModule.__subclasses__())
+    found: list[type[L.LightningModule]] = []
+    below = list(TuningModule.__subclasses__())
     while below:
         one = below.pop()
         found.append(one)

@@ -49,13 +49,17 @@ def find_kind(config: Any) -> Kind:
     )
 
 
-@lru_cache(maxsize=64)
-def family_of(model_class: type[nn.Module]) -> Family:
+def family_of(model: nn.Module) -> Family:
     """The family of a model that is there, by its class or one that this is made from.
 
     A class of transformers that only fills in masks is masked; any other is taken to write on.
     """
-    names = {one.__name__ for one in model_class.__mro__}
+    return _family(tuple(one.__name__ for one in type(model).__mro__))
+
+
+@lru_cache(maxsize=64)
+def _family(classes: tuple[str, ...]) -> Family:
+    names = set(classes)
     masked, causal = (set(FAMILIES[kind].class_names().values()) for kind in ("masked", "causal"))
     return FAMILIES["masked" if names & masked and not names & causal else "causal"]
 
@@ -64,7 +68,7 @@ def answer_logits(
     model: nn.Module, input_ids: Tensor, attention_mask: Tensor, positions: Tensor
 ) -> Tensor:
     """`Family.logits_at` of the model's own family."""
-    return family_of(type(model)).logits_at(model, input_ids, attention_mask, positions)
+    return family_of(model).logits_at(model, input_ids, attention_mask, positions)
 
 
 def last_logits(model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -75,4 +79,4 @@ def last_logits(model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> 
 
 def rehearse(model: nn.Module) -> Tensor:
     """`Family.rehearse` of the model's own family."""
-    return family_of(type(model)).rehearse(model)
+    return family_of(model).rehearse(model)
