@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM
 
 import zolit
+from zolit.cli import main
 
 
 def next_token_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
@@ -120,3 +121,66 @@ def test_the_readmes_example_runs(tiny_llama, tmp_path, monkeypatch):
     model = AutoModelForCausalLM.from_pretrained(tiny_llama)
     scope = run(block, tiny_llama, model=model, loader=DataLoader(labelled, batch_size=2))
     assert scope["module"].trainer.global_step == 2
+
+
+def made(folder: Path, films: Path) -> tuple[L.LightningModule, L.LightningDataModule]:
+    source = zolit.ModelSource(str(folder))
+    data = zolit.PromptDataModule(
+        "rotten_tomatoes", zolit.FileRows(str(films)), source, None, None, 24, 8, 8, 8
+    )
+    module = zolit.ZeroOrderModule(
+        source, zolit.Int8(), zolit.CodePerturber(), dtype="float32", kernels="reference"
+    )
+    return module, data
+
+
+def test_a_run_from_python_is_kept_and_resumed(tiny_llama, films_csv, tmp_path):
+    options = {"val_check_interval": 1, "enable_progress_bar": False, "accelerator": "cpu"}
+    whole = zolit.fit(*made(tiny_llama, films_csv), tmp_path / "whole", max_steps=4, **options)
+    assert whole["status"] == "finished"
+    assert whole["steps"] == 4
+    assert {"test_loss", "test_accuracy"} <= set(whole["zero_shot"])
+    zolit.fit(*made(tiny_llama, films_csv), tmp_path / "parts", max_steps=2, **options)
+    module, data = made(tiny_llama, films_csv)
+    parts = zolit.fit(module, data, tmp_path / "parts", resume=True, max_steps=4, **options)
+    assert parts["final"] == whole["final"]
+    last = torch.load(tmp_path / "whole" / "checkpoints" / "last.ckpt", weights_only=True)
+    mine = torch.load(tmp_path / "parts" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert all(torch.equal(one, mine["state_dict"][n]) for n, one in last["state_dict"].items())
+
+
+def test_a_folder_with_a_run_is_refused(tiny_llama, films_csv, tmp_path):
+    (tmp_path / "config.yaml").write_text("seed: 0\n", encoding="utf-8")
+    with pytest.raises(zolit.UserError, match="not empty"):
+        zolit.fit(*made(tiny_llama, films_csv), tmp_path, max_steps=2)
+    with pytest.raises(zolit.UserError, match="holds no run"):
+        zolit.load(tmp_path / "none")
+
+
+def test_a_run_of_the_command_line_is_loaded(tiny_llama, films_csv, tmp_path):
+    recipe = f"""
+model:
+  source: {{path: {tiny_llama}}}
+  quantizer: Int8
+  perturber: CodePerturber
+  dtype: float32
+  kernels: reference
+data:
+  class_path: PromptDataModule
+  init_args:
+    task: rotten_tomatoes
+    rows: {{class_path: FileRows, init_args: {{path: {films_csv}}}}}
+    train_size: 24
+    validation_size: 8
+    test_size: 8
+trainer: {{max_steps: 2, accelerator: cpu, enable_progress_bar: false}}
+run: {{run_dir: {tmp_path / "run"}, zero_shot: false}}
+"""
+    (tmp_path / "recipe.yaml").write_text(recipe, encoding="utf-8")
+    main(["fit", "--config", str(tmp_path / "recipe.yaml")])
+    module = zolit.load(tmp_path / "run")
+    saved = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert all(
+        torch.equal(one, saved["state_dict"][name]) for name, one in module.state_dict().items()
+    )
+    assert not module.network.training

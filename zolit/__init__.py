@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from zolit.objectives.option_scoring import OptionScoring as OptionScoring
     from zolit.optim import ZOSGD as ZOSGD
     from zolit.optim import ZOSignSGD as ZOSignSGD
+    from zolit.python import fit as fit
+    from zolit.python import load as load
     from zolit.strategies import *  # noqa: F403
     from zolit.threads import share_cores as share_cores
     from zolit.training.wrap import wrap as wrap
@@ -48,6 +50,8 @@ _HOMES = {
     "ZOSGD": "zolit.optim",
     "ZOSignSGD": "zolit.optim",
     "ZeroOrderModule": "zolit.training.zero_order",
+    "fit": "zolit.python",
+    "load": "zolit.python",
     "share_cores": "zolit.threads",
     "wrap": "zolit.training.wrap",
 }

@@ -1,4 +1,4 @@
-"""Callbacks that every run has, unless its configuration names one of their kind."""
+"""Options and callbacks that every run has, unless its configuration says otherwise."""
 
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
@@ -6,6 +6,17 @@ from zolit.callbacks import Journal, Progress, RunReport, StopBetweenSteps
 from zolit.callbacks.best import BestCheckpoint
 from zolit.evaluations import Evaluation
 from zolit.runs.folder import RunFolder
+
+TRAINER_DEFAULTS = {
+    "accelerator": "auto",
+    "devices": 1,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+    "log_every_n_steps": 1,
+    # Buffers made while evaluating are written to while fitting, which inference mode forbids.
+    "inference_mode": False,
+}
+"""Options of Lightning's trainer that zolit sets otherwise than Lightning does."""
 
 
 def default_callbacks(

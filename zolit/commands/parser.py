@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 from zolit.callbacks import StopRequested
-from zolit.callbacks.defaults import default_callbacks
+from zolit.callbacks.defaults import TRAINER_DEFAULTS, default_callbacks
 from zolit.callbacks.judged import VAL, evaluation_of
 from zolit.checkpoints.file import use_whole_files
 from zolit.commands.checks import (
@@ -40,16 +40,6 @@ from zolit.runs.recorded_paths import recorded
 from zolit.runs.resume import nothing_to_do
 from zolit.training.choose import module_class
 from zolit.training.zero_order import ZeroOrderModule
-
-TRAINER_DEFAULTS = {
-    "accelerator": "auto",
-    "devices": 1,
-    "enable_model_summary": False,
-    "num_sanity_val_steps": 0,
-    "log_every_n_steps": 1,
-    # Buffers made while evaluating are written to while fitting, which inference mode forbids.
-    "inference_mode": False,
-}
 
 
 class ZolitCLI(LightningCLI):
