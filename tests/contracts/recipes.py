@@ -179,8 +179,19 @@ class NextToken(Objective):
         return loss.view(copies, -1).mean(1)
 
 
+class LastToken(NextToken):
+    """Every token of the vocabulary is a candidate for the last place, for `GaussNewton`."""
+
+    def scores(self, model: nn.Module, batch: Tensor) -> Tensor:
+        return model(input_ids=batch, use_cache=False).logits[:, -2]
+
+    def targets(self, batch: Tensor) -> Tensor:
+        return batch[:, -1]
+
+
 def on_llama(recipe: Recipe, kernels: Preference = "reference", **options: Any) -> ZeroOrderModule:
-    one = module(recipe, kernels, objective=NextToken(), **options)
+    objective = LastToken() if recipe.estimator == "GaussNewton" else NextToken()
+    one = module(recipe, kernels, objective=objective, **options)
     one.adopt(tiny_llama())
     return one
 
