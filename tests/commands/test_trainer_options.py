@@ -181,7 +181,7 @@ def test_callbacks_that_take_the_step_over(name: str, options: Any, instead: str
 
 
 def test_figures_that_callbacks_watch() -> None:
-    check_callbacks([EarlyStopping("val_loss"), ModelCheckpoint(monitor="step")], [])
+    check_callbacks([EarlyStopping("val_loss"), ModelCheckpoint(monitor="step")], ["val_loss"])
     check_callbacks([EarlyStopping("clipped")], ["clipped"])
     with pytest.raises(UserError, match="monitor 'clipped'"):
         check_callbacks([ModelCheckpoint(monitor="clipped")], [])

@@ -81,7 +81,7 @@ def test_a_file_of_several_kinds(tmp_path: Path) -> None:
     source = write_llama(tmp_path, Kind.Q4_0, kinds=kinds)
     model = kept(source)
     held = {w.path.rsplit(".", 2)[1]: type(w.store).__name__ for w in stored_weights(model)}
-    expected = {"down_proj": "Int8Weight", "v_proj": "GroupedWeight", "o_proj": "DenseWeight"}
+    expected = {"down_proj": "Int8Weight", "v_proj": "BitPlanesWeight", "o_proj": "DenseWeight"}
     others = dict.fromkeys(("q_proj", "k_proj", "gate_proj", "up_proj"), "Int4Weight")
     assert held == expected | others
     assert_same_model(model, load_model(source, torch.float32))
