@@ -36,7 +36,6 @@ from torch import Tensor, nn
 
 from zolit.allocator import returning_memory
 from zolit.callbacks.peak_memory import peak_memory, reset_peak_memory
-from zolit.formats.dense import DenseWeight
 from zolit.gradient import ProjectedGradient
 from zolit.models.loading.load import load_model
 from zolit.models.plan import find_parameters
@@ -57,7 +56,7 @@ from zolit.strategies import (
     Quantizer,
     ScalePerturber,
 )
-from zolit.tensors.product import versions
+from zolit.tensors.product import current_versions
 from zolit.tensors.weight import PerturbedWeight
 from zolit.training.zero_order import ZeroOrderModule
 
@@ -247,13 +246,13 @@ def recipe(
 
     def read_all(weight: PerturbedWeight) -> None:
         store, reading = weight.store, module.reading
-        copies, noise = versions(weight)
-        if noise is None and isinstance(store, DenseWeight):
+        versions = current_versions(weight)
+        if versions.as_stored and store.floats() is not None:
             return  # multiplied as it lies
         # The buffers of the step itself.
         shape = (store.rows, store.padded_columns)
-        outs = reading.workspace.buffers(copies, *shape, torch.bfloat16, store.device).parts
-        store.read(slice(0, store.rows), outs, noise, reading.preference)
+        buffers = reading.workspace.buffers(versions.copies, *shape, torch.bfloat16, store.device)
+        versions.read(store, slice(0, store.rows), buffers.parts, reading.preference)
 
     def step() -> None:
         estimate()
