@@ -12,9 +12,8 @@ from tiny_runs import STEPS, Kill, Killed, loader, module
 from zolit.callbacks.defaults import default_callbacks
 from zolit.checkpoints.file import FileCheckpoints
 from zolit.errors import UserError
-from zolit.runs.finished import summary_of
 from zolit.runs.fit import fit
-from zolit.runs.folder import RunFolder, RunOptions
+from zolit.runs.folder import RunFolder, RunOptions, summary_of
 from zolit.runs.journal import read_journal
 from zolit.runs.metrics_file import csv_logger
 

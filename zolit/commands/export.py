@@ -17,8 +17,8 @@ from zolit.files import check_new_folder, new_folder
 from zolit.models.adapters.base import merge
 from zolit.recipes.parts import module_of
 from zolit.runs.differences import changes_by_step
-from zolit.runs.finished import checkpoint_file, load_checkpoint, summary_of
-from zolit.runs.folder import RunFolder
+from zolit.runs.finished import checkpoint_file, load_checkpoint
+from zolit.runs.folder import RunFolder, summary_of
 from zolit.runs.journal.reader import read_journal
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zolit.errors import UserError
-from zolit.runs.folder import RunFolder
+from zolit.runs.folder import RunFolder, summary_of
 from zolit.runs.journal.writer import is_written
 
 COLUMNS = ("run", "state", "steps", "zero-shot", "best", "final")
@@ -66,7 +66,7 @@ def described(run: RunFolder) -> dict[str, Any]:
         ended without a word), ``steps``, and where they are known ``zero_shot``, ``best`` and
         ``final``, as in summary.json.
     """
-    summary = _summary(run.summary)
+    summary = summary_of(run)
     rows = _rows(run.metrics)
     state = "running" if is_written(run.journal) else summary.get("status") or "killed"
     steps = [int(row["step"]) + 1 for row in rows if row.get("step", "").isdigit()]
@@ -116,14 +116,6 @@ def _is_run(folder: Path) -> bool:
     return run.config.is_file() and any(
         file.exists() for file in (run.journal, run.summary, run.metrics, run.checkpoints)
     )
-
-
-def _summary(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _rows(file: Path) -> list[dict[str, str]]:

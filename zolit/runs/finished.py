@@ -1,8 +1,6 @@
-"""What is left of a run: the checkpoint that stands for it, and its summary."""
+"""What is left of a run: the checkpoint that stands for it."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from zolit.checkpoints.file import read_checkpoint
 from zolit.errors import UserError
@@ -48,12 +46,3 @@ def load_checkpoint(module: ZeroOrderModule, file: Path) -> int:
     module.on_load_checkpoint(content)
     module.load_state_dict(content["state_dict"])
     return int(content["global_step"])
-
-
-def summary_of(folder: RunFolder) -> dict[str, Any]:
-    """summary.json of a run; empty if it was not written or is not readable."""
-    try:
-        found = json.loads(folder.summary.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -11,8 +11,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from zolit.checkpoints.file import use_whole_files
 from zolit.errors import UserError
 from zolit.files import write_text
-from zolit.runs.finished import summary_of
-from zolit.runs.folder import RunFolder, RunOptions
+from zolit.runs.folder import RunFolder, RunOptions, summary_of
 from zolit.runs.keeping import KeepsJournal, Reports, StopRequested, Stops
 from zolit.runs.metrics_file import write_rows
 from zolit.runs.resume import Resumption, nothing_to_do, resume_command

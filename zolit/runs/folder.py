@@ -1,9 +1,11 @@
 """The folder that keeps one fine-tuning run."""
 
+import json
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from zolit.errors import UserError
 from zolit.runs.journal.writer import is_written
@@ -141,3 +143,12 @@ class RunFolder:
             f"run.run_dir: got {str(self.path)!r}, which cannot be written "
             f"({error.strerror or error}); name a folder you may write."
         )
+
+
+def summary_of(folder: RunFolder) -> dict[str, Any]:
+    """summary.json of a run; empty if it was not written or is not readable."""
+    try:
+        found = json.loads(folder.summary.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

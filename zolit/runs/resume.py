@@ -22,8 +22,7 @@ from zolit.runs.differences import (
     refuse_other_recipe,
     told,
 )
-from zolit.runs.finished import summary_of
-from zolit.runs.folder import RunFolder
+from zolit.runs.folder import RunFolder, summary_of
 from zolit.runs.journal.environment import environment
 from zolit.runs.journal.format import Header, Weights
 from zolit.runs.journal.reader import Contents, read_journal

@@ -14,8 +14,8 @@ from zolit.errors import UserError
 from zolit.files import check_new_folder, new_folder
 from zolit.models.source import ModelSource
 from zolit.recipes.parts import module_of
-from zolit.runs.finished import checkpoint_file, summary_of
-from zolit.runs.folder import RunFolder
+from zolit.runs.finished import checkpoint_file
+from zolit.runs.folder import RunFolder, summary_of
 from zolit.runs.journal.digest import weights_digest
 from zolit.runs.journal.format import Header, Step, Weights
 from zolit.runs.journal.reader import Contents, read_journal
