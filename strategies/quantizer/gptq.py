@@ -8,12 +8,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from zolit.calibration.text import windows_of_text
+from zolit.calibration.visitors import replace_weights
 from zolit.errors import UserError
 from zolit.formats.affine import check_group_size, quantize_rows
 from zolit.formats.int4 import Int4Weight, pack_codes
 from zolit.models.experts import expert_paths
 from zolit.strategies.quantizer.base import Quantizer
-from zolit.strategies.quantizer.calibration import calibrate_blocks, windows_of_text
 from zolit.strategies.quantizer.hqq import HQQ
 
 log = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ class GPTQ(Quantizer):
             store.read(slice(0, store.rows), [decoded], None, "reference")
             return decoded
 
-        calibrate_blocks(model, ids, quantize)
+        replace_weights(model, ids, quantize)
         self._nearest = expert_paths(model)
         if self._nearest:
             every = sum(p.numel() for p in model.parameters())

@@ -7,6 +7,7 @@ from tiny_models import LAYERS, MODELS, tiny
 from torch import Tensor, nn
 from two_stacks import encoder_decoder, two_stacks
 
+from zolit.calibration.visitors import replace_weights
 from zolit.models.anatomy import (
     block_lists,
     input_embeddings,
@@ -18,7 +19,6 @@ from zolit.models.passes.compiled_blocks import compile_blocks
 from zolit.models.passes.prefix import prefix_blocks
 from zolit.models.prepare import prepare
 from zolit.strategies import Int8, RandomBlocks, ScalePerturber
-from zolit.strategies.quantizer.calibration import calibrate_blocks
 from zolit.tensors.reading import Reading
 from zolit.tensors.weight import perturbed_weights
 
@@ -80,7 +80,7 @@ def test_whoever_asks_takes_the_same_blocks(name: str) -> None:
     }
     asked = []
     ids = ids_of(3)
-    calibrate_blocks(model, ids, lambda path, weight, moments: asked.append(path) or weight)
+    replace_weights(model, ids, lambda path, weight, moments: asked.append(path) or weight)
     assert len(asked) == len(set(asked))
     assert set(asked) == linear
 
@@ -114,7 +114,7 @@ def test_calibration_sees_what_the_model_gives_each_layer(name: str) -> None:
     for hook in hooks:
         hook.remove()
     seen = {}
-    calibrate_blocks(
+    replace_weights(
         model, ids, lambda path, weight, moments: seen.setdefault(path, moments) is None or weight
     )
     assert seen.keys() == {f"{path}.weight" for path in wanted}

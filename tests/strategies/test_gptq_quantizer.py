@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from zolit.calibration.visitors import replace_weights
 from zolit.errors import UserError
 from zolit.models.loading.load import load_model, load_prepared
 from zolit.models.prepare import Preparation, stored_weights
 from zolit.models.source import ModelSource
 from zolit.strategies import GPTQ, HQQ, Int4, Quantizer, ScalePerturber
-from zolit.strategies.quantizer.calibration import calibrate_blocks
 from zolit.strategies.quantizer.gptq import GRIDS, gptq
 from zolit.tensors.reading import Reading
 
@@ -141,7 +141,7 @@ def test_each_layer_of_the_blocks_is_asked_for_once(tiny_llama: Path) -> None:
         assert torch.linalg.eigvalsh(moments).min() > -1e-3 * moments.diagonal().max()
         return weight
 
-    calibrate_blocks(model, torch.arange(48).view(3, 16), same)
+    replace_weights(model, torch.arange(48).view(3, 16), same)
     assert len(paths) == len(set(paths)) == 14
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
