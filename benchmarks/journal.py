@@ -15,7 +15,7 @@ from pathlib import Path
 import waiting  # noqa: F401
 import torch
 
-from zolit.digests import digests
+from zolit.digests import tensor_digests
 from zolit.runs.journal import Header, JournalWriter, Position, Step
 
 
@@ -58,7 +58,7 @@ def main() -> None:
         print(f"| {queries} | {often} | {mean:.3f} | {most:.2f} | {share} | {size / queries:.0f} |")
     tensors = {str(n): torch.zeros(1 << 20, dtype=torch.int8) for n in range(given.megabytes)}
     began = time.perf_counter()
-    digests(tensors)
+    tensor_digests(tensors)
     print(f"\nhash of {given.megabytes} MiB of weights: {time.perf_counter() - began:.2f} s")
 
 

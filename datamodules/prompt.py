@@ -8,14 +8,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from zolit.datamodules.collate import Collate
-from zolit.datamodules.encode import (
-    Encoder,
-    Example,
-    context_length,
-    padding_id,
-    vocabulary_of,
-)
+from zolit.datamodules.encode import Encoder, Example
 from zolit.datamodules.epochs import EpochSampler, ResumableLoader
+from zolit.datamodules.limits import context_length, padding_id, vocabulary_of
 from zolit.datamodules.prompts import task_named
 from zolit.datamodules.rows import RowSource
 from zolit.datamodules.splits import SPLITS, split_rows

@@ -1,4 +1,4 @@
-"""Hashes of tensors."""
+"""Hashes of tensors: they tell one state of a model's weights from another."""
 
 import hashlib
 import os
@@ -12,15 +12,15 @@ if TYPE_CHECKING:  # the command line reads a journal before torch is loaded
 DIGEST_BYTES = 16
 
 
-def digests(tensors: Mapping[str, "Tensor"]) -> dict[str, str]:
-    """Hex BLAKE2b of each tensor's bytes, 16 bytes long; tensors are hashed beside each other."""
+def tensor_digests(tensors: Mapping[str, "Tensor"]) -> dict[str, str]:
+    """Hex BLAKE2b of the bytes of each tensor, 16 bytes long. Several are hashed at once."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return dict(zip(tensors, pool.map(_digest, tensors.values()), strict=True))
 
 
-def whole(found: Mapping[str, str]) -> bytes:
-    """One digest over the digests of all tensors and their names."""
-    lines = "".join(f"{name} {found[name]}\n" for name in sorted(found))
+def combined_digest(digests: Mapping[str, str]) -> bytes:
+    """One digest over all tensors: over their names and their digests."""
+    lines = "".join(f"{name} {digests[name]}\n" for name in sorted(digests))
     return hashlib.blake2b(lines.encode(), digest_size=DIGEST_BYTES).digest()
 
 

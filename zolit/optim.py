@@ -162,3 +162,14 @@ class OpenRate(Protocol):
 
     def settle(self, lr: float) -> bool:
         """Take ``lr`` where none was given, and say whether one was missing."""
+
+
+@runtime_checkable
+class StepsAlongDirections(Protocol):
+    """An optimizer whose step is the sum of the directions, each times ``lr`` and its own factor.
+
+    The length of a step is then known from the factors, without a pass over the weights.
+    """
+
+    def direction_factors(self, values: Tensor) -> Tensor:
+        """Step length along each direction, before the learning rate; see `ZOSGD`."""

@@ -28,11 +28,12 @@ class RandomMask(Mask):
         self.seed = seed
 
     def check(self, perturber: Perturber) -> None:
-        if perturber.direction().rank is not None:
+        if not perturber.single_coordinates:
             raise UserError(
                 "mask RandomMask leaves single coordinates out, which a direction of low rank "
-                "cannot, got perturber LowRankPerturber; use NoMask with it, or CodePerturber or "
-                "ScalePerturber where weights are quantized and DensePerturber where they are not"
+                f"cannot, got perturber {type(perturber).__name__}; use NoMask with it, or "
+                "CodePerturber or ScalePerturber where weights are quantized and DensePerturber "
+                "where they are not"
             )
 
     def choose(self, path: str, weight: StoredWeight, block: int, blocks: int) -> Support:

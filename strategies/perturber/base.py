@@ -30,6 +30,8 @@ class Perturber(ABC):
 
     Attributes:
         eps_given: whether ``eps`` was not left open.
+        single_coordinates: whether each coordinate of a weight moves by itself, so that a mask can
+            leave out single ones. Not so along a direction of low rank.
         reach: learning rate times squared length of a direction that `default_lr` proposes, for
             elements (counted in weights) and for scales (in fractions of each).
 
@@ -40,6 +42,7 @@ class Perturber(ABC):
     # Of a perturbed read alone: the values in the journal were made with it.
     on_resume: ClassVar[Mapping[str, OnResume]] = {"eps": OnResume.FREE}
     reach: ClassVar[dict[str, float]] = {"elements": 3000.0, "scales": 400.0}
+    single_coordinates: ClassVar[bool] = True
 
     def __init__(self, eps: float | None, float_unit: float = 1.0) -> None:
         for name, value in (("eps", eps), ("float_unit", float_unit)):

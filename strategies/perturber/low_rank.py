@@ -1,6 +1,6 @@
 """Directions of low rank: as cheap to read as the weight itself."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from zolit.coordinates import Coordinates, Elements, LowRank
 from zolit.errors import UserError
@@ -30,6 +30,8 @@ class LowRankPerturber(Perturber):
     Raises:
         UserError: if ``eps`` or ``rank`` is out of range.
     """
+
+    single_coordinates: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -2,10 +2,11 @@ import dataclasses
 from typing import Any
 
 import pytest
-import transformers as hf
+import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from zolit.datamodules.encode import Encoder, context_length, padding_id, vocabulary_of
+from zolit.datamodules.encode import Encoder
+from zolit.datamodules.limits import vocabulary_of
 from zolit.datamodules.tasks import Task
 from zolit.errors import UserError
 from zolit.models.source import ModelSource
@@ -28,7 +29,7 @@ def word_level(words: list[str]) -> Any:
     vocab = {word: index for index, word in enumerate(["[UNK]", *words])}
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="[UNK]"))  # noqa: S106
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return hf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")  # noqa: S106
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")  # noqa: S106
 
 
 def test_causal_prompt_keeps_what_stands_in_front_and_nothing_after(causal: Any) -> None:
@@ -88,13 +89,6 @@ def test_truncation_keeps_the_mask(masked: Any, template: str) -> None:
     assert (cut.ids[0], cut.ids[-1]) == (masked.bos_token_id, masked.eos_token_id)
 
 
-def test_context_length() -> None:
-    assert context_length(hf.LlamaConfig(max_position_embeddings=99)) == 99
-    assert context_length(hf.RobertaConfig(max_position_embeddings=514, pad_token_id=1)) == 512
-    assert context_length(hf.GPT2Config(n_positions=77)) == 77
-    assert context_length(hf.BloomConfig()) is None
-
-
 def test_messages(causal: Any, masked: Any) -> None:
     alike = Task("{text} was", {"0": "terrible", "1": "great"})
     encoder = Encoder(alike, word_level(["was"]), "causal", None)
@@ -148,14 +142,3 @@ def test_tokens_beyond_the_embedding(causal_source: ModelSource) -> None:
     task = dataclasses.replace(REVIEW, words={"0": "<new>", "1": "great"})
     with pytest.raises(UserError, match=r"task\.words: the word '<new>' holds the token"):
         Encoder(task, tokenizer, "causal", None, vocabulary=known).answers([ROW])
-
-
-def test_padding_that_the_model_knows(causal_source: ModelSource) -> None:
-    tokenizer = causal_source.load_tokenizer()
-    config = causal_source.load_config()
-    assert padding_id(tokenizer, config) == tokenizer.pad_token_id
-    tokenizer.add_special_tokens({"pad_token": "[NEWPAD]"})
-    assert tokenizer.pad_token_id >= config.vocab_size
-    assert padding_id(tokenizer, config) == tokenizer.eos_token_id
-    config.pad_token_id = 5
-    assert padding_id(tokenizer, config) == 5

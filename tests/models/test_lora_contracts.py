@@ -38,7 +38,7 @@ from zolit.noise import coordinates, fold
 from zolit.objectives.base import Objective
 from zolit.optim import ZOSignSGD
 from zolit.runs.journal import Weights
-from zolit.runs.journal.digest import weights_digest
+from zolit.checkpoints.tensors import weights_digest
 from zolit.training.zero_order import ZeroOrderModule
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "methods.md"

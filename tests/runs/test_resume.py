@@ -23,7 +23,7 @@ from zolit.callbacks import Journal
 from zolit.errors import UserError
 from zolit.runs.folder import RunFolder
 from zolit.runs.journal import Weights
-from zolit.runs.journal.digest import weights_digest
+from zolit.checkpoints.tensors import weights_digest
 from zolit.runs.rebuild import read_run
 from zolit.strategies import ConstantQueries, Int4
 from zolit.training.zero_order import ZeroOrderModule

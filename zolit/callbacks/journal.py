@@ -10,12 +10,12 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from zolit.checkpoints.continuing import check_loops, check_schedule, check_training
 from zolit.datamodules.epochs import ResumableLoader
-from zolit.digests import digests, whole
+from zolit.digests import combined_digest, tensor_digests
 from zolit.errors import UserError
 from zolit.gradient import taken_step
 from zolit.runs.folder import RunFolder
 from zolit.runs.journal import Contents, Header, JournalWriter, Session, Step, Weights
-from zolit.runs.journal.digest import start_tensors, weights_digest
+from zolit.checkpoints.tensors import start_tensors, weights_digest
 from zolit.runs.journal.environment import environment
 from zolit.runs.journal.format import Record
 from zolit.runs.journal.position import position
@@ -100,11 +100,11 @@ class Journal(Callback):
 
     def _header(self, trainer: L.Trainer, module: ZeroOrderModule) -> Header:
         loader = trainer.train_dataloader
-        found = digests(start_tensors(module.network))
+        found = tensor_digests(start_tensors(module.network))
         return Header(
             config=self.config,
             weights=found,
-            whole=whole(found).hex(),
+            whole=combined_digest(found).hex(),
             fingerprint=module.fingerprint,
             data=loader.order() if isinstance(loader, ResumableLoader) else {},
             environment=environment(module.device, module.reading.compiled),

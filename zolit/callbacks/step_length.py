@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from zolit.gradient import TakenStep
-from zolit.optim import ZOSGD
+from zolit.optim import StepsAlongDirections
 from zolit.tensors.extent import importance_weight, relative_direction
 from zolit.tensors.weight import PerturbedWeight
 from zolit.training.zero_order import ZeroOrderModule
@@ -29,8 +29,12 @@ class StepLength:
         self._without = 0
 
     def take(self, taken: TakenStep, optimizer: Any) -> None:
-        """Count a step that was made."""
-        if not isinstance(optimizer, ZOSGD) or not len(taken.gradient):
+        """Count a step that was made.
+
+        Steps of an optimizer that does not say how far it goes along each direction
+        (`StepsAlongDirections`) are left out.
+        """
+        if not isinstance(optimizer, StepsAlongDirections) or not len(taken.gradient):
             return
         factors = optimizer.direction_factors(taken.gradient.values).double()
         length = max(taken.rates) * float(factors.square().sum().sqrt()) * self._direction

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from zolit.digests import digests, whole
+from zolit.digests import combined_digest, tensor_digests
 from zolit.errors import UserError
 from zolit.models.prepare import stored_weights
 from zolit.tensors.weight import PerturbedWeight
@@ -62,12 +62,31 @@ def frozen_tensors(model: nn.Module) -> dict[str, Tensor]:
     return found
 
 
+def start_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Tensors that a run starts from: those that it moves, and what quantization left of each.
+
+    The optimizer takes over what quantization left (``keep_error``) in its first step; a weight has
+    it no longer then.
+    """
+    errors = {
+        f"{weight.path}.error": weight.store.error
+        for weight in stored_weights(model)
+        if weight.site is not None and weight.store.error is not None
+    }
+    return {**weight_tensors(model), **errors}
+
+
+def weights_digest(model: nn.Module) -> bytes:
+    """`combined_digest` of `weight_tensors`, as they are now."""
+    return combined_digest(tensor_digests(weight_tensors(model)))
+
+
 def fingerprint(model: nn.Module) -> dict[str, Any]:
     """What tells a prepared model from another: formats, shapes and a hash of `frozen_tensors`.
 
     All of them are read, so this takes its time: ask once for a model.
     """
-    frozen = whole(digests(frozen_tensors(model))).hex()
+    frozen = combined_digest(tensor_digests(frozen_tensors(model))).hex()
     return {"frozen": frozen, "weights": {w.path: _format(w) for w in stored_weights(model)}}
 
 

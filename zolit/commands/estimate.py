@@ -10,7 +10,7 @@ from rich.console import Console
 
 from zolit.callbacks.peak_memory import resident_memory
 from zolit.commands.tables import memory_table
-from zolit.datamodules.encode import context_length
+from zolit.datamodules.limits import context_length
 from zolit.errors import NotFetchedError
 from zolit.memory.batches import Batches, assumed_batches, largest_batches, shape
 from zolit.memory.estimate import Estimate, estimate_memory

@@ -57,7 +57,7 @@ def save_torchao(model: Any, folder: Path) -> list[str]:
             return decoded(weight)
         made = torchao_tensor(store, weight.dtype) if id(weight) in linear else None
         if made is None:
-            lost[store.format_name] += 1
+            lost[store.title] += 1
             return decoded(weight)
         kept.append(store)
         return made
@@ -131,7 +131,7 @@ def declared(store: StoredWeight) -> AOBaseConfig:
     """
     found = store.affine()
     if found is None:
-        raise ValueError(f"{store.format_name} has no codes with scales to declare")
+        raise ValueError(f"{store.title} has no codes with scales to declare")
     if found.codes.is_floating_point():
         return Float8WeightOnlyConfig()
     if store.integer_products:

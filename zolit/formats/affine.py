@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -77,6 +77,7 @@ class AffineWeight(ElementWeight):
         zero: ``[rows, groups]`` float32, the value of code 0; None where the format knows it.
     """
 
+    keeps_error: ClassVar[bool] = True
     scale: Tensor
     zero: Tensor | None = None
 

@@ -104,6 +104,8 @@ class StoredWeight(ABC):
         codes_move: whether a coordinate of the elements can move; indices of a codebook cannot.
         activation_dtype: what a product rounds its activations to, a scale for each token: int8
             (the product is then of integers, `multiply`), float8 (emulated), or None.
+        keeps_error: whether rounding to codes leaves an error of less than a code that can be kept
+            (`error`): codes are numbers times a scale.
         error: what quantization left of the weight, ``[rows, padded_columns]`` float16 in code
             units; None unless the quantizer keeps it. Error feedback starts here.
     """
@@ -114,6 +116,7 @@ class StoredWeight(ABC):
     quantized: ClassVar[bool] = True
     levels: int = 256
     codes_move: ClassVar[bool] = True
+    keeps_error: ClassVar[bool] = False
     activation_dtype: torch.dtype | None = None
 
     @property
@@ -133,7 +136,12 @@ class StoredWeight(ABC):
 
     @property
     def format_name(self) -> str:
-        """The format in checkpoints' fingerprints and in messages, whatever the class is called."""
+        """The format in fingerprints of checkpoints; it stays when a class is renamed."""
+        return type(self).__name__
+
+    @property
+    def title(self) -> str:
+        """The format in messages, by the name of its class."""
         return type(self).__name__
 
     @abstractmethod
@@ -221,7 +229,7 @@ class StoredWeight(ABC):
         Raises:
             TypeError: unless the weight has `integer_products`.
         """
-        raise TypeError(f"{self.format_name} has no product of integers")
+        raise TypeError(f"{self.title} has no product of integers")
 
     def code_versions(
         self,
@@ -246,7 +254,7 @@ class StoredWeight(ABC):
         Raises:
             TypeError: unless the weight has `integer_products`.
         """
-        raise TypeError(f"{self.format_name} has no product of integers")
+        raise TypeError(f"{self.title} has no product of integers")
 
     def in_model_order(self, decoded: Tensor) -> Tensor:
         """Decoded rows without padding, their columns as the model has them: ``[R, columns]``.
@@ -265,7 +273,7 @@ class StoredWeight(ABC):
         """
         scales = self.scales()
         if not scales:
-            raise TypeError(f"{self.format_name} has no scales")
+            raise TypeError(f"{self.title} has no scales")
         kept = torch.maximum(factor, floor / scales["scale"].abs())
         for part in scales.values():
             part.mul_(kept)

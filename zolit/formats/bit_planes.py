@@ -131,6 +131,10 @@ class BitPlanesWeight(AffineWeight):
         return self.columns == HALF_WORD * self.groups
 
     @property
+    def title(self) -> str:
+        return f"BitPlanesWeight of {self.bits} bits"
+
+    @property
     def format_name(self) -> str:
         return f"{'HalfWordWeight' if self.in_halves else 'GroupedWeight'} of {self.bits} bits"
 

@@ -32,6 +32,10 @@ class PermutedWeight(StoredWeight):
     def format_name(self) -> str:
         return f"PermutedWeight of {self.inner.format_name}"
 
+    @property
+    def title(self) -> str:
+        return f"PermutedWeight of {self.inner.title}"
+
     def tensors(self) -> dict[str, Tensor]:
         return {**self.inner.tensors(), "permutation": self.permutation}
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from zolit.compat import TorchAOBaseTensor
 from zolit.coordinates import Site
 from zolit.errors import UserError
-from zolit.formats.affine import AffineWeight
 from zolit.formats.base import StoredWeight
 from zolit.formats.dense import DenseWeight
 from zolit.models.adapters.base import Adapter, Factor
@@ -111,7 +110,7 @@ class Preparation:
         if not one.quantized:
             return DenseWeight(matrix)
         store = self.quantizer.store(matrix, one.path)
-        if one.index is not None and self.quantizer.keep_error and isinstance(store, AffineWeight):
+        if one.index is not None and self.quantizer.keep_error and store.keeps_error:
             store.error = quantization_error(store, matrix)
         return store
 

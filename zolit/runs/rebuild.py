@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from zolit.checkpoints.file import read_checkpoint
 from zolit.checkpoints.tensors import weight_tensors
 from zolit.datamodules.epochs import ResumableLoader
-from zolit.digests import digests, whole
+from zolit.digests import combined_digest, tensor_digests
 from zolit.errors import UserError
 from zolit.runs.folder import RunFolder
 from zolit.runs.journal.format import Header, Position, Step, Weights
@@ -78,7 +78,7 @@ def newest_base(
     for path in files:
         try:
             base = _read(path)
-            found = whole(digests(base.content["state_dict"]))
+            found = combined_digest(tensor_digests(base.content["state_dict"]))
         except UserError as error:
             # There is another way to the weights.
             say(f"{path} cannot be used; the journal is replayed instead ({error})")

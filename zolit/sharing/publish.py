@@ -16,7 +16,7 @@ from zolit.models.source import ModelSource
 from zolit.recipes.parts import module_of
 from zolit.runs.finished import checkpoint_file
 from zolit.runs.folder import RunFolder, summary_of
-from zolit.runs.journal.digest import weights_digest
+from zolit.checkpoints.tensors import weights_digest
 from zolit.runs.journal.format import Header, Step, Weights
 from zolit.runs.journal.reader import Contents, read_journal
 from zolit.runs.journal.replay import Replay

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zolit.formats.affine import AffineWeight
-from zolit.formats.base import to_blocks
+from zolit.formats.base import StoredWeight, to_blocks
 from zolit.tensors.workspace import update_chunks
 
 
@@ -23,21 +22,23 @@ class Feedback:
     decay: float
 
 
-def quantization_error(store: AffineWeight, weight: Tensor) -> Tensor:
+def quantization_error(store: StoredWeight, weight: Tensor) -> Tensor:
     """What rounding took from a weight: ``(weight - decoded) / scale``.
 
     Args:
-        store: the weight, just quantized.
+        store: the weight, just quantized, in a format that `keeps_error`.
         weight: ``[rows, columns]`` float that it was made of.
 
     Returns:
         ``[rows, padded_columns]`` float16, in code units.
     """
+    scale = store.scales()["scale"]
+    groups = scale.shape[1]
     error = torch.empty(store.rows, store.padded_columns, dtype=torch.float16, device=store.device)
     for rows in update_chunks(store):
         decoded = torch.empty(rows.stop - rows.start, store.padded_columns, device=store.device)
         store.read(rows, [decoded], None, "reference")
         rest = to_blocks(weight[rows].float()).flatten(1) - decoded
-        to_blocks(rest, store.groups).div_(store.scale[rows].view(-1, store.groups, 1, 1))
+        to_blocks(rest, groups).div_(scale[rows].view(-1, groups, 1, 1))
         error[rows] = rest
     return error

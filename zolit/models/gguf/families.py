@@ -4,110 +4,40 @@ Each function asks the metadata for all that its model computes with. What the f
 what llama.cpp takes then, which is often not the default of transformers' configuration.
 """
 
-import math
 from collections.abc import Callable
-from typing import Any
 
-from zolit.models.gguf.positions import rotary
+from zolit.models.gguf.fields import (
+    Options,
+    attention_bias,
+    check_attention_scale,
+    mlp_bias,
+    norm_epsilon,
+    read_decoder,
+    read_experts,
+    read_heads,
+    read_rotation,
+    read_sizes,
+    rms_epsilon,
+)
 from zolit.models.gguf.stated import Stated
-
-Options = dict[str, Any]
-
-_CLOSE = 1e-5
-
-
-def _sizes(stated: Stated) -> Options:
-    return {
-        "max_position_embeddings": stated.count("context_length"),
-        "num_hidden_layers": stated.count("block_count"),
-        "hidden_size": stated.count("embedding_length"),
-        "intermediate_size": stated.count("feed_forward_length"),
-    }
-
-
-def _heads(stated: Stated, own_width: bool) -> tuple[Options, int]:
-    """Heads of attention, and the width of one; with ``own_width`` any is possible."""
-    heads = stated.count("attention.head_count")
-    usual = stated.count("embedding_length") // heads
-    width = stated.count("attention.key_length", usual)
-    stated.expect("attention.value_length", lambda one: one == width, f"{width}, as of keys")
-    if not own_width and width != usual:
-        raise stated.mistaken("attention.key_length", width, f"{usual}, the width by the heads")
-    found = {
-        "num_attention_heads": heads,
-        "num_key_value_heads": stated.count("attention.head_count_kv", heads),
-    }
-    return found | ({"head_dim": width} if own_width else {}), width
-
-
-def _scaled_by(stated: Stated, scale: float) -> None:
-    """Refuse another factor of attention than the model's own; 0 is "not set"."""
-    stated.expect(
-        "attention.scale",
-        lambda one: one == 0 or math.isclose(one, scale, rel_tol=_CLOSE),
-        f"{scale:.6g}, by which models of this type multiply",
-    )
-
-
-def _rotated(stated: Stated, width: int, partly: bool = False) -> Options:
-    dims = stated.count("rope.dimension_count", width)
-    if dims != width and not (partly and dims < width):
-        raise stated.mistaken("rope.dimension_count", dims, f"{width}, all of a head")
-    context = stated.count("context_length")
-    return {"rope_parameters": rotary(stated, dims, width, context)}
-
-
-def _rms(stated: Stated) -> float:
-    return float(stated.number("attention.layer_norm_rms_epsilon"))
-
-
-def _layer_norm(stated: Stated) -> float:
-    return float(stated.number("attention.layer_norm_epsilon"))
-
-
-def _decoder(stated: Stated) -> Options:
-    """What Llama and its kin share."""
-    heads, width = _heads(stated, own_width=True)
-    _scaled_by(stated, width**-0.5)
-    return _sizes(stated) | heads | _rotated(stated, width) | {"rms_norm_eps": _rms(stated)}
-
-
-def _attention_bias(stated: Stated) -> Options:
-    return {
-        "attention_bias": stated.has(*(f"attn_{one}.bias" for one in ("q", "k", "v", "output")))
-    }
-
-
-def _mlp_bias(stated: Stated) -> Options:
-    return {"mlp_bias": stated.has(*(f"ffn_{one}.bias" for one in ("gate", "up", "down")))}
 
 
 def llama(stated: Stated) -> Options:
-    return _decoder(stated) | _attention_bias(stated) | _mlp_bias(stated)
+    return read_decoder(stated) | attention_bias(stated) | mlp_bias(stated)
 
 
 def qwen2(stated: Stated) -> Options:
-    return _decoder(stated)
+    return read_decoder(stated)
 
 
 def qwen3(stated: Stated) -> Options:
-    return _decoder(stated) | _attention_bias(stated)
-
-
-def _experts(stated: Stated) -> Options:
-    used = stated.count("expert_used_count")
-    usual = stated.count("feed_forward_length") // used
-    return {
-        "num_experts": stated.count("expert_count"),
-        "num_experts_per_tok": used,
-        "moe_intermediate_size": stated.count("expert_feed_forward_length", usual),
-    }
+    return read_decoder(stated) | attention_bias(stated)
 
 
 def qwen2_moe(stated: Stated) -> Options:
     return (
-        _decoder(stated)
-        | _experts(stated)
+        read_decoder(stated)
+        | read_experts(stated)
         | {
             "shared_expert_intermediate_size": stated.count(
                 "expert_shared_feed_forward_length", stated.count("feed_forward_length")
@@ -120,19 +50,19 @@ def qwen2_moe(stated: Stated) -> Options:
 
 def qwen3_moe(stated: Stated) -> Options:
     normed = {"norm_topk_prob": True}
-    return _decoder(stated) | _experts(stated) | _attention_bias(stated) | normed
+    return read_decoder(stated) | read_experts(stated) | attention_bias(stated) | normed
 
 
 def phi3(stated: Stated) -> Options:
-    heads, width = _heads(stated, own_width=False)
-    _scaled_by(stated, width**-0.5)
+    heads, width = read_heads(stated, own_width=False)
+    check_attention_scale(stated, width**-0.5)
     context = stated.count("context_length")
     return (
-        _sizes(stated)
+        read_sizes(stated)
         | heads
-        | _rotated(stated, width, partly=True)
+        | read_rotation(stated, width, partly=True)
         | {
-            "rms_norm_eps": _rms(stated),
+            "rms_norm_eps": rms_epsilon(stated),
             "sliding_window": int(stated.number("attention.sliding_window", 0)) or None,
             "original_max_position_embeddings": stated.count(
                 "rope.scaling.original_context_length", context
@@ -142,20 +72,20 @@ def phi3(stated: Stated) -> Options:
 
 
 def _gemma(stated: Stated, layers_of_27b: int) -> tuple[Options, int]:
-    heads, width = _heads(stated, own_width=True)
+    heads, width = read_heads(stated, own_width=True)
     # llama.cpp knows the largest model of each generation by its number of layers.
     largest = stated.count("block_count") == layers_of_27b
     query = stated.count("embedding_length") // heads["num_attention_heads"] if largest else width
-    _scaled_by(stated, query**-0.5)
-    sizes = _sizes(stated) | heads | _attention_bias(stated)
-    return sizes | {"rms_norm_eps": _rms(stated), "query_pre_attn_scalar": query}, width
+    check_attention_scale(stated, query**-0.5)
+    sizes = read_sizes(stated) | heads | attention_bias(stated)
+    return sizes | {"rms_norm_eps": rms_epsilon(stated), "query_pre_attn_scalar": query}, width
 
 
 def gemma2(stated: Stated) -> Options:
     sizes, width = _gemma(stated, 46)
     return (
         sizes
-        | _rotated(stated, width)
+        | read_rotation(stated, width)
         | {
             "sliding_window": stated.count("attention.sliding_window", 4096),
             "attn_logit_softcapping": float(stated.number("attn_logit_softcapping", 50)) or None,
@@ -166,7 +96,7 @@ def gemma2(stated: Stated) -> Options:
 
 def gemma3(stated: Stated) -> Options:
     sizes, width = _gemma(stated, 62)
-    everywhere = _rotated(stated, width)["rope_parameters"]
+    everywhere = read_rotation(stated, width)["rope_parameters"]
     near = float(stated.number("rope.freq_base_swa", 10000.0))
     layers = range(1, sizes["num_hidden_layers"] + 1)
     near_only = [layer % 6 != 0 for layer in layers]
@@ -193,27 +123,27 @@ def gpt2(stated: Stated) -> Options:
         "n_embd": width,
         "n_inner": stated.count("feed_forward_length", 4 * width),
         "n_head": heads,
-        "layer_norm_epsilon": _layer_norm(stated),
+        "layer_norm_epsilon": norm_epsilon(stated),
     }
 
 
 def starcoder2(stated: Stated) -> Options:
-    heads, width = _heads(stated, own_width=False)
+    heads, width = read_heads(stated, own_width=False)
     bias = {"use_bias": stated.has("attn_q.bias", "ffn_up.bias")}
-    norm = {"norm_epsilon": _layer_norm(stated), "sliding_window": None}
-    return _sizes(stated) | heads | _rotated(stated, width) | bias | norm
+    norm = {"norm_epsilon": norm_epsilon(stated), "sliding_window": None}
+    return read_sizes(stated) | heads | read_rotation(stated, width) | bias | norm
 
 
 def stablelm(stated: Stated) -> Options:
-    heads, width = _heads(stated, own_width=False)
+    heads, width = read_heads(stated, own_width=False)
     parallel = not stated.has("ffn_norm.weight")
     stated.expect("use_parallel_residual", lambda one: one == parallel, f"{parallel}, by its norms")
     return (
-        _sizes(stated)
+        read_sizes(stated)
         | heads
-        | _rotated(stated, width, partly=True)
+        | read_rotation(stated, width, partly=True)
         | {
-            "layer_norm_eps": _layer_norm(stated),
+            "layer_norm_eps": norm_epsilon(stated),
             "use_qkv_bias": stated.has("attn_q.bias", "attn_k.bias", "attn_v.bias"),
             "use_parallel_residual": parallel,
         }
@@ -221,27 +151,27 @@ def stablelm(stated: Stated) -> Options:
 
 
 def nemotron(stated: Stated) -> Options:
-    heads, width = _heads(stated, own_width=True)
-    biases = _attention_bias(stated) | _mlp_bias(stated)
-    rotation = _rotated(stated, width, partly=True)
-    return _sizes(stated) | heads | rotation | biases | {"norm_eps": _layer_norm(stated)}
+    heads, width = read_heads(stated, own_width=True)
+    biases = attention_bias(stated) | mlp_bias(stated)
+    rotation = read_rotation(stated, width, partly=True)
+    return read_sizes(stated) | heads | rotation | biases | {"norm_eps": norm_epsilon(stated)}
 
 
 def falcon(stated: Stated) -> Options:
     """The layout of Falcon 7B; those with more key heads are stored with their rows reordered."""
-    heads, width = _heads(stated, own_width=False)
+    heads, width = read_heads(stated, own_width=False)
     if heads["num_key_value_heads"] != 1 or stated.has("attn_norm_2.weight"):
         raise stated.mistaken(
             "attention.head_count_kv", heads["num_key_value_heads"], "1, as Falcon 7B has"
         )
-    sizes = _sizes(stated)
+    sizes = read_sizes(stated)
     return (
         {"ffn_hidden_size": sizes.pop("intermediate_size")}
         | sizes
-        | _rotated(stated, width)
+        | read_rotation(stated, width)
         | {
             "num_attention_heads": heads["num_attention_heads"],
-            "layer_norm_epsilon": _layer_norm(stated),
+            "layer_norm_epsilon": norm_epsilon(stated),
             "multi_query": True,
             "new_decoder_architecture": False,
             "parallel_attn": True,
@@ -261,7 +191,7 @@ def bloom(stated: Stated) -> Options:
         "n_layer": stated.count("block_count"),
         "hidden_size": width,
         "n_head": heads,
-        "layer_norm_epsilon": _layer_norm(stated),
+        "layer_norm_epsilon": norm_epsilon(stated),
     }
 
 
@@ -275,7 +205,7 @@ def mamba(stated: Stated) -> Options:
     return {
         "hidden_size": width,
         "num_hidden_layers": stated.count("block_count"),
-        "layer_norm_epsilon": _rms(stated),
+        "layer_norm_epsilon": rms_epsilon(stated),
         "conv_kernel": stated.count("ssm.conv_kernel"),
         "state_size": stated.count("ssm.state_size"),
         "time_step_rank": stated.count("ssm.time_step_rank"),
@@ -292,14 +222,14 @@ def lfm2(stated: Stated) -> Options:
     heads = stated.count("attention.head_count")
     width = stated.count("embedding_length") // heads
     return (
-        _sizes(stated)
-        | _rotated(stated, width)
+        read_sizes(stated)
+        | read_rotation(stated, width)
         | {
             "block_auto_adjust_ff_dim": False,
             "num_attention_heads": heads,
             "num_key_value_heads": max(counts),
             "layer_types": ["full_attention" if one else "conv" for one in counts],
-            "norm_eps": _rms(stated),
+            "norm_eps": rms_epsilon(stated),
             "conv_L_cache": stated.count("shortconv.l_cache"),
             "conv_bias": stated.has("shortconv.in_proj.bias"),
         }

@@ -88,7 +88,7 @@ class Weights:
 
     Attributes:
         step: steps that were made.
-        digest: `zolit.digests.whole` of the weights.
+        digest: `zolit.digests.combined_digest` of the weights.
         final: whether the run ended here.
     """
 

@@ -11,11 +11,11 @@ from torch.optim import Optimizer
 
 from zolit.checkpoints.continuing import check_training
 from zolit.checkpoints.tensors import check_fingerprint, load_weight_tensors
-from zolit.digests import digests
+from zolit.digests import tensor_digests
 from zolit.errors import UserError
 from zolit.gradient import ProjectedGradient
 from zolit.noise import signed
-from zolit.runs.journal.digest import start_tensors, weights_digest
+from zolit.checkpoints.tensors import start_tensors, weights_digest
 from zolit.runs.journal.format import Header, Record, Step, Weights
 from zolit.tensors.weight import PerturbedWeight
 
@@ -182,7 +182,7 @@ def check_start(state: Replayed, header: Header, run: str) -> None:
         UserError: naming the first tensor that differs.
     """
     advice = f"use the model, quantizer, tune and dtype of {run}/config.yaml"
-    mine = digests(start_tensors(state.network))
+    mine = tensor_digests(start_tensors(state.network))
     for name in sorted(mine.keys() | header.weights.keys()):
         if mine.get(name) == header.weights.get(name):
             continue

@@ -120,7 +120,7 @@ def stack_stores(stores: Sequence[StoredWeight], name: str) -> StoredWeight:
     if len(alike) > 1 or not isinstance(stores[0], AffineWeight):
         raise UserError(
             f"model.source: the experts of {name!r} are kept in several ways, or in one "
-            f"({stores[0].format_name}) that cannot be stacked; give the float model and "
+            f"({stores[0].title}) that cannot be stacked; give the float model and "
             "one of zolit's own quantizers"
         )
     return stores[0].replace({one: torch.cat([part[one] for part in parts]) for one in parts[0]})

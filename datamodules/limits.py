@@ -1,0 +1,49 @@
+"""What a model's configuration says of its inputs: context, vocabulary, the padding token."""
+
+from typing import Any
+
+# Model types whose position numbers start after the padding index, which shortens their context.
+OFFSET_POSITIONS = (
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "camembert",
+    "data2vec-text",
+    "longformer",
+    "xmod",
+)
+
+
+def context_length(config: Any) -> int | None:
+    """Tokens that fit in the model, or None where its configuration sets no limit."""
+    config = config.get_text_config()
+    length = getattr(config, "max_position_embeddings", None)
+    if length is None or length <= 0:
+        return None
+    if config.model_type in OFFSET_POSITIONS:
+        return int(length) - int(config.pad_token_id) - 1
+    return int(length)
+
+
+def padding_id(tokenizer: Any, config: Any) -> int:
+    """The id that fills unused positions, which the attention mask hides: the tokenizer's, unless
+    the model has no embedding for it.
+
+    Args:
+        tokenizer: of transformers.
+        config: of the model.
+    """
+    known = vocabulary_of(config)
+    text_config = config.get_text_config()
+    choices = (tokenizer.pad_token_id, getattr(text_config, "pad_token_id", None))
+    for choice in (*choices, tokenizer.eos_token_id):
+        if isinstance(choice, int) and choice >= 0 and (known is None or choice < known):
+            return choice
+    return 0
+
+
+def vocabulary_of(config: Any) -> int | None:
+    """Rows of a model's embedding; None where its configuration does not say."""
+    size = getattr(config.get_text_config(), "vocab_size", None)
+    return size if isinstance(size, int) and size > 0 else None
