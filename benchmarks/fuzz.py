@@ -140,7 +140,7 @@ def checkpoint(folder: Path) -> tuple[Reader, list[bytes]]:
 def config(folder: Path) -> tuple[Reader, list[bytes]]:
     """YAML of a run: as the command line reads it, and as a journal's header holds it."""
     from zolit.commands.given import read_given
-    from zolit.runs.differences import differences
+    from zolit.runs.differences import find_differences
 
     recipe = Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml"
     sound = "model: {quantizer: Int8, optimizer: {lr: 0.1}}\ntrainer: {max_steps: 3}\n"
@@ -148,7 +148,7 @@ def config(folder: Path) -> tuple[Reader, list[bytes]]:
     def read(path: Path) -> None:
         read_given(["fit", "--config", str(path)])
         text = path.read_bytes().decode("utf-8", "replace")
-        differences(sound, text)
+        find_differences(sound, text)
 
     tags = [b"model: !!python/object/apply:os.system ['true']", b"a: &a [*a, 1e400, 0x_, 1:2:3]"]
     return in_file(folder, "c.yaml", read), [recipe.read_bytes(), sound.encode(), *tags]

@@ -40,7 +40,7 @@ class EpochSampler(Sampler[int]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(_mixed(self.seed, self.epoch))
+        generator = torch.Generator().manual_seed(_shuffle_seed(self.seed, self.epoch))
         order: list[int] = torch.randperm(len(self.lengths), generator=generator).tolist()
         if self.pool == 1:
             yield from order
@@ -127,7 +127,7 @@ class ResumableLoader(DataLoader):
             set_epoch(state["epoch"])
 
 
-def _mixed(seed: int, epoch: int) -> int:
+def _shuffle_seed(seed: int, epoch: int) -> int:
     """A 63-bit generator seed; neighbouring pairs give unrelated ones (splitmix64 finalizer)."""
     value = (seed * 0x9E3779B97F4A7C15 + epoch + 1) % 2**64
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):

@@ -14,7 +14,7 @@ from zolit.datamodules.limits import context_length, padding_id, vocabulary_of
 from zolit.datamodules.prompts import task_named
 from zolit.datamodules.rows import RowSource
 from zolit.datamodules.splits import SPLITS, split_rows
-from zolit.datamodules.tables import checked_table, empty_notes, notes, template_notes
+from zolit.datamodules.tables import checked_table, empty_notes, table_notes, template_notes
 from zolit.datamodules.tasks import Task
 from zolit.errors import UserError, tell
 from zolit.models.source import ModelSource
@@ -136,7 +136,7 @@ class PromptDataModule(L.LightningDataModule):
     def _prepare_splits(self) -> None:
         tables = {split: self._table(split) for split in self.row_sources}
         chosen = split_rows(tables, self.sizes, self.task.columns, self.seed)
-        for note in notes(self.task, tables, chosen, self.sizes):
+        for note in table_notes(self.task, tables, chosen, self.sizes):
             tell(note)
         encoder = self._encoder()
         rows = {split: _records(table) for split, table in chosen.items()}

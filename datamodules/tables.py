@@ -59,7 +59,7 @@ def checked_table(
     return kept
 
 
-def notes(
+def table_notes(
     task: Task,
     tables: Mapping[str, pd.DataFrame],
     chosen: Mapping[str, pd.DataFrame],

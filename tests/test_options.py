@@ -8,7 +8,7 @@ import yaml
 
 from zolit.options import OnResume, on_resume
 from zolit.recipes.parts import parts_of
-from zolit.runs.differences import Changes, differences
+from zolit.runs.differences import Changes, find_differences
 from zolit.strategies import ConstantQueries, DensePerturber
 from zolit.training.zero_order import ZeroOrderModule
 
@@ -29,7 +29,7 @@ def changes(option: str, old: Any, new: Any, part: type = Spread) -> dict[str, C
         yaml.safe_dump({"model": {"perturber": {"class_path": path, "init_args": {option: one}}}})
         for one in (old, new)
     )
-    return {name: found for name, found in vars(differences(before, now)).items() if found}
+    return {name: found for name, found in vars(find_differences(before, now)).items() if found}
 
 
 @pytest.mark.parametrize(
@@ -43,16 +43,16 @@ def test_an_undeclared_option_of_a_users_part_counts_as_replayed(option: str, ki
 
 def test_options_of_an_unknown_class_count_as_replayed() -> None:
     part = "{class_path: no.such.Perturber, init_args: {eps: %d}}"
-    found = differences(*(f"model: {{perturber: {part % eps}}}" for eps in (1, 2)))
+    found = find_differences(*(f"model: {{perturber: {part % eps}}}" for eps in (1, 2)))
     assert found.past == {"model.perturber.init_args.eps": (1, 2)}
 
 
 def test_another_class_counts_as_replayed_unless_the_module_says_otherwise() -> None:
     perturber = "model: {perturber: {class_path: %s}}"
-    found = differences(perturber % "one.A", perturber % "one.B")
+    found = find_differences(perturber % "one.A", perturber % "one.B")
     assert found.past == {"model.perturber.class_path": ("one.A", "one.B")}
     queries = "model: {query_scheduler: {class_path: %s}}"
-    found = differences(queries % "one.A", queries % "one.B")
+    found = find_differences(queries % "one.A", queries % "one.B")
     assert found.future == {"model.query_scheduler.class_path": ("one.A", "one.B")}
 
 
@@ -60,7 +60,8 @@ def test_an_undeclared_option_of_a_users_module_counts_as_replayed() -> None:
     class Mine(ZeroOrderModule):
         pass
 
-    found = differences("model: {depth: 1, seed: 1}", "model: {depth: 2, seed: 2}", module=Mine)
+    before, now = (f"model: {{depth: {one}, seed: {one}}}" for one in (1, 2))
+    found = find_differences(before, now, module=Mine)
     assert found.past == {"model.depth": (1, 2)}
     assert found.future == {"model.seed": (1, 2)}
 

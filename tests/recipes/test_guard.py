@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from zolit.commands.given import read_given
 from zolit.errors import UserError
 from zolit.recipes.guard import MOST_NODES, check_yaml, load_yaml
-from zolit.runs.differences import differences
+from zolit.runs.differences import find_differences
 
 CALLS: list[Any] = []
 
@@ -150,7 +150,7 @@ def test_a_configuration_that_never_ends_is_refused_at_once(
     began = time.process_time()
     assert sentence in refusal(capsys, "fit", "--config", str(file))
     with pytest.raises(UserError, match=sentence):
-        differences("model: {}", text)
+        find_differences("model: {}", text)
     assert time.process_time() - began < 20
 
 
@@ -191,7 +191,7 @@ def test_any_text(text: str | bytes, tmp_path_factory: pytest.TempPathFactory) -
     file.write_bytes(data)
     for work in (
         lambda: read_given(["fit", "--config", str(file)]),
-        lambda: differences("model: {a: 1}", data.decode("utf-8", "replace")),
+        lambda: find_differences("model: {a: 1}", data.decode("utf-8", "replace")),
     ):
         with suppress(UserError):
             work()

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from cli_recipe import changed, recipe, refusal, write
 
 from zolit.cli import main
-from zolit.runs.differences import differences
+from zolit.runs.differences import find_differences
 from zolit.runs.journal import JournalWriter, read_journal
 
 RUN: dict[str, Any] = {
@@ -281,5 +281,5 @@ def test_another_machine_or_library_is_told(
 )
 def test_names_of_one_class_are_the_same(old: str, new: str, differ: bool) -> None:
     texts = (f"model: {{quantizer: {{class_path: {name}}}}}\n" for name in (old, new))
-    found = differences(*texts)
+    found = find_differences(*texts)
     assert bool(found.past | found.future | found.others | found.rows | found.more) == differ

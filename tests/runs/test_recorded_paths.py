@@ -11,7 +11,7 @@ import yaml
 from cli_recipe import changed, recipe, write
 
 from zolit.cli import main, run
-from zolit.runs.recorded_paths import recorded, with_absolute_paths
+from zolit.runs.recorded_paths import text_with_absolute_paths, with_absolute_paths
 
 
 def test_what_is_written_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,9 +41,9 @@ def test_what_is_written_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         "source": {"path": "facebook/opt-125m"}
     }
     text = "# made by\n" + yaml.safe_dump(config, sort_keys=False)
-    assert yaml.safe_load(recorded(text)) == found
-    assert recorded(text).startswith("# made by\n")
-    assert recorded(recorded(text)) == recorded(text)
+    assert yaml.safe_load(text_with_absolute_paths(text)) == found
+    assert text_with_absolute_paths(text).startswith("# made by\n")
+    assert text_with_absolute_paths(text_with_absolute_paths(text)) == text_with_absolute_paths(text)
 
 
 def test_from_another_folder(

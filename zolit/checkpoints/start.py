@@ -86,7 +86,7 @@ def start_from(model: nn.Module, files: Sequence[str]) -> Started:
     return started
 
 
-def started_weights(files: Sequence[str]) -> set[str]:
+def moved_weights(files: Sequence[str]) -> set[str]:
     """Paths of the weights that the runs of these checkpoints moved.
 
     Raises:

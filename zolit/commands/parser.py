@@ -36,7 +36,7 @@ from zolit.recipes.guard import check_parts, confine_parser
 from zolit.runs.fit import fit
 from zolit.runs.folder import RunFolder, RunOptions
 from zolit.runs.metrics_file import csv_logger
-from zolit.runs.recorded_paths import recorded
+from zolit.runs.recorded_paths import text_with_absolute_paths
 from zolit.runs.resume import nothing_to_do
 from zolit.training.choose import module_class
 from zolit.training.zero_order import ZeroOrderModule
@@ -278,7 +278,7 @@ class ZolitCLI(LightningCLI):
         for key, value in settled.items():
             if config.get(key, value) is None:
                 config[key] = value  # a number, so that the run can be made again
-        return recorded(str(self._parser("fit").dump(config, skip_none=False)))
+        return text_with_absolute_paths(str(self._parser("fit").dump(config, skip_none=False)))
 
 
 def _listed(parts: Any) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from zolit.checkpoints.start import started_weights
+from zolit.checkpoints.start import moved_weights
 from zolit.errors import UserError
 from zolit.models.adapters import LoRA
 from zolit.models.adapters.base import adapted
@@ -35,7 +35,7 @@ def save_peft(module: ZeroOrderModule, folder: Path) -> list[str]:
         for path, _, one in adapted(module.network)
         for name, _ in one.named_parameters()
     }
-    moved = {weight.path for weight in module.weights} | started_weights(module.start_files)
+    moved = {weight.path for weight in module.weights} | moved_weights(module.start_files)
     if others := sorted(moved - factors):
         raise UserError(
             f"--format: got peft, but the run moved weights of the model itself ({others[0]} and "

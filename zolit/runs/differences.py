@@ -47,7 +47,7 @@ class Differences:
     others: Changes = field(default_factory=dict)
 
 
-def differences(
+def find_differences(
     before: str,
     now: str,
     since: Mapping[str, Any] | None = None,
@@ -64,8 +64,8 @@ def differences(
     Raises:
         UserError: if one of them is no configuration.
     """
-    old = flat(load_yaml(before, "journal: the run's configuration")) | dict(since or {})
-    new = flat(load_yaml(now, "--config"))
+    old = flatten(load_yaml(before, "journal: the run's configuration")) | dict(since or {})
+    new = flatten(load_yaml(now, "--config"))
     found = Differences()
     for key in sorted(old.keys() | new.keys()):
         pair = (old.get(key), new.get(key))
@@ -77,7 +77,7 @@ def differences(
                 OnResume.FREE: found.future,
                 OnResume.COMPARED: found.others,
             }
-            kind = declared(key, new, module)
+            kind = declared_on_resume(key, new, module)
             if kind is not OnResume.REPORTED:
                 of_kind[kind][key] = pair
         elif key in _FUTURE:
@@ -89,7 +89,7 @@ def differences(
     return found
 
 
-def declared(key: str, config: Mapping[str, Any], module: type) -> OnResume:
+def declared_on_resume(key: str, config: Mapping[str, Any], module: type) -> OnResume:
     """What the module and its parts declare of an option (`OnResume`).
 
     An argument of the module that is free or compared is so with all that is below it. Of a part
@@ -160,8 +160,8 @@ def refuse_other_recipe(
         return {}
     if now.past:
         raise UserError(
-            f"resume: the steps of {run} were made with another recipe ({told(now.past)}); use "
-            f"--config {run}/config.yaml"
+            f"resume: the steps of {run} were made with another recipe ("
+            f"{describe_changes(now.past)}); use --config {run}/config.yaml"
         )
     changes = now.future | (now.rows if other_rows else {})
     wanted = {_public(key) for key in asked}
@@ -169,24 +169,25 @@ def refuse_other_recipe(
     if unasked:
         options = (f"--{_public(key)} {_written(new)}" for key, (_, new) in unasked.items())
         raise UserError(
-            f"resume: the configuration differs from that of {run} ({told(unasked)}); leave out "
-            f"--config to go on as the run was, or ask for the change by name: {' '.join(options)}"
+            f"resume: the configuration differs from that of {run} ("
+            f"{describe_changes(unasked)}); leave out --config to go on as the run was, or ask for "
+            f"the change by name: {' '.join(options)}"
         )
     return changes
 
 
-def told(changes: Changes) -> str:
+def describe_changes(changes: Changes) -> str:
     """``name old -> new`` of each, for a sentence."""
     return ", ".join(f"{key} {old} -> {new}" for key, (old, new) in changes.items())
 
 
-def flat(content: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(content: Any, prefix: str = "") -> dict[str, Any]:
     """Values of a configuration by dotted key."""
     if not isinstance(content, dict) or not content:
         return {prefix: content}
     found: dict[str, Any] = {}
     for name, value in content.items():
-        found.update(flat(value, f"{prefix}.{name}" if prefix else str(name)))
+        found.update(flatten(value, f"{prefix}.{name}" if prefix else str(name)))
     return found
 
 

@@ -10,7 +10,7 @@ _READERS = {"FileRows": "path", "HubRows": "name"}
 """Classes of rows and their argument that may be a path."""
 
 
-def recorded(text: str) -> str:
+def text_with_absolute_paths(text: str) -> str:
     """The YAML of a command as it is kept with the run: see `with_absolute_paths`."""
     before = yaml.safe_load(text)
     after = with_absolute_paths(before)

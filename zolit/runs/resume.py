@@ -1,7 +1,6 @@
 """``zolit fit --resume``: what differs from the interrupted run, and where to go on."""
 
 import shutil
-import sys
 from bisect import bisect_right
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -11,16 +10,16 @@ import lightning as L
 
 from zolit.checkpoints.file import FileCheckpoints
 from zolit.datamodules.epochs import ResumableLoader
-from zolit.errors import UserError
+from zolit.errors import UserError, tell
 from zolit.recipes.guard import load_yaml
 from zolit.runs.differences import (
     Changes,
     Differences,
     changed_since,
-    differences,
-    flat,
+    find_differences,
+    flatten,
     refuse_other_recipe,
-    told,
+    describe_changes,
 )
 from zolit.runs.folder import RunFolder, summary_of
 from zolit.runs.journal.environment import environment
@@ -91,17 +90,17 @@ class Resumption:
         other_rows = bool(_differences(header.data, order))
         changed = self._differences(header, config, type(module))
         future = refuse_other_recipe(header, changed, asked, other_rows, str(folder.path))
-        content = resumed_checkpoint(module, trainer, loader, contents, folder, say)
+        content = resumed_checkpoint(module, trainer, loader, contents, folder, tell)
         step = header.step if content is None else int(content["global_step"])
-        for note in notes(header, module, order, future, step):
-            say(note)
+        for note in resumption_notes(header, module, order, future, step):
+            tell(note)
         if contents.fault is not None:
             kept = folder.journal.with_name(f"{folder.journal.name}.damaged")
             shutil.copyfile(folder.journal, kept)
-            say(f"the damaged journal is kept as {kept}")
+            tell(f"the damaged journal is kept as {kept}")
         self.rows = earlier_rows(folder, contents, step)
         self._journal.take_up(contents, step, {key: list(pair) for key, pair in future.items()})
-        say(f"going on after step {step} of {contents.end} in the journal")
+        tell(f"going on after step {step} of {contents.end} in the journal")
         if content is None:
             return header.checkpoint or None
         io = FileCheckpoints()
@@ -112,7 +111,8 @@ class Resumption:
     def _differences(self, header: Header, config: str, module: type) -> Differences:
         if not (header.config and config):  # one of them was made from Python
             return Differences()
-        return differences(header.config, config, changed_since(self._contents.records), module)
+        since = changed_since(self._contents.records)
+        return find_differences(header.config, config, since, module)
 
 
 def nothing_to_do(folder: RunFolder, config: str) -> str | None:
@@ -130,17 +130,17 @@ def nothing_to_do(folder: RunFolder, config: str) -> str | None:
     if not ended or contents.fault is not None:
         return None
     summary = summary_of(folder)
-    tests = flat(load_yaml(config, "--config")).get("run.test_after_fit", True)
+    tests = flatten(load_yaml(config, "--config")).get("run.test_after_fit", True)
     if summary.get("status") != "finished" or (tests and not summary.get("final")):
         return None
     try:
         latest = folder.config.read_text(encoding="utf-8")
     except (OSError, ValueError):
         return None
-    found = differences(latest, config)
+    found = find_differences(latest, config)
     if found != Differences():
         return None
-    steps = flat(load_yaml(config, "--config")).get("trainer.max_steps")
+    steps = flatten(load_yaml(config, "--config")).get("trainer.max_steps")
     more = f"max_steps {2 * contents.end}" if steps not in (None, -1) else "max_epochs N"
     return (
         f"{folder.path}: finished after {contents.end} steps, nothing to do; for more steps: "
@@ -148,12 +148,7 @@ def nothing_to_do(folder: RunFolder, config: str) -> str | None:
     )
 
 
-def say(sentence: str) -> None:
-    """A line for the user, beside the results."""
-    print(f"zolit: {sentence}", file=sys.stderr, flush=True)
-
-
-def notes(
+def resumption_notes(
     header: Header, module: ZeroOrderModule, order: dict[str, Any], future: Changes, step: int
 ) -> list[str]:
     """Sentences on what makes the run go on otherwise than it would have.
@@ -167,16 +162,19 @@ def notes(
     """
     found = []
     if future:
-        found.append(f"steps after {step} follow other options than the run so far: {told(future)}")
+        changes = describe_changes(future)
+        found.append(f"steps after {step} follow other options than the run so far: {changes}")
     rows = _differences(header.data, order)
     if rows:
-        found.append(f"steps after {step} read other batches than the run would: {told(rows)}")
+        changes = describe_changes(rows)
+        found.append(f"steps after {step} read other batches than the run would: {changes}")
     elif not order:
         found.append("the data module's loader keeps no position: the epoch begins anew")
     around = _differences(header.environment, environment(module.device, module.reading.compiled))
     if around:
         found.append(
-            f"the run was begun elsewhere ({told(around)}); losses can differ in their last bits"
+            f"the run was begun elsewhere ({describe_changes(around)}); losses can differ in their "
+            "last bits"
         )
     return found
 
