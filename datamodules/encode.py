@@ -7,7 +7,7 @@ from typing import Any
 from zolit.datamodules.chat import ChatTemplate
 from zolit.datamodules.tasks import Task
 from zolit.errors import UserError, tell
-from zolit.models.source import Kind
+from zolit.models.families.base import Kind
 
 PROBES = 16
 """Prompts that the answers' tokens are looked up behind."""

@@ -16,8 +16,8 @@ from tiny_models import batch, prepared
 
 from zolit.checkpoints.tensors import load_weight_tensors, weight_tensors
 from zolit.coordinates import Coordinates, Extent, Moving, Site
-from zolit.coordinates.outputs import Outputs
-from zolit.coordinates.versions import AS_STORED, Versions
+from zolit.tensors.outputs import Outputs
+from zolit.tensors.versions import AS_STORED, Versions
 from zolit.errors import UserError
 from zolit.formats.base import Rows, StoredWeight, row_indices
 from zolit.formats.dense import DenseWeight

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from zolit.models.gguf.write import save_gguf
 from zolit.models.prepare import prepare
-from zolit.models.source import ModelSource
 from zolit.strategies import CodePerturber, DensePerturber, Quantizer
 from zolit.tensors.reading import Reading
 
@@ -100,7 +99,7 @@ def written(
     perturber = CodePerturber() if quantizer.quantized else DensePerturber()
     prepare(model, quantizer, perturber, Reading(perturber.direction(), "reference"), ["linear"])
     tokenizer.save_pretrained(to)
-    notes = save_gguf(model, ModelSource(str(to)), tokenizer, kind, to)
+    notes = save_gguf(model, tokenizer, kind, to)
     return logits(model), notes
 
 

@@ -66,7 +66,8 @@ def export(
         elif kind == "gguf":
             from zolit.models.gguf.write import save_gguf
 
-            notes = save_gguf(model, module.source, tokenizer, gguf_type, scratch)
+            original = module.source.gguf_path() if module.source.gguf_file else None
+            notes = save_gguf(model, tokenizer, gguf_type, scratch, original)
         else:
             save_plain(model, scratch)
         stored = " ".join([FORMATS[kind], *(f"{note[0].upper()}{note[1:]}." for note in notes)])

@@ -1,6 +1,6 @@
 """What of a stored weight moves: one file for each kind of coordinates."""
 
-from zolit.coordinates.base import Coordinates, Extent, Moving, Site
+from zolit.tensors.site import Coordinates, Extent, Moving, Site
 from zolit.coordinates.elements import Elements
 from zolit.coordinates.low_rank import LowRank
 from zolit.coordinates.output_scales import OutputScales

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from zolit.coordinates.base import Coordinates, Extent, Moving, Site
-from zolit.coordinates.versions import AS_STORED, Perturbed, Versions
+from zolit.tensors.site import Coordinates, Extent, Moving, Site
+from zolit.tensors.versions import AS_STORED, Perturbed, Versions
 from zolit.formats.base import StoredWeight, row_indices, to_blocks
 from zolit.kernels.accumulate import accumulate
 from zolit.kernels.arguments import Update

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zolit.coordinates.base import Coordinates, Extent, Moving, Site
+from zolit.tensors.site import Coordinates, Extent, Moving, Site
 from zolit.coordinates.elements import extent_of_elements, longest_in_codes
-from zolit.coordinates.outputs import Outputs, Part
+from zolit.tensors.outputs import Outputs, Part
 from zolit.coordinates.vectors import Vectors
 from zolit.errors import UserError
 from zolit.formats.base import Rows, StoredWeight

@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from zolit.coordinates.base import Coordinates, Extent, Moving, Site
-from zolit.coordinates.outputs import Outputs, ScaledOutputs
+from zolit.tensors.site import Coordinates, Extent, Moving, Site
+from zolit.tensors.outputs import Outputs, ScaledOutputs
 from zolit.coordinates.scales import SCALE_FLOOR
 from zolit.coordinates.vectors import Vectors
 from zolit.formats.base import StoredWeight, without_base

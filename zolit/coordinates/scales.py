@@ -7,9 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from zolit.coordinates.base import Coordinates, Extent, Moving, Site
-from zolit.coordinates.outputs import Outputs, ScaledOutputs
-from zolit.coordinates.versions import AS_STORED, Rescaled, Versions
+from zolit.tensors.site import Coordinates, Extent, Moving, Site
+from zolit.tensors.outputs import Outputs, ScaledOutputs
+from zolit.tensors.versions import AS_STORED, Rescaled, Versions
 from zolit.formats.base import StoredWeight, row_indices, to_blocks
 from zolit.kernels.accumulate import accumulate
 from zolit.kernels.arguments import Query

@@ -17,14 +17,14 @@ from zolit.memory.batches import PER_SHAPE, Batches
 from zolit.memory.tracker import AsOnDevice, LiveBytes
 from zolit.models.experts import joined_experts
 from zolit.models.families import last_logits
+from zolit.models.loading.kept_layers import KeptLayers
 from zolit.models.loading.open import meta_model, open_checkpoint
+from zolit.models.parts import StoresWeights
 from zolit.models.plan import Planned
 from zolit.models.prepare import Preparation, stored_weights
 from zolit.models.trials.pairs import try_pairs
 from zolit.objectives.base import Scored
 from zolit.optim import OpenRate
-from zolit.strategies.quantizer.base import Quantizer
-from zolit.strategies.quantizer.stored import Stored
 from zolit.training.module import DTYPES
 from zolit.training.zero_order import ZeroOrderModule
 
@@ -63,7 +63,7 @@ class SameOfAKind(Preparation):
 
     def _form(self, one: Planned) -> str | None:
         """The format of a layer that a checkpoint keeps."""
-        if isinstance(self.quantizer, Stored) and one.path in self.quantizer.layers:
+        if isinstance(self.quantizer, KeptLayers) and one.path in self.quantizer.layers:
             return self.quantizer.layers[one.path].form
         return None
 
@@ -196,10 +196,10 @@ def estimate_memory(
     )
 
 
-def _skeleton(module: ZeroOrderModule, dtype: torch.dtype) -> tuple[nn.Module, Quantizer]:
+def _skeleton(module: ZeroOrderModule, dtype: torch.dtype) -> tuple[nn.Module, StoresWeights]:
     """The model on the meta device, and what stores its linear layers."""
     preparation = Preparation(*module.parts())
-    if not isinstance(preparation.quantizer, Stored):
+    if preparation.quantizer.converts:
         config = module.source.load_config(weights=False)
         return meta_model(module.source, config, dtype), preparation.quantizer
     opened = open_checkpoint(module.source, dtype, preparation)

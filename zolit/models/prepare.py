@@ -15,17 +15,24 @@ from zolit.formats.dense import DenseWeight
 from zolit.models.adapters.base import Adapter, Factor
 from zolit.models.anatomy import named_blocks
 from zolit.models.experts import choose_stored_experts
+from zolit.models.parts import ChoosesSupports, NamesCoordinates, StoresWeights
 from zolit.models.plan import Plan, Planned, make_plan
 from zolit.models.trials.probe import Forward, find_touched
 from zolit.models.untouched import tell_untouched
-from zolit.strategies.mask import Mask, NoMask
-from zolit.strategies.perturber.base import Perturber
-from zolit.strategies.quantizer.base import Quantizer
+from zolit.supports import ALL, Support
 from zolit.tensors.feedback import quantization_error
 from zolit.tensors.reading import Reading
 from zolit.tensors.weight import PerturbedWeight, perturbed_weights
 
-Parts = tuple[Quantizer, Perturber, Reading, list[str], Adapter | None, Forward | None, Mask | None]
+Parts = tuple[
+    StoresWeights,
+    NamesCoordinates,
+    Reading,
+    list[str],
+    Adapter | None,
+    Forward | None,
+    ChoosesSupports | None,
+]
 """What a `Preparation` is made of, in its order."""
 
 
@@ -43,13 +50,13 @@ class Preparation:
         mask: which coordinates of the tuned weights move; None: all.
     """
 
-    quantizer: Quantizer
-    perturber: Perturber
+    quantizer: StoresWeights
+    perturber: NamesCoordinates
     reading: Reading
     tune: list[str]
     adapter: Adapter | None = None
     forward: Forward | None = None
-    mask: Mask | None = None
+    mask: ChoosesSupports | None = None
 
     def adapt(self, model: nn.Module) -> nn.Module:
         """The model, in place, with the adapter's factors; on the meta device or loaded.
@@ -125,7 +132,7 @@ class Preparation:
             UserError: see `store`.
         """
         tell_untouched(model, plan)
-        blocks, mask = _block_numbers(model, plan), self.mask or NoMask()
+        blocks = _block_numbers(model, plan)
         count = max(blocks.values(), default=-1) + 1
         for one in plan.weights:
             parameter: Tensor = model.get_parameter(one.path)
@@ -136,7 +143,9 @@ class Preparation:
             site = None
             if one.index is not None:
                 coordinates = self.perturber.coordinates(store)
-                support = mask.choose(one.path, store, blocks[one.path], count)
+                support: Support = ALL
+                if self.mask is not None:
+                    support = self.mask.choose(one.path, store, blocks[one.path], count)
                 coordinates.check(one.path, support)
                 site = Site(one.index, coordinates, support)
             elif not store.quantized:
@@ -167,13 +176,13 @@ class Preparation:
 
 def prepare(
     model: nn.Module,
-    quantizer: Quantizer,
-    perturber: Perturber,
+    quantizer: StoresWeights,
+    perturber: NamesCoordinates,
     reading: Reading,
     tune: list[str],
     adapter: Adapter | None = None,
     forward: Forward | None = None,
-    mask: Mask | None = None,
+    mask: ChoosesSupports | None = None,
 ) -> bool:
     """Store the model's linear layers in the quantizer's format and give tuned weights a site.
 

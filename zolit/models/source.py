@@ -10,10 +10,10 @@ from huggingface_hub.errors import StrictDataclassError
 
 from zolit.errors import NotFetchedError, UserError, first_line
 from zolit.extras import require_extra
-from zolit.models.loading.config_file import FAULTS, check_config_file, not_valid
+from zolit.models.config_file import FAULTS, check_config_file, not_valid
+from zolit.models.families import Kind, find_kind
+from zolit.models.gguf.config import gguf_config, gguf_header, special_tokens
 from zolit.packages import find_in_package
-
-Kind = Literal["causal", "masked"]
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf")
 
@@ -80,8 +80,6 @@ class ModelSource:
         """
         from transformers import AutoConfig
 
-        from zolit.models.gguf.config import gguf_config
-
         if self.gguf_file is None:
             check_config_file(self.resolved_path(weights), self.path)
             return self._load(AutoConfig.from_pretrained, "configuration", weights)
@@ -144,13 +142,9 @@ class ModelSource:
         """
         if self.kind != "auto":
             return self.kind
-        from zolit.models.families import find_kind
-
         return find_kind(self.load_config() if config is None else config)
 
     def _name_special_tokens(self, tokenizer: Any) -> None:
-        from zolit.models.gguf.config import gguf_header, special_tokens
-
         for name, number in special_tokens(gguf_header(self.gguf_path())).items():
             if getattr(tokenizer, f"{name}_token") is None and number is not None:
                 setattr(tokenizer, f"{name}_token", tokenizer.convert_ids_to_tokens(number))

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import torch
 
-from zolit.coordinates.base import Extent
+from zolit.tensors.site import Extent
 from zolit.formats.base import StoredWeight
 from zolit.tensors.weight import PerturbedWeight
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zolit.coordinates.base import Site
-from zolit.coordinates.outputs import Outputs
-from zolit.coordinates.versions import AS_STORED, Versions
+from zolit.tensors.site import Site
+from zolit.tensors.outputs import Outputs
+from zolit.tensors.versions import AS_STORED, Versions
 from zolit.errors import UserError
 from zolit.formats.base import Rows, StoredWeight, chunks
 from zolit.kernels.activations import quantize_activations

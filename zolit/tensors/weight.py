@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
-from zolit.coordinates.base import Site
+from zolit.tensors.site import Site
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
 from zolit.tensors import product

@@ -111,7 +111,7 @@ def test_a_run_from_a_file_exports_the_model_of_its_forwards(
     preparation = Preparation(NoQuantizer(), perturber, reading, ["linear"])
     model, _ = load_prepared(source, torch.float32, preparation)
     torch.testing.assert_close(logits(model), expected, atol=1e-5, rtol=1e-5)
-    save_gguf(model, source, tokenizer, None, second)
+    save_gguf(model, tokenizer, None, second, first / "model.gguf")
     again = load_model(ModelSource(str(second), gguf_file="model.gguf"), torch.float32)
     torch.testing.assert_close(logits(again), expected, atol=1e-5, rtol=1e-5)
     save_plain(model, tmp_path / "plain")

@@ -9,8 +9,8 @@ from gguf import dequantize
 from gguf.quants import quantize
 
 from zolit.formats.base import StoredWeight
-from zolit.models.gguf.read_blocks import READERS, BlockCodes, read_blocks
-from zolit.models.loading.prequantized.weights import block_weight
+from zolit.models.gguf.blocks import BlockCodes, block_weight
+from zolit.models.gguf.read_blocks import READERS, read_blocks
 
 ROWS, COLUMNS = 7, 768
 FORMATS = {

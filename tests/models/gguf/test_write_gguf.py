@@ -30,7 +30,6 @@ from zolit.models.gguf.write import save_gguf
 from zolit.models.gguf.write_blocks import exact_blocks
 from zolit.models.gguf.write_tokenizer import pre_tokenizer
 from zolit.models.prepare import prepare
-from zolit.models.source import ModelSource
 from zolit.strategies import (
     CodePerturber,
     Float8,
@@ -206,12 +205,11 @@ def test_fields_of_a_gguf_source_are_taken_over(tokenizer: Any, tmp_path: Path) 
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir(), second.mkdir()
     written(tiny(), Int8(), tokenizer, first)
-    source = ModelSource(str(first), gguf_file="model.gguf")
     perturber = CodePerturber()
     model = tiny()
     prepare(model, Int4(32), perturber, Reading(perturber.direction(), "reference"), ["linear"])
     tokenizer.save_pretrained(second)
-    save_gguf(model, source, tokenizer, None, second)
+    save_gguf(model, tokenizer, None, second, first / "model.gguf")
     before, after = (GGUFReader(one / "model.gguf").fields for one in (first, second))
     changed = {"general.file_type"}
     names = {name for name in before if not name.startswith("GGUF.")}
@@ -317,7 +315,7 @@ def test_models_that_have_no_place(
     model = hf.AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(UserError, match=sentence):
-        save_gguf(model, ModelSource(str(tmp_path)), tokenizer, None, tmp_path)
+        save_gguf(model, tokenizer, None, tmp_path)
 
 
 def test_weights_too_large_for_float16(tokenizer: Any, tmp_path: Path) -> None:

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from zolit.errors import UserError
-from zolit.models.families.base import Family
+from zolit.models.families.base import Family, Kind
 from zolit.models.families.causal_lm import CausalLM
 from zolit.models.families.masked_lm import MaskedLM
-from zolit.models.source import Kind
 
 __all__ = [
     "FAMILIES",
     "Family",
+    "Kind",
     "answer_logits",
     "family_of",
     "find_kind",

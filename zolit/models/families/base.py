@@ -2,13 +2,15 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from zolit.models.source import Kind
 from zolit.models.special_tokens import special_tokens
+
+Kind = Literal["causal", "masked"]
+"""Names of the families in ``model.source.kind``."""
 
 REHEARSED = 64
 """Tokens of the prompt that shows which weights are read; fewer where the model reads fewer."""

@@ -5,8 +5,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from zolit.models.families.base import Family, accepted_arguments, take_positions
-from zolit.models.source import Kind
+from zolit.models.families.base import Family, Kind, accepted_arguments, take_positions
 
 
 class CausalLM(Family):

@@ -4,8 +4,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from zolit.models.families.base import Family, take_positions
-from zolit.models.source import Kind
+from zolit.models.families.base import Family, Kind, take_positions
 
 HEADS = ("lm_head", "cls")
 """Heads that map hidden states to the vocabulary by themselves: RoBERTa's family and BERT's."""

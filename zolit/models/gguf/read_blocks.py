@@ -14,7 +14,7 @@ import torch
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from torch import Tensor
 
-from zolit.models.loading.prequantized.layer import BlockCodes
+from zolit.models.gguf.blocks import BlockCodes
 
 SUPER = 256
 """Columns of a block of a K-quant."""

@@ -31,7 +31,7 @@ from zolit.errors import UserError
 from zolit.models.gguf.config import not_whole
 from zolit.models.gguf.header import Place, read_header
 from zolit.models.gguf.positions import POSITION_TENSORS
-from zolit.models.loading.shards import LazyTensor
+from zolit.models.lazy_tensor import LazyTensor
 from zolit.models.plan import find_parameters
 
 Values = np.ndarray[Any, np.dtype[Any]]

@@ -21,7 +21,6 @@ from zolit.models.gguf.write_metadata import copy_fields, write_fields
 from zolit.models.gguf.write_names import Names
 from zolit.models.gguf.write_positions import rope_factors, rope_type
 from zolit.models.gguf.write_tokenizer import write_tokenizer
-from zolit.models.source import ModelSource
 from zolit.tensors.weight import PerturbedWeight
 
 FILE = "model.gguf"
@@ -54,16 +53,21 @@ class Written:
 
 
 def save_gguf(
-    model: Any, source: ModelSource, tokenizer: Any, gguf_type: str | None, folder: Path
+    model: Any,
+    tokenizer: Any,
+    gguf_type: str | None,
+    folder: Path,
+    original: Path | None = None,
 ) -> list[str]:
     """Write ``model.gguf``.
 
     Args:
         model: prepared; not changed.
-        source: what it was loaded from. The fields of a GGUF file are taken over.
         tokenizer: of transformers.
         gguf_type: of all matrices; None: each keeps its codes, or its floats.
         folder: that exists, with what ``tokenizer.save_pretrained`` wrote.
+        original: the GGUF file that the model was loaded from, whose fields are taken over; None
+            for a model that was loaded from another kind of file.
 
     Returns:
         Sentences on weights that are not as they were in the run, and on readers of the file.
@@ -78,8 +82,8 @@ def save_gguf(
         folder / FILE, MODEL_ARCH_NAMES[names.family.architecture], use_temp_file=True
     )
     kept: dict[str, Written] = {}
-    if source.gguf_file is not None:
-        reader = GGUFReader(source.gguf_path())
+    if original is not None:
+        reader = GGUFReader(original)
         copy_fields(writer, reader)
         kept = {t.name: Written(t.tensor_type, t.data, True) for t in reader.tensors}
     else:

@@ -11,6 +11,7 @@ from transformers import GenerationConfig
 
 from zolit.compat import GgufConfig
 from zolit.models.families import FAMILIES
+from zolit.models.loading.kept_layers import KeptLayers
 from zolit.models.loading.open import (
     OpenCheckpoint,
     brings_code,
@@ -21,11 +22,11 @@ from zolit.models.loading.open import (
 from zolit.models.loading.pickles import UNREADABLE, find_pickled, unreadable
 from zolit.models.loading.places import check_places
 from zolit.models.loading.prequantized.checkpoint import check_kept
-from zolit.models.loading.shards import LazyTensor, find_safetensors
+from zolit.models.lazy_tensor import LazyTensor
+from zolit.models.loading.shards import find_safetensors
 from zolit.models.loading.stream import check_report, stream
 from zolit.models.prepare import Preparation
 from zolit.models.source import ModelSource
-from zolit.strategies.quantizer.stored import Stored
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def _read(
     preparation = replace(preparation, quantizer=quantizer)
     path = source.resolved_path()
     model = stream(preparation, opened.plan, opened.skeleton, opened.tensors, dtype, path)
-    if isinstance(quantizer, Stored):
+    if isinstance(quantizer, KeptLayers):
         check_kept(model, quantizer, source.path)
     _describe(model, source)
     return model

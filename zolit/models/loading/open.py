@@ -10,19 +10,19 @@ from torch import nn
 from zolit.compat import cached_file
 from zolit.errors import UserError
 from zolit.models.families import FAMILIES
-from zolit.models.loading.config_file import FAULTS, not_valid
+from zolit.models.config_file import FAULTS, not_valid
 from zolit.models.loading.places import check_places
 from zolit.models.loading.prequantized.checkpoint import (
     pickles_refused,
     sort_tensors,
     take_declared,
 )
-from zolit.models.loading.shards import LazyTensor, find_safetensors
+from zolit.models.lazy_tensor import LazyTensor
+from zolit.models.loading.shards import find_safetensors
+from zolit.models.parts import StoresWeights
 from zolit.models.plan import Plan
 from zolit.models.prepare import Preparation
 from zolit.models.source import ModelSource
-from zolit.strategies.quantizer.base import Quantizer
-from zolit.strategies.quantizer.stored import Stored
 
 if TYPE_CHECKING:
     from zolit.models.gguf.table import GgufTable
@@ -35,13 +35,14 @@ class OpenCheckpoint:
     Attributes:
         skeleton: the model on the meta device.
         plan: what becomes of its parameters, without an adapter's.
-        quantizer: of its linear layers; `Stored` with the layers of the checkpoint.
+        quantizer: stores its linear layers: that of the recipe, or the layers that the checkpoint
+            keeps (`KeptLayers`).
         tensors: of the checkpoint, under the model's names.
     """
 
     skeleton: nn.Module
     plan: Plan
-    quantizer: Quantizer
+    quantizer: StoresWeights
     tensors: dict[str, LazyTensor]
 
 
@@ -73,7 +74,7 @@ def open_checkpoint(
     if preparation.quantizer.calibrated:
         return "its quantizer is calibrated on the whole model"
     reason = _whole(source, config)
-    keeps = isinstance(preparation.quantizer, Stored)
+    keeps = not preparation.quantizer.converts
     if reason is not None:
         if keeps:
             raise UserError(
@@ -86,7 +87,7 @@ def open_checkpoint(
     tensors = _tensors(source, table, skeleton)
     if isinstance(tensors, str):
         if table is not None and keeps:
-            from zolit.models.gguf.keep_blocks import blocks_refused
+            from zolit.models.loading.prequantized.gguf_blocks import blocks_refused
 
             raise blocks_refused(table, tensors)
         if form is not None:
@@ -96,10 +97,10 @@ def open_checkpoint(
     if form is not None:
         found = sort_tensors(form, skeleton, tensors, dtype)
     elif table is not None and keeps:
-        from zolit.models.gguf.keep_blocks import keep_blocks
+        from zolit.models.loading.prequantized.gguf_blocks import keep_blocks
 
         found = keep_blocks(table, skeleton, plan, tensors, dtype)
-    quantizer = preparation.quantizer if found is None else found.quantizer
+    quantizer = preparation.quantizer if found is None else found.layers
     tensors = tensors if found is None else found.tensors
     declared = None if form is None else str(form)
     placed = check_places(skeleton, tensors, source.resolved_path(), declared)

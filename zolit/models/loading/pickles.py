@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from zolit.errors import UserError, first_line
-from zolit.models.loading.shards import LazyTensor, find_file
+from zolit.models.lazy_tensor import LazyTensor
+from zolit.models.loading.shards import find_file
 from zolit.models.source import ModelSource
 
 SINGLE, INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"

@@ -22,7 +22,8 @@ from zolit.compat import (
     rename_source_key,
 )
 from zolit.errors import UserError
-from zolit.models.loading.shards import VALUES, LazyTensor
+from zolit.models.lazy_tensor import LazyTensor
+from zolit.models.loading.shards import VALUES
 from zolit.models.plan import find_parameters
 
 log = logging.getLogger(__name__)

@@ -13,6 +13,7 @@ from torch import nn
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
 from zolit.models.anatomy import output_layer
+from zolit.models.loading.kept_layers import KeptLayers, StoredLayer
 from zolit.models.loading.prequantized.compressed import CompressedFormat
 from zolit.models.loading.prequantized.declared_format import Format, declared_format
 from zolit.models.loading.prequantized.experts import Stack, find_stacks, stack_stores
@@ -21,10 +22,9 @@ from zolit.models.loading.prequantized.gptq import GptqFormat, settle_zeros
 from zolit.models.loading.prequantized.layer import LayerTensors
 from zolit.models.loading.prequantized.torchao import TorchaoFormat
 from zolit.models.loading.prequantized.weights import layer_weight
-from zolit.models.loading.shards import LazyTensor
+from zolit.models.lazy_tensor import LazyTensor
+from zolit.models.parts import StoresWeights
 from zolit.models.source import ModelSource
-from zolit.strategies.quantizer.base import Quantizer
-from zolit.strategies.quantizer.stored import Stored, StoredLayer
 from zolit.tensors.weight import PerturbedWeight
 
 log = logging.getLogger(__name__)
@@ -49,22 +49,22 @@ class Contents:
     """A quantized checkpoint, none of its tensors read.
 
     Attributes:
-        quantizer: gives the quantized layers.
+        layers: the quantized ones.
         tensors: of the other parameters, and for each quantized layer a stand-in of its shape
             without memory, so that the loader passes by it.
     """
 
-    quantizer: Stored
+    layers: KeptLayers
     tensors: dict[str, LazyTensor]
 
 
-def take_declared(config: Any, source: ModelSource, quantizer: Quantizer) -> Format | None:
+def take_declared(config: Any, source: ModelSource, quantizer: StoresWeights) -> Format | None:
     """The quantized format of a checkpoint, taken out of the model's configuration.
 
     Args:
         config: transformers configuration; without ``quantization_config`` afterwards.
         source: of the checkpoint.
-        quantizer: must be `Stored` for a quantized checkpoint, and may be for no other.
+        quantizer: must keep codes (`Stored`) for a quantized checkpoint, and for no other.
 
     Returns:
         None if the checkpoint holds floats, or what transformers loads as if it did, or is GGUF.
@@ -77,7 +77,7 @@ def take_declared(config: Any, source: ModelSource, quantizer: Quantizer) -> For
         return None  # its tensors say themselves what they are
     declared = getattr(config, "quantization_config", None)
     if declared is None:
-        if isinstance(quantizer, Stored):
+        if not quantizer.converts:
             raise UserError(
                 f"quantizer Stored keeps the codes of a quantized checkpoint, but the "
                 f"config.json of {origin!r} has no quantization_config; use Int8, Int4 or Float8"
@@ -85,10 +85,10 @@ def take_declared(config: Any, source: ModelSource, quantizer: Quantizer) -> For
         return None
     config_file = str(Path(origin, "config.json"))
     values = declared if isinstance(declared, dict) else declared.to_dict()
-    if values.get("quant_method") == "torchao" and not isinstance(quantizer, Stored):
+    if values.get("quant_method") == "torchao" and quantizer.converts:
         return None  # transformers reads it, and it is quantized anew
     form = declared_format(values, config_file)
-    if not isinstance(quantizer, Stored):
+    if quantizer.converts:
         raise UserError(
             f"quantizer must be Stored for {origin!r}, whose weights are quantized already "
             f"({form}), got {name}; use quantizer Stored, or the float model with {name}"
@@ -181,7 +181,7 @@ def sort_tensors(
         rest[name] = make_stand_in(name, file, tuple(skeleton.get_parameter(name).shape), dtype)
     if isinstance(form, Fp8Format | CompressedFormat):
         _tell_rounding(form.activations, rounding)
-    return Contents(Stored.of(layers), rest)
+    return Contents(KeptLayers(layers), rest)
 
 
 def _rounding(form: Format, tensors: Mapping[str, LazyTensor]) -> set[str]:
@@ -244,13 +244,13 @@ def _linear(skeleton: nn.Module, path: str, file: str) -> nn.Linear:
     return module
 
 
-def check_kept(model: nn.Module, quantizer: Stored, origin: str) -> None:
+def check_kept(model: nn.Module, kept: KeptLayers, origin: str) -> None:
     """Refuse a loaded model in which a stand-in stayed where a quantized layer belongs.
 
     Raises:
         UserError: naming the layer.
     """
-    for path in quantizer.layers:
+    for path in kept.layers:
         if not isinstance(model.get_parameter(path), PerturbedWeight):
             raise UserError(
                 f"model.source: {path!r} of {origin!r} is quantized, but transformers shares or "

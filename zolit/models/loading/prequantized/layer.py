@@ -60,23 +60,6 @@ class GroupedCodes:
 
 
 @dataclass(frozen=True)
-class BlockCodes:
-    """``weight = scale * code + zero`` of GGUF blocks, by group of 16 or 32 columns.
-
-    Attributes:
-        bits: of a code.
-        codes: ``[rows, columns]`` uint8.
-        scale: ``[rows, groups]`` float32, of either sign, 0 for groups of one value.
-        zero: ``[rows, groups]`` float32, the value of code 0; None where ``2**(bits - 1)`` is 0.
-    """
-
-    bits: int
-    codes: Tensor
-    scale: Tensor
-    zero: Tensor | None
-
-
-@dataclass(frozen=True)
 class LayerTensors:
     """What a checkpoint holds of one layer.
 

@@ -1,15 +1,13 @@
 """Layers of quantized checkpoints as stored weights, in their own form."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from zolit.coordinates.scales import SCALE_FLOOR
 from zolit.formats.affine import value_of_zero
 from zolit.formats.base import StoredWeight
-from zolit.formats.bit_planes import HALF_WORD, BitPlanesWeight
+from zolit.formats.bit_planes import BitPlanesWeight
 from zolit.formats.codebook import CodebookWeight
 from zolit.formats.float8 import Float8Weight
 from zolit.formats.int4 import Int4Weight, pack_codes
@@ -21,12 +19,7 @@ from zolit.models.loading.prequantized.compressed import CompressedFormat, is_pa
 from zolit.models.loading.prequantized.declared_format import Format
 from zolit.models.loading.prequantized.fp8 import Fp8Format
 from zolit.models.loading.prequantized.gptq import read_gptq
-from zolit.models.loading.prequantized.layer import (
-    BlockCodes,
-    GroupedCodes,
-    LayerTensors,
-    PlainCodes,
-)
+from zolit.models.loading.prequantized.layer import GroupedCodes, LayerTensors, PlainCodes
 from zolit.models.loading.prequantized.scaled import read_scaled
 from zolit.models.loading.prequantized.torchao import TorchaoFormat, read_torchao
 from zolit.noise import WORD
@@ -111,36 +104,3 @@ _BY_BITS: dict[int, Callable[[GroupedCodes], StoredWeight]] = {
     4: _int4,
     8: _int8,
 }
-
-
-def block_weight(found: BlockCodes) -> StoredWeight:
-    """A matrix of GGUF blocks as it is kept in memory: its codes take the bits that they have on
-    disk, each scale and zero of a group four bytes.
-    """
-    found = _without_zero_scales(found)
-    bits, codes, scale, zero = found.bits, found.codes, found.scale, found.zero
-    if codes.shape[1] == HALF_WORD * scale.shape[1]:
-        return BitPlanesWeight.of_codes(codes, bits, scale, zero)
-    if bits == 4:
-        # What a read adds to the code is moved to the zero: code - 8 is what is stored.
-        shifted = None if zero is None else zero + 8.0 * scale
-        return Int4Weight(pack_codes(codes.view(torch.int8) - 8), scale, shifted)
-    if bits == 8 and zero is None:
-        return Int8Weight((codes ^ 128).view(torch.int8), scale)
-    return BitPlanesWeight.of_codes(codes, bits, scale, zero)
-
-
-def _without_zero_scales(found: BlockCodes) -> BlockCodes:
-    """Groups of one value as the code of their zero, with the smallest scale: codes of such a
-    group mean nothing, and a step in units of the weight divides by the scale.
-    """
-    empty = found.scale == 0
-    if not empty.any():
-        return found
-    wide = empty.repeat_interleave(found.codes.shape[1] // empty.shape[1], dim=1)
-    still = 0 if found.zero is not None else 2 ** (found.bits - 1)
-    return replace(
-        found,
-        codes=found.codes.masked_fill(wide, still),
-        scale=found.scale.masked_fill(empty, SCALE_FLOOR),
-    )

@@ -9,7 +9,7 @@ import torch
 from tiny_models import tiny
 
 from zolit.errors import UserError
-from zolit.models.loading.config_file import not_valid
+from zolit.models.config_file import not_valid
 from zolit.models.loading.load import load_model, load_prepared
 from zolit.models.prepare import Preparation
 from zolit.models.source import ModelSource

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from zolit.coordinates.outputs import Outputs
-from zolit.coordinates.versions import AS_STORED, Versions
+from zolit.tensors.outputs import Outputs
+from zolit.tensors.versions import AS_STORED, Versions
 from zolit.formats.base import StoredWeight
 from zolit.supports import ALL, Support
 from zolit.tensors.feedback import Feedback

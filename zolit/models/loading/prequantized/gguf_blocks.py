@@ -11,11 +11,11 @@ from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
 from zolit.models.gguf.read_blocks import READERS, read_blocks
 from zolit.models.gguf.table import GgufTable, Placed, place_tensors, read_entry
+from zolit.models.loading.kept_layers import KeptLayers, StoredLayer
 from zolit.models.loading.prequantized.checkpoint import Contents, make_stand_in
-from zolit.models.loading.prequantized.weights import block_weight
-from zolit.models.loading.shards import LazyTensor
+from zolit.models.gguf.blocks import block_weight
+from zolit.models.lazy_tensor import LazyTensor
 from zolit.models.plan import Plan
-from zolit.strategies.quantizer.stored import Stored, StoredLayer
 
 FLOATS = (GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16)
 
@@ -63,7 +63,7 @@ def keep_blocks(
         rest[one.path] = make_stand_in(found.entry.name, table.file, shape, dtype)
     if not layers:
         raise blocks_refused(table, "its linear layers are floats")
-    return Contents(Stored.of(layers), rest)
+    return Contents(KeptLayers(layers), rest)
 
 
 def _shape(table: GgufTable, found: Placed) -> tuple[int, int]:

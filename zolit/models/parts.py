@@ -1,0 +1,54 @@
+"""What models ask of the parts that a recipe names, as small protocols.
+
+The parts themselves stand above models (`zolit.strategies`): a quantizer stores weights, a
+perturber names the coordinates that move, a mask chooses some of these.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from zolit.formats.base import StoredWeight
+from zolit.supports import Support
+from zolit.tensors.site import Coordinates
+from zolit.tensors.weight import PerturbedWeight
+
+
+class StoresWeights(Protocol):
+    """A `zolit.strategies.Quantizer`, or the layers that a quantized checkpoint keeps."""
+
+    @property
+    def quantized(self) -> bool: ...
+
+    @property
+    def converts(self) -> bool: ...
+
+    @property
+    def calibrated(self) -> bool: ...
+
+    @property
+    def keep_error(self) -> bool: ...
+
+    def calibrate(self, model: nn.Module, tokenizer: Any) -> None:
+        """Look at the float model before its weights are stored."""
+
+    def store(self, weight: Tensor, path: str) -> StoredWeight:
+        """A weight ``[rows, columns]`` in the storage format; ``path`` is its parameter's name."""
+
+
+class NamesCoordinates(Protocol):
+    """A `zolit.strategies.Perturber`."""
+
+    def coordinates(self, store: StoredWeight) -> Coordinates:
+        """What of one weight moves, and its unit."""
+
+    def settle(self, weights: Sequence[PerturbedWeight], adapter: bool = False) -> None:
+        """Choose ``eps`` if it was left open, now that the weights are known."""
+
+
+class ChoosesSupports(Protocol):
+    """A `zolit.strategies.Mask`."""
+
+    def choose(self, path: str, weight: StoredWeight, block: int, blocks: int) -> Support:
+        """Which coordinates of one weight move."""
