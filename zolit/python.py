@@ -5,12 +5,11 @@ from typing import Any
 
 import lightning as L
 
-from zolit.callbacks.defaults import TRAINER_DEFAULTS, default_callbacks
+from zolit.callbacks.defaults import TRAINER_DEFAULTS, keeping_options
 from zolit.recipes.parts import module_of
 from zolit.runs import fit as runs
 from zolit.runs.finished import checkpoint_file, load_checkpoint
 from zolit.runs.folder import RunFolder, RunOptions
-from zolit.runs.metrics_file import csv_logger
 from zolit.training.zero_order import ZeroOrderModule
 
 
@@ -35,7 +34,8 @@ def fit(
         overwrite: replace an earlier run in that folder.
         options: what frames the run, such as ``zero_shot``; its ``run_dir`` and ``overwrite`` are
             not read.
-        callbacks: beside those that keep the run.
+        callbacks: beside those that keep the run; one of a class that zolit has made one of takes
+            its place.
         trainer: options of Lightning's trainer, such as ``max_steps`` and ``val_check_interval``.
 
     Returns:
@@ -53,22 +53,8 @@ def fit(
     else:
         folder.check()
     options = options or RunOptions()
-    evaluation = getattr(module, "evaluation", None)
-    given = {**TRAINER_DEFAULTS, "max_epochs": -1, **trainer}
-    kept = default_callbacks(
-        folder,
-        options.best_by,
-        evaluation,
-        options.journal,
-        given.get("enable_progress_bar", True),
-        given.get("enable_checkpointing", True),
-    )
-    made = L.Trainer(
-        logger=csv_logger(folder.path),
-        default_root_dir=folder.path,
-        callbacks=[*kept, *callbacks],
-        **given,
-    )
+    given = {**TRAINER_DEFAULTS, "max_epochs": -1, "callbacks": callbacks, **trainer}
+    made = L.Trainer(**given | keeping_options(given, module, folder, options))
     return runs.fit(made, module, data, folder, options, resume=resume)
 
 

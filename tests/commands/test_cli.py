@@ -223,9 +223,9 @@ def test_a_users_callback_and_logger_replace_the_default(
     }
     config = write(changed(recipe(tiny_llama, films_csv), parts), tmp_path / "recipe.yaml")
     cli = run(args=["fit", "--config", config])
-    bars = [one for one in cli.callbacks if isinstance(one, Progress)]
+    bars = [one for one in cli.trainer.callbacks if isinstance(one, Progress)]
     assert [bar.every_n_steps for bar in bars] == [2]
-    assert any(isinstance(one, RunReport) for one in cli.callbacks)
+    assert any(isinstance(one, RunReport) for one in cli.trainer.callbacks)
     assert not (tmp_path / "run" / "metrics.csv").exists()
 
 

@@ -1,11 +1,18 @@
 """Options and callbacks that every run has, unless its configuration says otherwise."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from zolit.callbacks import Journal, Progress, RunReport, StopBetweenSteps
 from zolit.callbacks.best import BestCheckpoint
+from zolit.callbacks.judged import evaluation_of
 from zolit.evaluations import Evaluation
-from zolit.runs.folder import RunFolder
+from zolit.runs.folder import RunFolder, RunOptions
+from zolit.runs.metrics_file import csv_logger
+from zolit.training.zero_order import ZeroOrderModule
 
 TRAINER_DEFAULTS = {
     "accelerator": "auto",
@@ -17,6 +24,56 @@ TRAINER_DEFAULTS = {
     "inference_mode": False,
 }
 """Options of Lightning's trainer that zolit sets otherwise than Lightning does."""
+
+
+def keeping_options(
+    given: Mapping[str, Any],
+    module: L.LightningModule,
+    folder: RunFolder | None,
+    options: RunOptions,
+) -> dict[str, Any]:
+    """Options of Lightning's trainer by which it keeps a run, from the options that a user gave.
+
+    Args:
+        given: options of the trainer by name; callbacks and loggers are objects, one or several.
+        module: that the trainer will run.
+        folder: of the run that is kept, None where none is.
+        options: what frames the run.
+
+    Returns:
+        ``callbacks``: zolit's own and the user's; a callback of the user's takes the place of
+        zolit's own of the same class. ``logger``: the user's, and with a folder metrics.csv beside
+        them unless the user gave False. ``default_root_dir``: the folder, unless the user gave one.
+    """
+    bare = bool(given.get("barebones"))
+    theirs = listed(given.get("callbacks"))
+    own = default_callbacks(
+        folder,
+        options.best_by,
+        evaluation_of(module),
+        options.journal and isinstance(module, ZeroOrderModule),
+        progress=given.get("enable_progress_bar") is not False and not bare,
+        checkpoints=given.get("enable_checkpointing") is not False and not bare,
+    )
+    own = [one for one in own if not any(isinstance(other, type(one)) for other in theirs)]
+    logger = given.get("logger")
+    loggers = [] if logger is None or logger is True else listed(logger)
+    # zolit's own callbacks first: of several that save checkpoints the trainer asks the first.
+    found: dict[str, Any] = {"callbacks": [*own, *theirs], "logger": loggers}
+    if folder is None:
+        return found
+    if logger is not False:
+        found["logger"] = [csv_logger(folder.path), *loggers]
+    if given.get("default_root_dir") is None:
+        found["default_root_dir"] = str(folder.path)
+    return found
+
+
+def listed(parts: Any) -> list[Any]:
+    """One part or several, as a list; none for null or false."""
+    if parts is None or parts is False:
+        return []
+    return list(parts) if isinstance(parts, list | tuple) else [parts]
 
 
 def default_callbacks(

@@ -19,17 +19,20 @@ from zolit.training.zero_order import ZeroOrderModule
 
 
 class Trainer(L.Trainer):
-    """Lightning's Trainer, whose methods are the commands, with one more."""
+    """Lightning's Trainer with one more command: methods are the commands of ``zolit``."""
 
     def estimate(
         self,
-        model: L.LightningModule,
-        datamodule: L.LightningDataModule | None = None,
+        model: ZeroOrderModule,
+        datamodule: L.LightningDataModule,
         json: bool = False,
         ckpt_path: str | None = None,
         weights_only: bool | None = None,
+        options: RunOptions | None = None,
     ) -> None:
         """What memory a run would need; nothing is loaded and nothing is written.
+
+        The table goes to the standard output.
 
         Args:
             model: the module of the recipe.
@@ -37,43 +40,32 @@ class Trainer(L.Trainer):
             json: print bytes as one JSON object instead of a table.
             ckpt_path: not read; a run's config.yaml names it.
             weights_only: not read either.
+            options: what frames the run: which tests it makes. None for the defaults.
+
+        Raises:
+            UserError: whatever the run would be refused for before it loads weights.
         """
-        raise NotImplementedError("the command line estimates")
-
-
-def print_estimate(
-    trainer: L.Trainer,
-    module: ZeroOrderModule,
-    data: L.LightningDataModule,
-    options: RunOptions,
-    json: bool,
-) -> None:
-    """Estimate what ``zolit fit`` would need with the same options, and print it.
-
-    Raises:
-        UserError: whatever the run would be refused for before it loads weights.
-    """
-    # Rows of the hub are taken if they are here already.
-    os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
-    tests = is_overridden("test_dataloader", data, L.LightningDataModule)
-    module.source.load_config(weights=False)
-    batches = _batches(
-        trainer, module, data, tests and (options.zero_shot or options.test_after_fit)
-    )
-    on_host = trainer.strategy.root_device.type == "cpu"
-    saves = trainer.checkpoint_callback is not None
-    estimate = estimate_memory(
-        module,
-        batches,
-        base=resident_memory() if on_host else 0,
-        reads_checkpoint=saves and tests and options.test_after_fit,
-    )
-    if json:
-        print(json_format.dumps(facts(estimate, batches)))
-        return
-    console = Console()
-    console.print(memory_table(estimate, shape(batches.train), shape(batches.evaluation)))
-    console.print(batches.note, highlight=False)
+        # Rows of the hub are taken if they are here already.
+        os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+        options = options or RunOptions()
+        has_tests = is_overridden("test_dataloader", datamodule, L.LightningDataModule)
+        tests = has_tests and (options.zero_shot or options.test_after_fit)
+        model.source.load_config(weights=False)
+        batches = _batches(self, model, datamodule, tests)
+        on_host = self.strategy.root_device.type == "cpu"
+        saves = self.checkpoint_callback is not None
+        estimate = estimate_memory(
+            model,
+            batches,
+            base=resident_memory() if on_host else 0,
+            reads_checkpoint=saves and has_tests and options.test_after_fit,
+        )
+        if json:
+            print(json_format.dumps(facts(estimate, batches)))
+            return
+        console = Console()
+        console.print(memory_table(estimate, shape(batches.train), shape(batches.evaluation)))
+        console.print(batches.note, highlight=False)
 
 
 def facts(estimate: Estimate, batches: Batches) -> dict[str, object]:

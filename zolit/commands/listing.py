@@ -1,7 +1,6 @@
 """``zolit runs``: the runs below some folders, with state, step and figures."""
 
 import argparse
-import csv
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 from zolit.errors import UserError
 from zolit.runs.folder import RunFolder, summary_of
 from zolit.runs.journal.writer import is_written
+from zolit.runs.metrics_file import Row, read_rows
 
 COLUMNS = ("run", "state", "steps", "zero-shot", "best", "final")
 
@@ -67,9 +67,9 @@ def described(run: RunFolder) -> dict[str, Any]:
         ``final``, as in summary.json.
     """
     summary = summary_of(run)
-    rows = _rows(run.metrics)
+    rows = _rows(run)
     state = "running" if is_written(run.journal) else summary.get("status") or "killed"
-    steps = [int(row["step"]) + 1 for row in rows if row.get("step", "").isdigit()]
+    steps = [int(row["step"]) + 1 for row in rows if row.get("step", -1) >= 0]
     found = {"run": str(run.path), "state": state, "steps": max(steps, default=0)}
     if state != "running":  # a resumed run has the summary of its first part until it ends
         found["steps"] = summary.get("steps", found["steps"])
@@ -118,9 +118,8 @@ def _is_run(folder: Path) -> bool:
     )
 
 
-def _rows(file: Path) -> list[dict[str, str]]:
+def _rows(run: RunFolder) -> list[Row]:
     try:
-        with file.open(newline="", encoding="utf-8") as text:
-            return list(csv.DictReader(text))
+        return read_rows(run.metrics)
     except (OSError, ValueError):
         return []

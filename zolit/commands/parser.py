@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 from zolit.callbacks import StopRequested
-from zolit.callbacks.defaults import TRAINER_DEFAULTS, default_callbacks
+from zolit.callbacks.defaults import TRAINER_DEFAULTS, keeping_options, listed
 from zolit.callbacks.judged import VAL, evaluation_of
 from zolit.checkpoints.file import use_whole_files
 from zolit.commands.checks import (
@@ -23,7 +23,7 @@ from zolit.commands.checks import (
     settle_files,
 )
 from zolit.commands.classes import class_options
-from zolit.commands.estimate import Trainer, print_estimate
+from zolit.commands.estimate import Trainer
 from zolit.commands.explain import explain, explain_unmade
 from zolit.commands.given import read_given, with_recipe
 from zolit.commands.help import RECIPE_COMMANDS
@@ -35,7 +35,6 @@ from zolit.quiet import quiet_libraries
 from zolit.recipes.guard import check_parts, confine_parser
 from zolit.runs.fit import fit
 from zolit.runs.folder import RunFolder, RunOptions
-from zolit.runs.metrics_file import csv_logger
 from zolit.runs.recorded_paths import text_with_absolute_paths
 from zolit.runs.resume import nothing_to_do
 from zolit.training.choose import module_class
@@ -57,6 +56,8 @@ class ZolitCLI(LightningCLI):
     Raises:
         UserError: whatever the user can mend.
     """
+
+    trainer: Trainer
 
     def __init__(
         self,
@@ -91,7 +92,7 @@ class ZolitCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        return {**LightningCLI.subcommands(), "estimate": {"model", "datamodule"}}
+        return {**LightningCLI.subcommands(), "estimate": {"model", "datamodule", "options"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         model_class: Any = self._model_class
@@ -160,35 +161,16 @@ class ZolitCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         config: Namespace = self.config_init[self.command].trainer
-        given = _listed(config.callbacks)
-        evaluation = evaluation_of(self.model)
+        options: RunOptions = self.config_init[self.command].run
+        given = listed(config.callbacks)
         if self._zero_order:
             names = (f"{VAL}{name}" for name in self.model.evaluation.names)
             check_callbacks(given, [*names, *self.model.estimator.metrics()])
-        options: RunOptions = self.config_init[self.command].run
-        check_best_by(options.best_by, evaluation)
-        journaled = options.journal and isinstance(self.model, ZeroOrderModule)
-        # zolit's own first: of several checkpoint callbacks the trainer asks the first.
-        self.callbacks = [
-            callback
-            for callback in default_callbacks(
-                self.folder if self._keeps_run else None,
-                options.best_by,
-                evaluation,
-                journaled,
-                progress=config.enable_progress_bar is not False and not config.barebones,
-                checkpoints=config.enable_checkpointing is not False and not config.barebones,
-            )
-            if not any(isinstance(one, type(callback)) for one in given)
-        ] + given
-        logger: Any = [] if config.logger in (None, True) else _listed(config.logger)
-        if config.logger is not False and self._keeps_run:
-            # metrics.csv is there beside any other.
-            logger = [csv_logger(self.folder.path), *logger]
-        if self._keeps_run and config.default_root_dir is None:
-            kwargs["default_root_dir"] = str(self.folder.path)
+        check_best_by(options.best_by, evaluation_of(self.model))
+        folder = self.folder if self._keeps_run else None
+        kept = keeping_options(vars(config), self.model, folder, options)
         try:
-            trainer = super().instantiate_trainer(callbacks=self.callbacks, logger=logger, **kwargs)
+            trainer = super().instantiate_trainer(**kwargs, **kept)
         except (MisconfigurationException, ModuleNotFoundError, ValueError) as error:
             if isinstance(error, UserError):
                 raise
@@ -263,11 +245,11 @@ class ZolitCLI(LightningCLI):
         show(predictions_csv(batches, rows, getattr(datamodule, "labels", answers), answers))
 
     def estimate(
-        self, model: Any, datamodule: L.LightningDataModule, json: bool = False, **kwargs: Any
+        self, model: L.LightningModule, datamodule: L.LightningDataModule, **kwargs: Any
     ) -> None:
         """The memory that ``fit`` would need with the same options."""
         options: RunOptions = self.config_init[self.command].run
-        print_estimate(self.trainer, model, datamodule, options, json)
+        self.trainer.estimate(model, datamodule, options=options, **kwargs)
 
     def _recipe(self, settled: Mapping[str, Any]) -> str:
         """The configuration as YAML, with numbers that the module chose once it was loaded."""
@@ -279,13 +261,6 @@ class ZolitCLI(LightningCLI):
             if config.get(key, value) is None:
                 config[key] = value  # a number, so that the run can be made again
         return text_with_absolute_paths(str(self._parser("fit").dump(config, skip_none=False)))
-
-
-def _listed(parts: Any) -> list[Any]:
-    """One part or several, as a list; none for null or false."""
-    if parts is None or parts is False:
-        return []
-    return list(parts) if isinstance(parts, list | tuple) else [parts]
 
 
 def run(

@@ -95,6 +95,7 @@ def predictions(run: Path, rows: Path, ckpt_path: Path | None, options: dict[str
     # Not at the top: a wrong argument should not wait for these.
     import lightning as L
 
+    from zolit.callbacks.defaults import TRAINER_DEFAULTS
     from zolit.commands.tables import predictions_csv
     from zolit.datamodules import TableRows
     from zolit.recipes.guard import load_yaml
@@ -113,16 +114,9 @@ def predictions(run: Path, rows: Path, ckpt_path: Path | None, options: dict[str
     module.evaluation.check_predicts()
     step = load_checkpoint(module, file)
     machine = config.get("trainer") or {}
-    trainer = L.Trainer(
-        accelerator=machine.get("accelerator") or "auto",
-        precision=machine.get("precision"),
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        inference_mode=False,
-    )
+    given = {name: machine[name] for name in ("accelerator", "precision") if machine.get(name)}
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = L.Trainer(**{**TRAINER_DEFAULTS, **given, **quiet})
     batches: Any = trainer.predict(module, dataloaders=data.predict_dataloader())
     text = predictions_csv(batches, data.predicted_rows, data.labels, data.answers)
     tell(f"{len(data.predicted_rows)} rows of {rows}, answered by {file} after step {step}")
