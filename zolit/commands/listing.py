@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def described(run: RunFolder) -> dict[str, Any]:
     summary = summary_of(run)
     rows = _rows(run)
     state = "running" if is_written(run.journal) else summary.get("status") or "killed"
-    steps = [int(row["step"]) + 1 for row in rows if row.get("step", -1) >= 0]
+    steps = [int(row["step"]) + 1 for row in rows if 0 <= row.get("step", -1) < math.inf]
     found = {"run": str(run.path), "state": state, "steps": max(steps, default=0)}
     if state != "running":  # a resumed run has the summary of its first part until it ends
         found["steps"] = summary.get("steps", found["steps"])
