@@ -16,8 +16,6 @@ from tiny_models import batch, prepared
 
 from zolit.checkpoints.tensors import load_weight_tensors, weight_tensors
 from zolit.coordinates import Coordinates, Extent, Moving, Site
-from zolit.tensors.outputs import Outputs
-from zolit.tensors.versions import AS_STORED, Versions
 from zolit.errors import UserError
 from zolit.formats.base import Rows, StoredWeight, row_indices
 from zolit.formats.dense import DenseWeight
@@ -30,9 +28,11 @@ from zolit.optim import ZOSGD
 from zolit.strategies import Int8, NoQuantizer, Perturber, Quantizer, RandomMask
 from zolit.supports import Hashed, Support
 from zolit.tensors.extent import relative_direction
+from zolit.tensors.outputs import Outputs
 from zolit.tensors.reading import Reading
 from zolit.tensors.step import Step, constant
 from zolit.tensors.update import move
+from zolit.tensors.versions import AS_STORED, Versions
 from zolit.tensors.weight import PerturbedWeight, perturbed_weights
 
 KEY, EPS = 5, 0.25

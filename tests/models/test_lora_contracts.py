@@ -32,13 +32,13 @@ from recipes import (
 from tiny_runs import STEPS, Kill, contents, resume, sgd, start
 from tiny_runs import module as run_module
 
+from zolit.checkpoints.tensors import weights_digest
 from zolit.models.adapters import LoRA
 from zolit.models.adapters.base import floats
 from zolit.noise import coordinates, fold
 from zolit.objectives.base import Objective
 from zolit.optim import ZOSignSGD
 from zolit.runs.journal import Weights
-from zolit.checkpoints.tensors import weights_digest
 from zolit.training.zero_order import ZeroOrderModule
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "methods.md"

@@ -43,7 +43,9 @@ def test_what_is_written_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     text = "# made by\n" + yaml.safe_dump(config, sort_keys=False)
     assert yaml.safe_load(text_with_absolute_paths(text)) == found
     assert text_with_absolute_paths(text).startswith("# made by\n")
-    assert text_with_absolute_paths(text_with_absolute_paths(text)) == text_with_absolute_paths(text)
+    assert text_with_absolute_paths(text_with_absolute_paths(text)) == text_with_absolute_paths(
+        text
+    )
 
 
 def test_from_another_folder(

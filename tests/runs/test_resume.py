@@ -20,10 +20,10 @@ from tiny_runs import (
 )
 
 from zolit.callbacks import Journal
+from zolit.checkpoints.tensors import weights_digest
 from zolit.errors import UserError
 from zolit.runs.folder import RunFolder
 from zolit.runs.journal import Weights
-from zolit.checkpoints.tensors import weights_digest
 from zolit.runs.rebuild import read_run
 from zolit.strategies import ConstantQueries, Int4
 from zolit.training.zero_order import ZeroOrderModule

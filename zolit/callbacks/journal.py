@@ -9,13 +9,13 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from zolit.checkpoints.continuing import check_loops, check_schedule, check_training
+from zolit.checkpoints.tensors import start_tensors, weights_digest
 from zolit.datamodules.epochs import ResumableLoader
 from zolit.digests import combined_digest, tensor_digests
 from zolit.errors import UserError
 from zolit.gradient import taken_step
 from zolit.runs.folder import RunFolder
 from zolit.runs.journal import Contents, Header, JournalWriter, Session, Step, Weights
-from zolit.checkpoints.tensors import start_tensors, weights_digest
 from zolit.runs.journal.environment import environment
 from zolit.runs.journal.format import Record
 from zolit.runs.journal.position import position

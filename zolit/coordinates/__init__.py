@@ -1,10 +1,10 @@
 """What of a stored weight moves: one file for each kind of coordinates."""
 
-from zolit.tensors.site import Coordinates, Extent, Moving, Site
 from zolit.coordinates.elements import Elements
 from zolit.coordinates.low_rank import LowRank
 from zolit.coordinates.output_scales import OutputScales
 from zolit.coordinates.scales import Scales
+from zolit.tensors.site import Coordinates, Extent, Moving, Site
 
 __all__ = [
     "Coordinates",

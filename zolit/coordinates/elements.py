@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import torch
 
-from zolit.tensors.site import Coordinates, Extent, Moving, Site
-from zolit.tensors.versions import AS_STORED, Perturbed, Versions
 from zolit.formats.base import StoredWeight, row_indices, to_blocks
 from zolit.kernels.accumulate import accumulate
 from zolit.kernels.arguments import Update
 from zolit.tensors.reading import Reading
+from zolit.tensors.site import Coordinates, Extent, Moving, Site
 from zolit.tensors.step import Step, constant
+from zolit.tensors.versions import AS_STORED, Perturbed, Versions
 from zolit.tensors.workspace import update_chunks
 
 

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zolit.tensors.site import Coordinates, Extent, Moving, Site
 from zolit.coordinates.elements import extent_of_elements, longest_in_codes
-from zolit.tensors.outputs import Outputs, Part
 from zolit.coordinates.vectors import Vectors
 from zolit.errors import UserError
 from zolit.formats.base import Rows, StoredWeight
@@ -18,7 +16,9 @@ from zolit.kernels.dispatch import Preference
 from zolit.kernels.outputs import add_low_rank
 from zolit.noise import LEFT, RIGHT, WORD, Direction, control_table, fold
 from zolit.supports import Support
+from zolit.tensors.outputs import Outputs, Part
 from zolit.tensors.reading import Reading
+from zolit.tensors.site import Coordinates, Extent, Moving, Site
 from zolit.tensors.step import Step, constant
 from zolit.tensors.workspace import update_chunks
 

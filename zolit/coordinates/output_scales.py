@@ -8,15 +8,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from zolit.tensors.site import Coordinates, Extent, Moving, Site
-from zolit.tensors.outputs import Outputs, ScaledOutputs
 from zolit.coordinates.scales import SCALE_FLOOR
 from zolit.coordinates.vectors import Vectors
 from zolit.formats.base import StoredWeight, without_base
 from zolit.kernels.accumulate import accumulate
 from zolit.kernels.arguments import Perturbation, Query
 from zolit.kernels.outputs import output_factors
+from zolit.tensors.outputs import Outputs, ScaledOutputs
 from zolit.tensors.reading import Active, Reading
+from zolit.tensors.site import Coordinates, Extent, Moving, Site
 from zolit.tensors.step import Step
 
 

@@ -7,15 +7,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from zolit.tensors.site import Coordinates, Extent, Moving, Site
-from zolit.tensors.outputs import Outputs, ScaledOutputs
-from zolit.tensors.versions import AS_STORED, Rescaled, Versions
 from zolit.formats.base import StoredWeight, row_indices, to_blocks
 from zolit.kernels.accumulate import accumulate
 from zolit.kernels.arguments import Query
 from zolit.kernels.dispatch import Preference
+from zolit.tensors.outputs import Outputs, ScaledOutputs
 from zolit.tensors.reading import Reading
+from zolit.tensors.site import Coordinates, Extent, Moving, Site
 from zolit.tensors.step import Step, constant
+from zolit.tensors.versions import AS_STORED, Rescaled, Versions
 
 SCALE_FLOOR = 1e-7
 """Smallest scale that an update leaves (QZO's code clamps at the same value)."""

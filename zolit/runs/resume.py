@@ -16,10 +16,10 @@ from zolit.runs.differences import (
     Changes,
     Differences,
     changed_since,
+    describe_changes,
     find_differences,
     flatten,
     refuse_other_recipe,
-    describe_changes,
 )
 from zolit.runs.folder import RunFolder, summary_of
 from zolit.runs.journal.environment import environment

@@ -10,13 +10,13 @@ import lightning as L
 import yaml
 
 from zolit.checkpoints.file import FileCheckpoints, read_checkpoint
+from zolit.checkpoints.tensors import weights_digest
 from zolit.errors import UserError
 from zolit.files import check_new_folder, new_folder
 from zolit.models.source import ModelSource
 from zolit.recipes.parts import module_of
 from zolit.runs.finished import checkpoint_file
 from zolit.runs.folder import RunFolder, summary_of
-from zolit.checkpoints.tensors import weights_digest
 from zolit.runs.journal.format import Header, Step, Weights
 from zolit.runs.journal.reader import Contents, read_journal
 from zolit.runs.journal.replay import Replay

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
-from zolit.tensors.outputs import Part
 from zolit.formats.base import StoredWeight, chunks
 from zolit.kernels.activations import integer_product, quantize_activations
+from zolit.tensors.outputs import Part
 from zolit.tensors.product import current_outputs, current_rows, current_versions
 from zolit.tensors.weight import PerturbedWeight
 

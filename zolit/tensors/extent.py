@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 import torch
 
-from zolit.tensors.site import Extent
 from zolit.formats.base import StoredWeight
+from zolit.tensors.site import Extent
 from zolit.tensors.weight import PerturbedWeight
 
 _SAMPLED_ROWS = 16

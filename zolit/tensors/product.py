@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zolit.tensors.site import Site
-from zolit.tensors.outputs import Outputs
-from zolit.tensors.versions import AS_STORED, Versions
 from zolit.errors import UserError
 from zolit.formats.base import Rows, StoredWeight, chunks
 from zolit.kernels.activations import quantize_activations
+from zolit.tensors.outputs import Outputs
 from zolit.tensors.reading import Reading
+from zolit.tensors.site import Site
+from zolit.tensors.versions import AS_STORED, Versions
 from zolit.tensors.workspace import Buffers
 
 

@@ -7,13 +7,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from zolit.tensors.outputs import Outputs
-from zolit.tensors.versions import AS_STORED, Versions
 from zolit.formats.base import StoredWeight
 from zolit.supports import ALL, Support
 from zolit.tensors.feedback import Feedback
+from zolit.tensors.outputs import Outputs
 from zolit.tensors.reading import Reading
 from zolit.tensors.step import Step
+from zolit.tensors.versions import AS_STORED, Versions
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from zolit.tensors.site import Coordinates, Moving
 from zolit.tensors.feedback import Feedback
+from zolit.tensors.site import Coordinates, Moving
 from zolit.tensors.step import Step
 from zolit.tensors.weight import PerturbedWeight
 

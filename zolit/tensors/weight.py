@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
-from zolit.tensors.site import Site
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
 from zolit.tensors import product
 from zolit.tensors.reading import Reading
+from zolit.tensors.site import Site
 
 aten = torch.ops.aten
 

@@ -11,6 +11,7 @@ from transformers import GenerationConfig
 
 from zolit.compat import GgufConfig
 from zolit.models.families import FAMILIES
+from zolit.models.lazy_tensor import LazyTensor
 from zolit.models.loading.kept_layers import KeptLayers
 from zolit.models.loading.open import (
     OpenCheckpoint,
@@ -22,7 +23,6 @@ from zolit.models.loading.open import (
 from zolit.models.loading.pickles import UNREADABLE, find_pickled, unreadable
 from zolit.models.loading.places import check_places
 from zolit.models.loading.prequantized.checkpoint import check_kept
-from zolit.models.lazy_tensor import LazyTensor
 from zolit.models.loading.shards import find_safetensors
 from zolit.models.loading.stream import check_report, stream
 from zolit.models.prepare import Preparation

@@ -9,15 +9,15 @@ from torch import nn
 
 from zolit.compat import cached_file
 from zolit.errors import UserError
-from zolit.models.families import FAMILIES
 from zolit.models.config_file import FAULTS, not_valid
+from zolit.models.families import FAMILIES
+from zolit.models.lazy_tensor import LazyTensor
 from zolit.models.loading.places import check_places
 from zolit.models.loading.prequantized.checkpoint import (
     pickles_refused,
     sort_tensors,
     take_declared,
 )
-from zolit.models.lazy_tensor import LazyTensor
 from zolit.models.loading.shards import find_safetensors
 from zolit.models.parts import StoresWeights
 from zolit.models.plan import Plan

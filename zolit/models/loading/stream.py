@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from zolit.compat import ConversionOps, HfQuantizer, QuantizationConfigMixin, register_quantizer
 from zolit.errors import UserError
-from zolit.models.loading.places import is_ignorable, missing, not_converted, unplaced
 from zolit.models.lazy_tensor import LazyTensor
+from zolit.models.loading.places import is_ignorable, missing, not_converted, unplaced
 from zolit.models.plan import Plan, Planned
 from zolit.models.prepare import Preparation
 

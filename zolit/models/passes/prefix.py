@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from zolit.tensors.site import Site
 from zolit.models.anatomy import block_lists
 from zolit.models.passes.calls import Call, Stage, Wrap, wrap_call
 from zolit.models.passes.prefix_forms import Form, Leaves, alike
 from zolit.tensors.reading import Reading
+from zolit.tensors.site import Site
 from zolit.tensors.weight import PerturbedWeight
 
 

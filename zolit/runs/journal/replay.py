@@ -10,12 +10,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from zolit.checkpoints.continuing import check_training
-from zolit.checkpoints.tensors import check_fingerprint, load_weight_tensors
+from zolit.checkpoints.tensors import (
+    check_fingerprint,
+    load_weight_tensors,
+    start_tensors,
+    weights_digest,
+)
 from zolit.digests import tensor_digests
 from zolit.errors import UserError
 from zolit.gradient import ProjectedGradient
 from zolit.noise import signed
-from zolit.checkpoints.tensors import start_tensors, weights_digest
 from zolit.runs.journal.format import Header, Record, Step, Weights
 from zolit.tensors.weight import PerturbedWeight
 

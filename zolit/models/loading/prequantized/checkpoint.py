@@ -13,6 +13,7 @@ from torch import nn
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
 from zolit.models.anatomy import output_layer
+from zolit.models.lazy_tensor import LazyTensor
 from zolit.models.loading.kept_layers import KeptLayers, StoredLayer
 from zolit.models.loading.prequantized.compressed import CompressedFormat
 from zolit.models.loading.prequantized.declared_format import Format, declared_format
@@ -22,7 +23,6 @@ from zolit.models.loading.prequantized.gptq import GptqFormat, settle_zeros
 from zolit.models.loading.prequantized.layer import LayerTensors
 from zolit.models.loading.prequantized.torchao import TorchaoFormat
 from zolit.models.loading.prequantized.weights import layer_weight
-from zolit.models.lazy_tensor import LazyTensor
 from zolit.models.parts import StoresWeights
 from zolit.models.source import ModelSource
 from zolit.tensors.weight import PerturbedWeight

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
+from zolit.models.gguf.blocks import block_weight
 from zolit.models.gguf.read_blocks import READERS, read_blocks
 from zolit.models.gguf.table import GgufTable, Placed, place_tensors, read_entry
+from zolit.models.lazy_tensor import LazyTensor
 from zolit.models.loading.kept_layers import KeptLayers, StoredLayer
 from zolit.models.loading.prequantized.checkpoint import Contents, make_stand_in
-from zolit.models.gguf.blocks import block_weight
-from zolit.models.lazy_tensor import LazyTensor
 from zolit.models.plan import Plan
 
 FLOATS = (GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16)
