@@ -244,9 +244,7 @@ class ZolitCLI(LightningCLI):
         answers = getattr(datamodule, "answers", None)
         show(predictions_csv(batches, rows, getattr(datamodule, "labels", answers), answers))
 
-    def estimate(
-        self, model: L.LightningModule, datamodule: L.LightningDataModule, **kwargs: Any
-    ) -> None:
+    def estimate(self, model: Any, datamodule: L.LightningDataModule, **kwargs: Any) -> None:
         """The memory that ``fit`` would need with the same options."""
         options: RunOptions = self.config_init[self.command].run
         self.trainer.estimate(model, datamodule, options=options, **kwargs)
