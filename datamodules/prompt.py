@@ -55,6 +55,22 @@ class PromptDataModule(L.LightningDataModule):
     Raises:
         UserError: unknown task, missing column, too few rows, label without a word, words that
             read alike, prompt too long.
+
+    Example:
+        ::
+
+            data:
+              class_path: PromptDataModule
+              init_args:
+                task:
+                  template: "{text} It was"
+                  words:
+                    0: terrible
+                    1: great
+                rows:
+                  class_path: FileRows
+                  init_args:
+                    path: reviews.csv
     """
 
     published: ClassVar[tuple[str, ...]] = ("task", "rows", "train_size", "batch_size", "seed")

@@ -31,7 +31,15 @@ SUFFIXES: dict[str, Format] = {
 
 
 class RowSource(ABC):
-    """A table of examples."""
+    """A table of examples.
+
+    Example:
+        >>> class Two(RowSource):
+        ...     def read(self):
+        ...         return pd.DataFrame({"text": ["good", "bad"], "label": [1, 0]})
+        >>> len(Two().read())
+        2
+    """
 
     @abstractmethod
     def read(self) -> pd.DataFrame:
@@ -47,6 +55,11 @@ class TableRows(RowSource):
 
     Args:
         table: one row per example; they are numbered 0, 1, 2, ... in its order.
+
+    Example:
+        >>> table = pd.DataFrame({"text": ["good", "bad"], "label": [1, 0]}, index=[7, 3])
+        >>> TableRows(table).read().index.tolist()
+        [0, 1]
     """
 
     def __init__(self, table: pd.DataFrame) -> None:
@@ -72,6 +85,16 @@ class FileRows(RowSource):
         quotes: whether double quotes group a field in csv and tsv files. By default as the file
             shows; false for GLUE's tsv files.
         rename: new names of columns, for example ``{sentence: text}``.
+
+    Example:
+        ::
+
+            rows:
+              class_path: FileRows
+              init_args:
+                path: reviews.csv
+                rename:
+                  sentence: text
     """
 
     def __init__(
@@ -143,6 +166,17 @@ class HubRows(RowSource):
         revision: branch, tag or commit.
         label_names: give label columns as their names instead of their numbers.
         rename: new names of columns, for example ``{sentence: text}``.
+
+    Example:
+        ::
+
+            rows:
+              class_path: HubRows
+              init_args:
+                name: stanfordnlp/sst2
+                split: train[:5000]
+                rename:
+                  sentence: text
     """
 
     def __init__(

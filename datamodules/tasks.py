@@ -29,6 +29,13 @@ class Task:
             the same word are one class.
         label: name of the column of labels.
         ignore: labels whose rows are dropped.
+
+    Example:
+        >>> task = Task("{text} It was", {0: "terrible", 1: "great"})
+        >>> task.prompt({"text": "A fine film."})
+        'A fine film. It was'
+        >>> task.answers[task.class_of(1)]
+        'great'
     """
 
     template: str

@@ -10,6 +10,11 @@ class UserError(ValueError):
     what is expected and the next step.
 
     The command line prints the sentence and exits with code 2, without a traceback.
+
+    Example:
+        >>> raise UserError("lr must be a positive number, got -1; try 0.1")
+        Traceback (most recent call last):
+        zolit.errors.UserError: lr must be a positive number, got -1; try 0.1
     """
 
 

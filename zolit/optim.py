@@ -41,6 +41,10 @@ class ZOSGD(Optimizer):
 
     Raises:
         UserError: if ``lr`` or ``feedback_decay`` is out of range.
+
+    Example:
+        >>> ZOSGD([torch.zeros(1)], lr=0.1).direction_factors(torch.tensor([1.0, -3.0]))
+        tensor([ 0.5000, -1.5000])
     """
 
     projected_gradient: ClassVar[bool] = True
@@ -142,6 +146,10 @@ class ZOSignSGD(ZOSGD):
 
     Every step has the same length whatever the loss, which makes ``lr`` easy to choose and
     outliers harmless. It has no default: ``lr`` counts coordinate units here, not squared ones.
+
+    Example:
+        >>> ZOSignSGD([torch.zeros(1)], lr=0.1).direction_factors(torch.tensor([1.0, -3.0]))
+        tensor([ 0.5000, -0.5000])
     """
 
     def settle(self, lr: float) -> bool:
@@ -158,7 +166,13 @@ class ZOSignSGD(ZOSGD):
 
 @runtime_checkable
 class OpenRate(Protocol):
-    """An optimizer whose learning rate may be left open, to be chosen for the weights it moves."""
+    """An optimizer whose learning rate may be left open, to be chosen for the weights it moves.
+
+    Example:
+        >>> optimizer = ZOSGD([torch.zeros(1)])
+        >>> isinstance(optimizer, OpenRate) and optimizer.settle(0.1)
+        True
+    """
 
     def settle(self, lr: float) -> bool:
         """Take ``lr`` where none was given, and say whether one was missing."""
@@ -169,6 +183,10 @@ class StepsAlongDirections(Protocol):
     """An optimizer whose step is the sum of the directions, each times ``lr`` and its own factor.
 
     The length of a step is then known from the factors, without a pass over the weights.
+
+    Example:
+        >>> isinstance(ZOSGD([torch.zeros(1)]), StepsAlongDirections)
+        True
     """
 
     def direction_factors(self, values: Tensor) -> Tensor:

@@ -15,6 +15,10 @@ class Support:
     """Which coordinates of one weight move, in reads and in updates alike.
 
     Frozen data: the same for the whole run, and made again by a replay.
+
+    Example:
+        >>> ALL.density, ALL.includes(key=7)
+        (1.0, True)
     """
 
     @property
@@ -52,7 +56,12 @@ class Support:
 
 @dataclass(frozen=True)
 class All(Support):
-    """Every coordinate moves along every direction."""
+    """Every coordinate moves along every direction.
+
+    Example:
+        >>> All() == ALL
+        True
+    """
 
 
 ALL = All()

@@ -22,6 +22,12 @@ class Losses:
         objective: what is minimized.
         model: the prepared model.
         batch: what the objective has drawn (`Objective.draw`).
+
+    Example:
+        >>> from zolit import LossFunction
+        >>> squares = LossFunction(lambda model, batch: model(batch).square().sum(1))
+        >>> Losses(squares, nn.Identity(), torch.ones(4, 2))(copies=1)
+        tensor([2.])
     """
 
     objective: Objective
@@ -49,6 +55,10 @@ class Estimate:
         values: ``[Q]`` float32, loss per unit of the coordinate; NaN or infinite where a loss was.
         loss: mean loss over the reads, or that of the weights as stored where they are read; a
             float32 scalar tensor.
+
+    Example:
+        >>> Estimate(values=torch.tensor([0.5, -1.0]), loss=torch.tensor(2.0)).values
+        tensor([ 0.5000, -1.0000])
     """
 
     values: Tensor
@@ -65,6 +75,14 @@ class Estimator(ABC):
         compares: whether the objective sees both reads of a direction together, by one call of the
             losses with two copies or by their `compare`; see `Objective.compares`.
         default_lr: learning rate to start with, whatever moves; None leaves it to the perturber.
+
+    Example:
+        >>> from zolit import TwoPoint
+        >>> class Bounded(TwoPoint):
+        ...     def finish(self, values):
+        ...         return values.clamp(-1.0, 1.0)
+        >>> Bounded().finish(torch.tensor([0.5, 7.0]))
+        tensor([0.5000, 1.0000])
     """
 
     needs: ClassVar[type] = Objective

@@ -33,6 +33,10 @@ class ClippedTwoPoint(TwoPoint):
 
     Raises:
         UserError: if an argument is out of range.
+
+    Example:
+        >>> ClippedTwoPoint(limit=1.0).finish(torch.tensor([0.5, -3.0]))
+        tensor([ 0.5000, -1.0000])
     """
 
     def __init__(

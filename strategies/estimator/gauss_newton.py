@@ -70,6 +70,18 @@ class GaussNewton(Estimator):
 
     Raises:
         UserError: if ``damping`` is out of range.
+
+    Example:
+        ::
+
+            estimator:
+              class_path: GaussNewton
+              init_args:
+                damping: 0.01
+            query_scheduler:
+              class_path: ConstantQueries
+              init_args:
+                n: 32
     """
 
     needs = Scored

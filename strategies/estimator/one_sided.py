@@ -19,6 +19,10 @@ class OneSided(Estimator):
         centered: take from each difference the mean over the step's directions, and multiply by
             ``Q / (Q - 1)``, which keeps the estimate unbiased. With many coordinates the variance
             grows by that factor, less what was common. A single direction stays as it is.
+
+    Example:
+        >>> OneSided().finish(torch.tensor([1.0, 3.0]))
+        tensor([-2.,  2.])
     """
 
     compares = True

@@ -14,6 +14,14 @@ class TwoPoint(Estimator):
             once and its noise made once. Models whose tuned weights cannot (norms, position
             embeddings, layers that read something else than the batch's rows in their order) take
             two passes; false always takes two, which halves the activations.
+
+    Example:
+        ::
+
+            estimator:
+              class_path: TwoPoint
+              init_args:
+                paired: false # half the activations, twice the decoding
     """
 
     compares = True

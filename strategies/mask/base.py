@@ -8,7 +8,16 @@ from zolit.supports import Support
 
 
 class Mask(ABC):
-    """Chooses which coordinates of each weight move, in reads and updates alike."""
+    """Chooses which coordinates of each weight move, in reads and updates alike.
+
+    Example:
+        >>> from zolit.supports import ALL, Hashed
+        >>> class Attention(Mask):
+        ...     def choose(self, path, weight, block, blocks):
+        ...         return ALL if "attn" in path else Hashed(0.1, key=block)
+        >>> Attention().choose("model.layers.0.mlp.up_proj.weight", None, 0, 1).density
+        0.1
+    """
 
     def check(self, perturber: Perturber) -> None:  # noqa: B027 (most masks refuse nothing)
         """Refuse a perturber whose coordinates have no such subset, before a model is loaded.

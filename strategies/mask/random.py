@@ -19,6 +19,10 @@ class RandomMask(Mask):
 
     Raises:
         UserError: if ``density`` is out of range.
+
+    Example:
+        >>> RandomMask(0.25).choose("model.layers.0.mlp.up_proj.weight", None, 0, 1).density
+        0.25
     """
 
     def __init__(self, density: float, seed: int = 0) -> None:

@@ -21,6 +21,11 @@ class RandomBlocks(Mask):
 
     Raises:
         UserError: if ``blocks`` is less than 1.
+
+    Example:
+        >>> support = RandomBlocks(2).choose("model.layers.3.mlp.up_proj.weight", None, 3, 10)
+        >>> support.importance_weight
+        5.0
     """
 
     def __init__(self, blocks: int = 1) -> None:

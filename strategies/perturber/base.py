@@ -37,6 +37,17 @@ class Perturber(ABC):
 
     Raises:
         UserError: if ``eps`` or ``float_unit`` is not a positive finite number.
+
+    Example:
+        >>> class Codes(Perturber):
+        ...     def direction(self):
+        ...         return Direction("rademacher")
+        ...     def check(self, quantizer):
+        ...         pass
+        ...     def quantized_coordinates(self, store):
+        ...         return Elements((1.0, 0.0))
+        >>> Codes(eps=1.0).direction().grid_step
+        1.0
     """
 
     # Of a perturbed read alone: the values in the journal were made with it.

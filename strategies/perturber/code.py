@@ -34,6 +34,10 @@ class CodePerturber(Perturber):
 
     Raises:
         UserError: if ``eps`` or ``perturb_bits`` is out of range.
+
+    Example:
+        >>> CodePerturber(distribution="rademacher").direction().grid_step
+        1.0
     """
 
     def __init__(

@@ -18,6 +18,10 @@ class DensePerturber(Perturber):
             alone moves.
         distribution: ``gaussian`` as in the paper, or ``rademacher``: a thirtieth of the hashes
             and the same variance for the estimate.
+
+    Example:
+        >>> DensePerturber(eps=1e-3).direction().distribution
+        'gaussian'
     """
 
     def __init__(

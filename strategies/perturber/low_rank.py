@@ -29,6 +29,10 @@ class LowRankPerturber(Perturber):
 
     Raises:
         UserError: if ``eps`` or ``rank`` is out of range.
+
+    Example:
+        >>> LowRankPerturber(rank=2).direction().rank
+        2
     """
 
     single_coordinates: ClassVar[bool] = False

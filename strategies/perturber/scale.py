@@ -31,6 +31,16 @@ class ScalePerturber(Perturber):
 
     Raises:
         UserError: if a number is out of range, or ``absolute`` meets ``row``.
+
+    Example:
+        ::
+
+            quantizer: Int4
+            perturber:
+              class_path: ScalePerturber
+              init_args:
+                eps: 0.01 # fraction of each scale
+                granularity: group
     """
 
     def __init__(

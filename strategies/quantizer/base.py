@@ -20,6 +20,16 @@ class Quantizer(ABC):
         keep_error: keep what quantization leaves of each tuned weight (two bytes a code), for an
             optimizer with error feedback to start from: codes then follow the weight that was
             quantized, and moves far smaller than a code count from the first step.
+
+    Example:
+        >>> import torch
+        >>> from zolit.formats.dense import DenseWeight
+        >>> class Rounded(Quantizer):
+        ...     quantized = False
+        ...     def store(self, weight, path):
+        ...         return DenseWeight(weight.bfloat16())
+        >>> Rounded().store(torch.ones(2, 32), "weight").floats().dtype
+        torch.bfloat16
     """
 
     quantized: ClassVar[bool] = True

@@ -16,6 +16,10 @@ class Float8(Quantizer):
         activations: ``float`` decodes weights to the activations' dtype; ``float8`` also rounds
             activations to e4m3 per token (emulated: the product itself is in the wider dtype).
         keep_error: keep what rounding left of each weight for an optimizer with error feedback.
+
+    Example:
+        >>> Float8().store(torch.ones(4, 32), "weight").codes.dtype
+        torch.float8_e4m3fn
     """
 
     def __init__(

@@ -46,6 +46,15 @@ class GPTQ(Quantizer):
 
     Raises:
         UserError: if an argument is out of range.
+
+    Example:
+        ::
+
+            quantizer:
+              class_path: GPTQ
+              init_args:
+                text: c4.txt # a document a line
+                samples: 128
     """
 
     calibrated: ClassVar[bool] = True

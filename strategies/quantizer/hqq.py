@@ -32,6 +32,10 @@ class HQQ(Quantizer):
 
     Raises:
         UserError: if an argument is out of range.
+
+    Example:
+        >>> HQQ(group_size=64).store(torch.ones(4, 64), "weight").zero.shape
+        torch.Size([4, 1])
     """
 
     def __init__(

@@ -14,6 +14,11 @@ class Int4(Quantizer):
         group_size: input channels that share a scale: 32, 64 or 128, or another multiple of 32.
         symmetric: one scale a group around zero; otherwise a group spans its minimum to maximum.
         keep_error: keep what rounding left of each weight for an optimizer with error feedback.
+
+    Example:
+        >>> import torch
+        >>> Int4(group_size=32).store(torch.ones(4, 64), "weight").scale.shape
+        torch.Size([4, 2])
     """
 
     def __init__(

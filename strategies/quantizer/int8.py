@@ -22,6 +22,10 @@ class Int8(Quantizer):
 
     Raises:
         UserError: if ``activations`` is int8 and a group size is given.
+
+    Example:
+        >>> Int8(group_size=32).store(torch.ones(4, 64), "weight").scale.shape
+        torch.Size([4, 2])
     """
 
     def __init__(

@@ -9,7 +9,13 @@ from zolit.strategies.quantizer.base import Quantizer
 
 
 class NoQuantizer(Quantizer):
-    """Keeps floating-point weights, shared with the loaded model."""
+    """Keeps floating-point weights, shared with the loaded model.
+
+    Example:
+        >>> import torch
+        >>> NoQuantizer().store(torch.ones(2, 3), "weight").floats().shape
+        torch.Size([2, 3])
+    """
 
     quantized: ClassVar[bool] = False
 

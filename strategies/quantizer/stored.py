@@ -14,6 +14,14 @@ class Stored(Quantizer):
     Linear layers that the checkpoint left as floats stay floats. The loader finds the format in the
     checkpoint's config.json, or in a GGUF file itself, and reads the layers
     (`zolit.models.loading.kept_layers.KeptLayers`).
+
+    Example:
+        ::
+
+            model:
+              source:
+                path: models/llama-gptq # a folder whose config.json declares a quantized format
+              quantizer: Stored
     """
 
     converts: ClassVar[bool] = False

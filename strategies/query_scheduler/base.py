@@ -4,7 +4,15 @@ from abc import ABC, abstractmethod
 
 
 class QueryScheduler(ABC):
-    """Number of directions that the estimate of a step averages over."""
+    """Number of directions that the estimate of a step averages over.
+
+    Example:
+        >>> class Growing(QueryScheduler):
+        ...     def queries(self, step, epoch):
+        ...         return 1 + epoch
+        >>> Growing().queries(step=100, epoch=2)
+        3
+    """
 
     @abstractmethod
     def queries(self, step: int, epoch: int) -> int:

@@ -12,6 +12,10 @@ class ConstantQueries(QueryScheduler):
 
     Raises:
         UserError: if ``n`` is less than 1.
+
+    Example:
+        >>> ConstantQueries(4).queries(step=0, epoch=0)
+        4
     """
 
     def __init__(self, n: int = 1) -> None:

@@ -40,6 +40,15 @@ class Journal(Callback):
 
     Raises:
         UserError: if another process writes to the folder, or the file cannot be written.
+
+    Example:
+        ::
+
+            trainer:
+              callbacks:
+              - class_path: Journal
+                init_args:
+                  every_n_steps: 100
     """
 
     def __init__(self, run_dir: str | None = None, every_n_steps: int = 1) -> None:

@@ -22,6 +22,15 @@ class Progress(ProgressBar):
     Args:
         every_n_steps: steps between lines where there is no terminal; by default such that a run
             prints about 20.
+
+    Example:
+        ::
+
+            trainer:
+              callbacks:
+              - class_path: Progress
+                init_args:
+                  every_n_steps: 50
     """
 
     def __init__(self, every_n_steps: int | None = None) -> None:

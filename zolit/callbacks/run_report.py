@@ -47,6 +47,9 @@ class RunReport(Callback):
         text_loss: of the prompts' own text, ``zero_shot`` and ``fine_tuned`` (`TextLoss`).
         watch: what was found of the run.
         curves: pairs of step and value of ``train_loss`` and of each figure of validation.
+
+    Example:
+        >>> trainer = L.Trainer(callbacks=[RunReport("runs/mine")])  # doctest: +SKIP
     """
 
     def __init__(self, run_dir: str, best_by: str | None = None) -> None:

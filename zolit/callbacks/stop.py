@@ -20,6 +20,9 @@ class StopBetweenSteps(Callback):
 
     Attributes:
         requested: the signal that came, None so far.
+
+    Example:
+        >>> trainer = L.Trainer(callbacks=[StopBetweenSteps()])  # doctest: +SKIP
     """
 
     def __init__(self) -> None:

@@ -22,6 +22,10 @@ class Elements(Coordinates):
     Attributes:
         unit: length of a coordinate's unit in codes and in weights: a code of scale s moves by
             ``(unit[0] * s + unit[1]) * z`` in weights, a float by ``unit[1] * z``.
+
+    Example:
+        >>> Elements((1.0, 0.0)).unit  # of codes: eps counts codes
+        (1.0, 0.0)
     """
 
     unit: tuple[float, float]

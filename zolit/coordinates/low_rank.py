@@ -52,6 +52,10 @@ class LowRank(Coordinates):
 
     Attributes:
         unit: as of `Elements`; a read moves floats and codes by ``unit[1] * z`` in weights.
+
+    Example:
+        >>> LowRank((0.0, 1.0)).unit  # eps counts weights
+        (0.0, 1.0)
     """
 
     unit: tuple[float, float]

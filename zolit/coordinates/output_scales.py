@@ -29,6 +29,10 @@ class OutputScales(Coordinates):
 
     Attributes:
         unit: length of a coordinate's unit, as a fraction of the scale.
+
+    Example:
+        >>> OutputScales().unit  # eps counts fractions of the scale
+        1.0
     """
 
     unit: float = 1.0

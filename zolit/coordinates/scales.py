@@ -29,6 +29,10 @@ class Scales(Coordinates):
 
     Attributes:
         unit: length of a coordinate's unit, as a fraction of the scale and in the scale's own.
+
+    Example:
+        >>> Scales((1.0, 0.0)).unit  # eps counts fractions of each scale
+        (1.0, 0.0)
     """
 
     unit: tuple[float, float]

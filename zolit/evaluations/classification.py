@@ -15,6 +15,13 @@ class Classification(Evaluation):
 
     The best checkpoint is chosen by the loss: on a few hundred rows it tells two checkpoints apart
     that the accuracy does not.
+
+    Example:
+        ::
+
+            evaluation: Classification # the default where the objective scores answers
+            run:
+              best_by: val_accuracy # instead of val_loss
     """
 
     needs = Scored

@@ -14,7 +14,17 @@ _KEY = 0x6576616C
 
 
 class MeanLoss(Evaluation):
-    """Mean of the objective's own ``loss`` over the rows; it fits any objective."""
+    """Mean of the objective's own ``loss`` over the rows; it fits any objective.
+
+    Example:
+        >>> import torch
+        >>> from zolit import LossFunction
+        >>> evaluation = MeanLoss()
+        >>> evaluation.bind(LossFunction(lambda model, batch: model(batch).square().sum(1)))
+        >>> evaluation.update(nn.Identity(), torch.ones(4, 2))
+        >>> evaluation.figures()
+        {'loss': tensor(2.)}
+    """
 
     def __init__(self) -> None:
         super().__init__(loss=MeanMetric())

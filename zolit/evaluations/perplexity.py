@@ -25,6 +25,14 @@ class Perplexity(Evaluation):
 
     Raises:
         UserError: if ``tokens`` is below 1.
+
+    Example:
+        ::
+
+            evaluation:
+              class_path: Perplexity
+              init_args:
+                tokens: 64
     """
 
     primary = "perplexity"

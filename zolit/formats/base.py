@@ -108,6 +108,11 @@ class StoredWeight(ABC):
             (`error`): codes are numbers times a scale.
         error: what quantization left of the weight, ``[rows, padded_columns]`` float16 in code
             units; None unless the quantizer keeps it. Error feedback starts here.
+
+    Example:
+        >>> from zolit.formats.int8 import Int8Weight
+        >>> Int8Weight.quantize(torch.ones(4, 64), None).describe()
+        {'format': 'Int8Weight', 'rows': 4, 'columns': 64}
     """
 
     rows: int

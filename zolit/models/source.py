@@ -35,6 +35,10 @@ class ModelSource:
         kind: ``causal`` (scored at the last position), ``masked`` (scored at the mask token),
             or ``auto``: from the model's configuration.
         trust_remote_code: run Python code that comes with the model. Off unless asked for.
+
+    Example:
+        >>> ModelSource("HuggingFaceTB/SmolLM2-135M-Instruct", revision="main").path
+        'HuggingFaceTB/SmolLM2-135M-Instruct'
     """
 
     published: ClassVar[tuple[str, ...]] = ("path", "gguf_file", "package", "revision", "kind")

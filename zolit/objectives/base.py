@@ -97,6 +97,11 @@ class Scored(Protocol):
 
     Whatever needs more than the loss says so (``needs = Scored``): `GaussNewton`,
     `zolit.evaluations.Classification`.
+
+    Example:
+        >>> from zolit import LossFunction, OptionScoring
+        >>> isinstance(OptionScoring(), Scored), isinstance(LossFunction(print), Scored)
+        (True, False)
     """
 
     def scores(self, model: nn.Module, batch: Any) -> Tensor:

@@ -47,6 +47,14 @@ class OptionScoring(Objective):
 
     Raises:
         UserError: if ``shared`` is out of range.
+
+    Example:
+        ::
+
+            objective:
+              class_path: OptionScoring
+              init_args:
+                shared: 0.2
     """
 
     def __init__(self, shared: float = 1.0) -> None:

@@ -25,6 +25,17 @@ class PromptBatch:
         answer_ids: ``[C, L]`` int64 token ids of each answer, -1 in unused slots.
         labels: ``[B]`` int64, index of the right answer; ``R = B * options_per_prompt``.
         options_per_prompt: rows that stand for one example.
+
+    Example:
+        >>> batch = PromptBatch(
+        ...     input_ids=torch.tensor([[5, 6, 7], [0, 8, 9]]),
+        ...     attention_mask=torch.tensor([[1, 1, 1], [0, 1, 1]]),
+        ...     answer_positions=torch.tensor([[2], [2]]),
+        ...     answer_ids=torch.tensor([[3], [4]]),
+        ...     labels=torch.tensor([0, 1]),
+        ... )
+        >>> len(batch)
+        2
     """
 
     input_ids: Tensor

@@ -26,6 +26,10 @@ class RunOptions:
         best_by: figure of validation that the best checkpoint is chosen by, such as ``val_loss``;
             the others decide ties. By default what the model's evaluation says: the loss for
             `Classification`.
+
+    Example:
+        >>> RunOptions(zero_shot=False).test_after_fit
+        True
     """
 
     run_dir: str | None = None

@@ -16,6 +16,10 @@ class StopRequested(KeyboardInterrupt):
     Attributes:
         signal: its number; the exit code of the process is 128 more.
         step: steps that were made.
+
+    Example:
+        >>> StopRequested(signal=15, step=40).step
+        40
     """
 
     def __init__(self, signal: int, step: int) -> None:

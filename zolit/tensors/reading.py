@@ -72,6 +72,14 @@ class Reading:
         workspace: memory that decoded rows are written to.
         noise: what the weights share of the direction that they are read along.
         repeated: what passes over the same batch share, by name; None outside of `same_batch`.
+
+    Example:
+        >>> reading = Reading(Direction("rademacher"), "reference")
+        >>> with reading.perturbed(key=7, eps=1e-3, copies=2):
+        ...     reading.paired
+        True
+        >>> reading.active
+        False
     """
 
     def __init__(

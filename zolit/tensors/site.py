@@ -24,6 +24,11 @@ class Site:
         index: its number; part of the key of its noise.
         coordinates: what of it moves, and the length of its unit.
         support: which of these coordinates move.
+
+    Example:
+        >>> from zolit.coordinates import Elements
+        >>> Site(index=3, coordinates=Elements((1.0, 0.0))).support.density
+        1.0
     """
 
     index: int
@@ -41,6 +46,10 @@ class Extent:
         coordinates: how many there are.
         length: expected length of a direction, ``sqrt(sum of unit**2)`` over the coordinates that
             move, each unit in weights or as a fraction of its scale.
+
+    Example:
+        >>> Extent(scales=False, coordinates=4, length=2.0).length
+        2.0
     """
 
     scales: bool
@@ -56,6 +65,14 @@ class Moving:
         store: the weight.
         site: its place and coordinates.
         feedback: what rounding left undone so far; None without error feedback.
+
+    Example:
+        >>> import torch
+        >>> from zolit.coordinates import Elements
+        >>> from zolit.formats.int8 import Int8Weight
+        >>> store = Int8Weight.quantize(torch.ones(4, 64), None)
+        >>> Moving(store, Site(0, Elements((1.0, 0.0))), feedback=None).store.rows
+        4
     """
 
     store: StoredWeight
@@ -73,6 +90,13 @@ class Coordinates(ABC):
     Attributes:
         rounded: whether `move` rounds onto the grid of the weight's format, so that error feedback
             has something to carry.
+
+    Example:
+        `tests/coordinates/test_own_kind.py` has a kind of its own, which moves the first columns of
+        each weight::
+
+            perturber:
+              class_path: my_parts.FirstColumns # its `coordinates` return the kind
     """
 
     rounded: ClassVar[bool] = True

@@ -66,6 +66,12 @@ class TuningModule(L.LightningModule):
 
     Raises:
         UserError: if an option is out of range or two parts do not combine.
+
+    Example:
+        ::
+
+            model:
+              class_path: my_module.MyTuningModule # a subclass with a training_step
     """
 
     projected_gradient: ClassVar[bool] = False

@@ -81,6 +81,12 @@ class ZeroOrderModule(TuningModule):
 
     Raises:
         UserError: if an option is out of range or two parts do not combine.
+
+    Example:
+        >>> from zolit import Int4, ScalePerturber
+        >>> module = ZeroOrderModule(ModelSource("models/llama"), Int4(), ScalePerturber())
+        >>> module.tune
+        ['linear']
     """
 
     projected_gradient: ClassVar[bool] = True

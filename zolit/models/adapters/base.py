@@ -25,6 +25,11 @@ class Factor(nn.Linear):
 
     A linear layer to everything that deals in them, so that a pair reads both of its versions in
     one pass. Its values are the adapter's to set.
+
+    Example:
+        >>> factor = Factor(8, 2, torch.float32, "cpu")
+        >>> factor.weight.shape, factor.bias is None
+        (torch.Size([2, 8]), True)
     """
 
     def __init__(
@@ -42,6 +47,13 @@ class LayerAdapter(nn.Module, ABC):
 
     Attributes:
         hook: calls it after its layer; None where the layer calls it itself.
+
+    Example:
+        >>> class Shifted(LayerAdapter):
+        ...     def forward(self, x, out):
+        ...         return out + 1
+        >>> Shifted()(torch.zeros(1, 4), torch.zeros(1, 2))
+        tensor([[1., 1.]])
     """
 
     hook: RemovableHandle | None = None
@@ -79,6 +91,19 @@ class Adapter(ABC):
 
     Raises:
         UserError: if there are no targets.
+
+    Example:
+        >>> class Scaled(LayerAdapter):
+        ...     def __init__(self, rows, like):
+        ...         super().__init__()
+        ...         self.factor = Factor(1, rows, torch.float32, like.device)
+        ...     def forward(self, x, out):
+        ...         return out * (1 + self.factor(out.new_ones(1)))
+        >>> class Scales(Adapter):
+        ...     def beside(self, path, rows, columns, like):
+        ...         return Scaled(rows, like)
+        >>> Scales(["q_proj"]).targets
+        ['q_proj']
     """
 
     def __init__(self, targets: list[str]) -> None:

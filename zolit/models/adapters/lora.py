@@ -66,6 +66,10 @@ class LoRA(Adapter):
 
     Raises:
         UserError: if ``rank`` or ``alpha`` is out of range or there are no targets.
+
+    Example:
+        >>> LoRA(rank=4, targets=["q_proj"]).rank
+        4
     """
 
     def __init__(
