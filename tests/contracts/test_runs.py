@@ -108,7 +108,6 @@ def test_the_mask_bounds_reads_and_updates(recipe: Recipe) -> None:
 
 COMPILED = [
     Recipe("NoQuantizer", "DensePerturber"),
-    Recipe("Int8", "CodePerturber"),
     Recipe("Int8, activations int8", "CodePerturber, rademacher"),
     Recipe("Int4", "ScalePerturber"),
 ]

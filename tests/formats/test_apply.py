@@ -117,9 +117,27 @@ def expected(form: str, case: Case, move: np.ndarray) -> np.ndarray:
     return on_integers(case, move, *((-8, 7) if "int4" in form else (-128, 127)))
 
 
-@pytest.mark.parametrize("kernels", ["reference", "compiled"])
-@pytest.mark.parametrize("added", [False, True])
-@pytest.mark.parametrize("form", FORMATS)
+# Each compilation takes seconds: one of each kernel by default, the others in slow tests.
+QUICK = {
+    ("bfloat16", True),
+    ("int8_row", False),
+    ("int8_group", True),
+    ("float8", True),
+    ("int4_row", False),
+}
+QUERIES = [
+    *((form, added, "reference") for form in FORMATS for added in (False, True)),
+    *(
+        pytest.param(
+            form, added, "compiled", marks=() if (form, added) in QUICK else pytest.mark.slow
+        )
+        for form in FORMATS
+        for added in (False, True)
+    ),
+]
+
+
+@pytest.mark.parametrize(("form", "added", "kernels"), QUERIES)
 def test_a_query_made_in_the_kernel_is_a_step(form: str, added: bool, kernels: Preference) -> None:
     """A direction of signs times a dyadic coefficient: exact, so the bits are the same."""
     alone, given = dyadic(FORMATS[form](5, 128)), dyadic(FORMATS[form](5, 128))
