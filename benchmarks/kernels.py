@@ -7,6 +7,7 @@ One weight of SmolLM2-135M's MLP (1536 x 576), paired bfloat16 reads, medians of
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 
 import waiting  # noqa: F401
 import torch
@@ -17,6 +18,7 @@ from timing import median_seconds
 from zolit.coordinates import Elements, Site
 from zolit.noise import Direction
 from zolit.strategies import Float8, Int4, Int8, NoQuantizer, Quantizer
+from zolit.supports import Bits
 from zolit.tensors.reading import Reading
 from zolit.tensors.update import move
 from zolit.tensors.weight import PerturbedWeight
@@ -41,8 +43,8 @@ def nanoseconds(call: Callable[[], object]) -> float:
     return 1e9 * median_seconds(call, CALLS, warm_up=2) / (ROWS * COLUMNS)
 
 
-def measure(quantizer: Quantizer, dtype: torch.dtype, direction: Direction) -> tuple[float, float]:
-    """Paired read and update of one weight, in nanoseconds per coordinate."""
+def measure(quantizer: Quantizer, dtype: torch.dtype, direction: Direction) -> list[float]:
+    """Paired read of one weight, the same under a mask, and update; nanoseconds per coordinate."""
     reading = Reading(direction, "compiled")
     values = torch.randn(ROWS, COLUMNS, generator=torch.Generator().manual_seed(0)).to(dtype)
     store = quantizer.store(values, "weight")
@@ -52,20 +54,25 @@ def measure(quantizer: Quantizer, dtype: torch.dtype, direction: Direction) -> t
     outs = reading.workspace.buffers(2, ROWS, COLUMNS, torch.bfloat16, store.device).parts
     with reading.perturbed(1, 1e-3, 2):
         noise = reading.perturbation(site, unit, store.device)
-        read = nanoseconds(lambda: store.read(slice(0, ROWS), outs, noise, "compiled"))
-    return read, nanoseconds(lambda: move([weight], [1], [1e-6], 2, [None]))
+        chosen = torch.rand(ROWS, COLUMNS, generator=torch.Generator().manual_seed(1)) < 1e-3
+        masked = noise._replace(bits=Bits.of(chosen).bits())
+        reads = [
+            nanoseconds(partial(store.read, slice(0, ROWS), outs, along, "compiled"))
+            for along in (noise, masked)
+        ]
+    return [*reads, nanoseconds(lambda: move([weight], [1], [1e-6], 2, [None]))]
 
 
 def main() -> None:
     """Print a table of all formats and directions."""
     argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     table = Table(title=f"ns per coordinate, {torch.get_num_threads()} threads", box=None)
-    for column in ("format", "direction", "paired read", "update"):
+    for column in ("format", "direction", "paired read", "under a mask", "update"):
         table.add_column(column)
     for name, (quantizer, dtype) in FORMATS.items():
         for label, direction in DIRECTIONS.items():
-            read, update = measure(quantizer, dtype, direction)
-            table.add_row(name, label, f"{read:.2f}", f"{update:.2f}")
+            times = measure(quantizer, dtype, direction)
+            table.add_row(name, label, *(f"{time:.3f}" for time in times))
     Console().print(table)
 
 

@@ -9,7 +9,16 @@ from zolit.strategies.estimator import (
     OneSided,
     TwoPoint,
 )
-from zolit.strategies.mask import Mask, NoMask, RandomBlocks, RandomMask
+from zolit.strategies.mask import (
+    ElementMask,
+    Magnitude,
+    Mask,
+    NoMask,
+    Outliers,
+    RandomBlocks,
+    RandomMask,
+    ScoredMask,
+)
 from zolit.strategies.perturber import (
     CodePerturber,
     DensePerturber,
@@ -27,6 +36,7 @@ __all__ = [
     "CodePerturber",
     "ConstantQueries",
     "DensePerturber",
+    "ElementMask",
     "Estimate",
     "Estimator",
     "Float8",
@@ -35,16 +45,19 @@ __all__ = [
     "Int8",
     "Losses",
     "LowRankPerturber",
+    "Magnitude",
     "Mask",
     "NoMask",
     "NoQuantizer",
     "OneSided",
+    "Outliers",
     "Perturber",
     "Quantizer",
     "QueryScheduler",
     "RandomBlocks",
     "RandomMask",
     "ScalePerturber",
+    "ScoredMask",
     "Stored",
     "TwoPoint",
 ]

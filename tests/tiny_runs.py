@@ -27,6 +27,7 @@ from zolit.strategies import (
     Float8,
     Int4,
     Int8,
+    Magnitude,
     NoQuantizer,
     RandomBlocks,
     ScalePerturber,
@@ -116,6 +117,12 @@ RECIPES: dict[str, Options] = {
     "blocks, codes": {
         "optimizer": sgd(100.0),
         "mask": RandomBlocks(),
+        "query_scheduler": ConstantQueries(2),
+    },
+    "magnitude": {
+        "quantizer": Int8(keep_error=True),
+        "optimizer": sgd(100.0, **KEPT),
+        "mask": Magnitude(0.2),
         "query_scheduler": ConstantQueries(2),
     },
     "micro-batches": {"optimizer": sgd(100.0), "micro_batches": 4},

@@ -3,12 +3,18 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from zolit.noise import BLOCKS, DRAWS, MASK, fold, split_key
+from zolit.errors import UserError
+from zolit.noise import BLOCKS, DRAWS, MASK, WORD, fold, lane_indices, split_key
+
+_CHUNK_ELEMENTS = 1 << 20
+"""Coordinates packed or unpacked at once: four bytes each are held beside the result."""
 
 
 class Support:
@@ -52,6 +58,18 @@ class Support:
             Two int32 key words of a hash, and the number of its `DRAWS` that let a coordinate move.
         """
         return None
+
+    def bits(self) -> Tensor | None:
+        """Which coordinates move, one bit each, for kernels; None where no list of them is kept.
+
+        Returns:
+            ``[rows, words]`` int32, as of `Bits`.
+        """
+        return None
+
+    def on(self, device: torch.device) -> "Support":
+        """The same support, what it keeps on another device."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -123,6 +141,118 @@ class Blocks(Support):
 
     def includes(self, key: int) -> bool:
         return (self.block - fold(key, BLOCKS)) % self.count < self.moving
+
+
+@dataclass(frozen=True, eq=False)
+class Bits(Support):
+    """Any subset of the coordinates, one bit each, the same for every direction.
+
+    Attributes:
+        packed: ``[rows, words]`` int32: bit l of word w of a row says whether its column
+            ``32 w + l`` moves. Columns are those of the stored weight, as noise counts them. A
+            vector is one row. Lanes beyond the last column are 0.
+        columns: of the coordinates; None where they fill the words.
+
+    Example:
+        >>> support = Bits.of(torch.tensor([[True, False, True], [False, False, True]]))
+        >>> support.packed.tolist(), support.density
+        ([[5], [4]], 0.5)
+    """
+
+    packed: Tensor
+    columns: int | None = None
+
+    @classmethod
+    def of(cls, chosen: Tensor) -> "Bits":
+        """Pack ``[rows, columns]`` bool, which coordinates move."""
+        rows, columns = chosen.shape
+        packed = torch.empty(rows, -(-columns // WORD), dtype=torch.int32, device=chosen.device)
+        lane = lane_indices(chosen.device)
+        for part, to in zip(_chunks(chosen), _chunks(packed, columns), strict=True):
+            lanes = F.pad(part, (0, -columns % WORD)).view(len(part), -1, WORD).to(torch.int32)
+            to.copy_((lanes << lane).sum(2, dtype=torch.int32))
+        return cls(packed, columns)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the coordinates."""
+        rows, words = self.packed.shape
+        return rows, WORD * words if self.columns is None else self.columns
+
+    @cached_property
+    def count(self) -> int:
+        """Coordinates that move."""
+        found = torch.bincount(self.packed.view(torch.uint8).flatten(), minlength=256).tolist()
+        return sum(number * byte.bit_count() for byte, number in enumerate(found))
+
+    @property
+    def density(self) -> float:
+        """The exact share; 1 on the meta device, where there are no numbers."""
+        return 1.0 if self.packed.is_meta else self.count / math.prod(self.shape)
+
+    def bits(self) -> Tensor:
+        return self.packed
+
+    def on(self, device: torch.device) -> "Bits":
+        return self if self.packed.device == device else Bits(self.packed.to(device), self.columns)
+
+    def chosen(self, rows: slice = slice(None)) -> Tensor:
+        """Unpacked, ``[rows, columns]`` bool; of some rows ``[R, columns]``."""
+        part = self.packed[rows]
+        lanes = (part.unsqueeze(2) >> lane_indices(part.device)) & 1
+        return lanes.bool().flatten(1)[:, : self.shape[1]]
+
+    def clear_others(self, values: Tensor) -> None:
+        """Set to 0 in place what belongs to coordinates that stay.
+
+        Args:
+            values: ``[rows, 32 * words]``, one for each lane.
+        """
+        lane = lane_indices(values.device)
+        for part, packed in zip(
+            _chunks(values), _chunks(self.packed, values.shape[1]), strict=True
+        ):
+            lanes = (packed.unsqueeze(2) >> lane) & 1
+            part.masked_fill_(lanes.flatten(1) == 0, 0)
+
+
+def check_shape(path: str, support: Support, shape: tuple[int, int] | None) -> None:
+    """Refuse bits that do not name the coordinates of a weight.
+
+    Args:
+        path: name of the weight.
+        support: what a mask chose for it.
+        shape: rows and columns of its coordinates; None where they cannot be named one by one.
+
+    Raises:
+        UserError: naming both shapes.
+    """
+    bits = support.bits()
+    if bits is None:
+        return
+    if shape is None:
+        raise UserError(
+            f"mask: names single coordinates of {path}, of which only all can move together; use "
+            "NoMask, or CodePerturber or DensePerturber"
+        )
+    words = shape[0], -(-shape[1] // WORD)
+    given = support.shape if isinstance(support, Bits) else (len(bits), WORD * bits.shape[1])
+    if given != shape or tuple(bits.shape) != words or bits.dtype != torch.int32:
+        raise UserError(
+            f"mask: gives {path} bits for {given[0]}x{given[1]} coordinates in {tuple(bits.shape)} "
+            f"{bits.dtype}, expected {shape[0]}x{shape[1]} in {words} torch.int32; use "
+            "Bits.of(chosen) with a bool for each coordinate"
+        )
+
+
+def _chunks(values: Tensor, columns: int | None = None) -> tuple[Tensor, ...]:
+    """Rows of a matrix in chunks of `_CHUNK_ELEMENTS` coordinates, as views.
+
+    Args:
+        values: ``[rows, ...]``.
+        columns: coordinates of a row, where they are not the columns of ``values``.
+    """
+    return values.split(max(1, _CHUNK_ELEMENTS // (columns or values.shape[1])))
 
 
 def support_table(supports: Sequence[tuple[int, Support]]) -> Tensor | None:

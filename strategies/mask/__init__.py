@@ -1,8 +1,21 @@
 """Which subset of the coordinates moves."""
 
-from zolit.strategies.mask.base import Mask
+from zolit.strategies.mask.base import Candidate, ElementMask, Mask
+from zolit.strategies.mask.magnitude import Magnitude
 from zolit.strategies.mask.none import NoMask
+from zolit.strategies.mask.outliers import Outliers
 from zolit.strategies.mask.random import RandomMask
 from zolit.strategies.mask.random_blocks import RandomBlocks
+from zolit.strategies.mask.scored import ScoredMask
 
-__all__ = ["Mask", "NoMask", "RandomBlocks", "RandomMask"]
+__all__ = [
+    "Candidate",
+    "ElementMask",
+    "Magnitude",
+    "Mask",
+    "NoMask",
+    "Outliers",
+    "RandomBlocks",
+    "RandomMask",
+    "ScoredMask",
+]

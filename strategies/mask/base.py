@@ -1,8 +1,11 @@
 """Which subset of the coordinates moves."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
+from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
+from zolit.models.parts import Candidate
 from zolit.strategies.perturber.base import Perturber
 from zolit.supports import Support
 
@@ -30,12 +33,30 @@ class Mask(ABC):
     def choose(self, path: str, weight: StoredWeight, block: int, blocks: int) -> Support:
         """Which coordinates of one weight move; asked once, before the first step.
 
-        A replay and a resumed run ask again and must get the same answer.
+        A replay and a resumed run ask again, of the weights that the run started from, and must get
+        the same answer. Arguments are those of `Candidate`.
+        """
+
+    def choose_all(self, candidates: Sequence[Candidate]) -> list[Support]:
+        """`choose` for every weight that moves; masks that must see them together have their own.
 
         Args:
-            path: name of the parameter in the model.
-            weight: as it is stored; `StoredWeight.read` decodes its rows.
-            block: number of the weight's block, of those that hold a tuned weight. Weights outside
-                of blocks (embeddings, norms) share the last number.
-            blocks: how many numbers there are.
+            candidates: in the order of the model.
+
+        Returns:
+            The support of each.
         """
+        return [self.choose(one.path, one.weight, one.block, one.blocks) for one in candidates]
+
+
+class ElementMask(Mask):
+    """A mask that names single coordinates, which a direction of low rank does not have."""
+
+    def check(self, perturber: Perturber) -> None:
+        if not perturber.single_coordinates:
+            raise UserError(
+                f"mask {type(self).__name__} leaves single coordinates out, which a direction of "
+                f"low rank cannot, got perturber {type(perturber).__name__}; use NoMask with it, "
+                "or CodePerturber or ScalePerturber where weights are quantized and "
+                "DensePerturber where they are not"
+            )

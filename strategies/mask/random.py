@@ -3,12 +3,11 @@
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
 from zolit.noise import fold
-from zolit.strategies.mask.base import Mask
-from zolit.strategies.perturber.base import Perturber
+from zolit.strategies.mask.base import ElementMask
 from zolit.supports import Hashed, Support
 
 
-class RandomMask(Mask):
+class RandomMask(ElementMask):
     """Moves a random subset, fixed for the run and stored nowhere: membership is a hash.
 
     The control experiment for masks that choose (SensZOQ arXiv 2406.02913 compares with it).
@@ -30,15 +29,6 @@ class RandomMask(Mask):
             raise UserError(f"density must be in (0, 1], got {density}; try 0.01")
         self.density = density
         self.seed = seed
-
-    def check(self, perturber: Perturber) -> None:
-        if not perturber.single_coordinates:
-            raise UserError(
-                "mask RandomMask leaves single coordinates out, which a direction of low rank "
-                f"cannot, got perturber {type(perturber).__name__}; use NoMask with it, or "
-                "CodePerturber or ScalePerturber where weights are quantized and DensePerturber "
-                "where they are not"
-            )
 
     def choose(self, path: str, weight: StoredWeight, block: int, blocks: int) -> Support:
         return Hashed(self.density, fold(self.seed, 0))

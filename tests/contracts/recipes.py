@@ -60,6 +60,11 @@ MASKS = {
     "RandomMask": part("RandomMask", density=0.25, seed=3),
     "RandomBlocks": part("RandomBlocks", blocks=1),
 }
+BITS = {
+    "Magnitude": part("Magnitude", fraction=0.25),
+    "Outliers": part("Outliers", reach=0.5),
+}
+"""Masks whose supports are bits, which kernels read all alike: a few combinations will do."""
 ESTIMATORS = {
     "TwoPoint": part("TwoPoint"),
     "TwoPoint, sequential": part("TwoPoint", paired=False),
@@ -109,7 +114,7 @@ def module(recipe: Recipe, kernels: Preference = "reference", **options: Any) ->
     }
     quantizer: Quantizer = built(QUANTIZERS[recipe.quantizer])
     perturber: Perturber = built(PERTURBERS[recipe.perturber])
-    mask: Mask = built(MASKS[recipe.mask])
+    mask: Mask = built((MASKS | BITS)[recipe.mask])
     return ZeroOrderModule(
         ModelSource("unused"),
         quantizer,
@@ -131,6 +136,13 @@ def refusal(recipe: Recipe) -> str | None:
 
 
 WORKING = [recipe for recipe in RECIPES if refusal(recipe) is None]
+BY_BITS = [
+    Recipe("NoQuantizer", "DensePerturber", "Outliers"),
+    Recipe("Int8, activations int8", "CodePerturber, rademacher", "Magnitude"),
+    Recipe("Int4", "CodePerturber", "Magnitude"),
+    Recipe("Int4", "ScalePerturber", "Magnitude"),
+    Recipe("Int4", "ScalePerturber, group", "Magnitude"),
+]
 _OTHERS = [name for name in ESTIMATORS if name != "TwoPoint"]
 _TURN = {
     Recipe(pair.quantizer, pair.perturber, mask): _OTHERS[(i + shift) % len(_OTHERS)]
@@ -142,9 +154,9 @@ SWEEP = [
     r
     for r in WORKING
     if r.estimator == _TURN.get(Recipe(r.quantizer, r.perturber, r.mask), "TwoPoint")
-]
+] + BY_BITS
 """Each working pair of quantizer and perturber with each mask; under masks that leave something
-out the other estimators take turns."""
+out the other estimators take turns. And a few of each kind of coordinates under masks of bits."""
 
 
 def tiny_llama() -> nn.Module:

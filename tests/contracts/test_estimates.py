@@ -37,6 +37,9 @@ QUICK = [
     Recipe("Int8", "ScalePerturber, absolute"),
     Recipe("Float8", "CodePerturber, unrounded"),
     Recipe("Float8, activations float8", "CodePerturber, rademacher"),
+    Recipe("Int4", "CodePerturber", "Magnitude"),
+    Recipe("Int8, activations int8", "CodePerturber, rademacher", "Outliers"),
+    Recipe("Int4", "ScalePerturber, group", "Magnitude"),
 ]
 ALL = [r for r in WORKING if r.estimator == "TwoPoint" and r not in QUICK]
 
@@ -90,20 +93,21 @@ def gradient(one: ZeroOrderModule) -> np.ndarray:
 
 def update_direction(one: ZeroOrderModule, key: int, update: bool) -> np.ndarray:
     site = one.weights[0].site
-    marks = site.support.words(site.index) or ()
+    marks, bits = site.support.words(site.index) or (), site.support.bits()
     words = [*control_words(key, site.index, update=update), *marks]
-    control = torch.tensor(words, dtype=torch.int32)
+    control, direction = torch.tensor(words, dtype=torch.int32), one.reading.direction
     if isinstance(site.coordinates, OutputScales):
         row = torch.zeros(1, dtype=torch.int32)
-        return coordinates(one.reading.direction, control, row, 1, 1).flatten()[:ROWS].numpy()
+        return coordinates(direction, control, row, 1, 1, bits).flatten()[:ROWS].numpy()
     if isinstance(site.coordinates, Scales):
         groups, rows = one.weights[0].store.scale.shape[1], torch.arange(ROWS).int()
-        return coordinates(one.reading.direction, control, rows, 1, 1)[:, 0, 0, :groups].numpy()
+        z = coordinates(direction, control, rows, 1, 1, bits)
+        return z[:, 0, 0, :groups].numpy()
     if isinstance(site.coordinates, LowRank):
         u, v = (factor(one, fold(key, side), n) for side, n in ((6, ROWS), (7, COLUMNS)))
         return u.T @ v / math.sqrt(len(u))
     rows = torch.arange(ROWS, dtype=torch.int32)
-    z = coordinates(one.reading.direction, control, rows, 1, COLUMNS // 32)
+    z = coordinates(direction, control, rows, 1, COLUMNS // 32, bits)
     return z.view(ROWS, COLUMNS).numpy()
 
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from jsonargparse import ArgumentParser
 from recipes import (
+    BITS,
     ESTIMATORS,
     MASKS,
     MATRIX,
@@ -29,7 +30,7 @@ KINDS = {
         QUANTIZERS | {"Stored": part("Stored"), "GPTQ": part("GPTQ", text="c4.txt")},
     ),
     "perturber": (Perturber, PERTURBERS),
-    "mask": (Mask, MASKS),
+    "mask": (Mask, MASKS | BITS),
     "estimator": (Estimator, ESTIMATORS),
     "query_scheduler": (
         QueryScheduler,
@@ -70,6 +71,16 @@ def test_mask_and_estimator_combine_with_everything_but_masks_with_low_rank() ->
         else:
             assert (refusal(recipe) is None) == wanted, recipe
     assert sum(works.values()) == 82
+
+
+@pytest.mark.parametrize("mask", BITS)
+def test_masks_of_bits_combine_with_all_but_low_rank(mask: str) -> None:
+    for pair in MATRIX:
+        sentence = refusal(Recipe(pair.quantizer, pair.perturber, mask))
+        if refusal(pair) is None and "LowRank" in pair.perturber:
+            assert f"mask {mask} leaves single coordinates out" in str(sentence)
+        else:
+            assert sentence == refusal(pair)
 
 
 def test_the_documented_matrix_is_the_real_one() -> None:

@@ -6,6 +6,7 @@ import numpy_noise
 import pytest
 import torch
 from recipes import (
+    BY_BITS,
     SWEEP,
     Recipe,
     changed,
@@ -16,11 +17,12 @@ from recipes import (
 )
 
 from zolit.coordinates import OutputScales, Scales
+from zolit.supports import Bits
 from zolit.tensors.weight import PerturbedWeight
 
 
 def mask_of(weight: PerturbedWeight) -> torch.Tensor:
-    """Where RandomMask(density=0.25, seed=3) lets a weight move, by numpy."""
+    """Where a mask lets a weight move: for RandomMask(density=0.25, seed=3) by numpy."""
     rows, columns = weight.store.rows, weight.store.columns
     counter, width = numpy_noise.counters(rows, columns), columns
     if isinstance(weight.site.coordinates, OutputScales):
@@ -28,6 +30,9 @@ def mask_of(weight: PerturbedWeight) -> torch.Tensor:
     elif isinstance(weight.site.coordinates, Scales):  # rows of groups, padded to a word
         width = weight.store.scale.shape[1]
         counter = numpy_noise.counters(rows, 32)[:, :width]
+    if isinstance(weight.site.support, Bits):
+        inside = weight.site.support.chosen().view(rows, width)
+        return inside.repeat_interleave(columns // width, 1)
     key = numpy_noise.fold(numpy_noise.fold(3, 0), weight.site.index, 5)
     inside = torch.from_numpy(numpy_noise.uniform(counter, key) < 0.25)
     return inside.repeat_interleave(columns // width, 1)
@@ -89,7 +94,9 @@ def test_a_pair_reads_what_two_passes_read(recipe: Recipe) -> None:
     torch.testing.assert_close(paired, estimate(sequential, keys), atol=tolerance, rtol=1e-3)
 
 
-@pytest.mark.parametrize("recipe", [r for r in SWEEP if r.mask == "RandomMask"], ids=str)
+@pytest.mark.parametrize(
+    "recipe", [r for r in SWEEP if r.mask == "RandomMask" or r in BY_BITS], ids=str
+)
 def test_the_mask_bounds_reads_and_updates(recipe: Recipe) -> None:
     one = on_llama(recipe)
     weight = one.weights[6]

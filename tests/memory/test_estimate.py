@@ -23,6 +23,8 @@ from zolit.strategies import (
     Float8,
     Int4,
     Int8,
+    Magnitude,
+    Mask,
     NoQuantizer,
     Perturber,
     Quantizer,
@@ -42,12 +44,15 @@ RECIPES: list[tuple[Quantizer, Perturber, bool]] = [
 ]
 
 
-def module(folder: Path, parts: tuple[Quantizer, Perturber, bool]) -> ZeroOrderModule:
+def module(
+    folder: Path, parts: tuple[Quantizer, Perturber, bool], mask: Mask | None = None
+) -> ZeroOrderModule:
     quantizer, perturber, feedback = parts
     return ZeroOrderModule(
         ModelSource(str(folder)),
         quantizer,
         perturber,
+        mask=mask,
         query_scheduler=ConstantQueries(2),
         optimizer=lambda weights: ZOSGD(weights, lr=1e-6, error_feedback=feedback),
         kernels="reference",
@@ -174,3 +179,17 @@ def test_parts_make_the_peak() -> None:
     assert some.total == some.peak_loading == 149
     more = Estimate(**{**parts, "base": 100, "codes": 40, "step": 7, "workspace": 3, "loading": 9})
     assert more.total == more.peak_running == 150
+
+
+def test_bits_of_a_mask_are_counted(tiny_llama: Path) -> None:
+    rows = Batches(batch(4, False), None, "")
+    parts = (Int8(), CODES, False)
+    plain = estimate_memory(module(tiny_llama, parts), rows, base=0)
+    real, counted = (module(tiny_llama, parts, Magnitude(0.01)) for _ in range(2))
+    found = estimate_memory(counted, rows, base=0)
+    real.configure_model()
+    assert plain.masks == 0
+    assert found.masks == sum(weight.site.support.bits().nbytes for weight in real.weights)
+    assert found.weights == plain.weights + found.masks
+    coordinates = sum(weight.store.rows * weight.store.columns for weight in real.weights)
+    assert found.masks == coordinates / 8

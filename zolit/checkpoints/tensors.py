@@ -92,7 +92,10 @@ def fingerprint(model: nn.Module) -> dict[str, Any]:
 
 def _format(weight: PerturbedWeight) -> str:
     facts = weight.store.describe()
-    return f"{facts['format']} {facts['rows']}x{facts['columns']}"
+    bits = None if weight.site is None else weight.site.support.bits()
+    # Chosen anew by whoever reads a checkpoint: they must come out the same.
+    moving = "" if bits is None else ", of which move " + digests({"bits": bits})["bits"]
+    return f"{facts['format']} {facts['rows']}x{facts['columns']}{moving}"
 
 
 def check_fingerprint(mine: dict[str, Any], theirs: Any) -> None:

@@ -103,6 +103,7 @@ def memory_table(estimate: Estimate, train: str, evaluation: str) -> Table:
         ("scales and zeros", estimate.scales, True),
         ("weights that stay floats", estimate.floats, True),
         ("error feedback", estimate.feedback, True),
+        ("which coordinates move (mask)", estimate.masks, True),
         ("the largest weight while it is loaded", estimate.loading, not running),
         ("compiler", estimate.compiler, running),
         ("code for each further shape of batch", estimate.shapes, running),

@@ -7,7 +7,7 @@ import torch
 
 from zolit.formats.base import StoredWeight, row_indices, to_blocks
 from zolit.kernels.accumulate import accumulate
-from zolit.kernels.arguments import Update
+from zolit.kernels.arguments import Update, on_rows
 from zolit.tensors.reading import Reading
 from zolit.tensors.site import Coordinates, Extent, Moving, Site
 from zolit.tensors.step import Step, constant
@@ -30,6 +30,9 @@ class Elements(Coordinates):
 
     unit: tuple[float, float]
 
+    def shape(self, store: StoredWeight) -> tuple[int, int]:
+        return store.rows, store.columns
+
     def versions(self, store: StoredWeight, site: Site, reading: Reading) -> Versions:
         noise = reading.perturbation(site, self.unit, store.device)
         return AS_STORED if noise is None else Perturbed(reading.copies(site), noise)
@@ -51,7 +54,7 @@ class Elements(Coordinates):
                 total = buffers.parts[0].zero_()
                 blocks, index = to_blocks(total), row_indices(rows, store.device)
                 for query in earlier:
-                    accumulate(blocks, index, query, preference=reading.preference)
+                    accumulate(blocks, index, on_rows(query, rows), preference=reading.preference)
             residual = None if feedback is None else feedback.residual[rows]
             update = Update(total, unit, step.rounding(moving.site), residual, decay, last)
             store.apply(rows, update, reading.preference)

@@ -39,6 +39,9 @@ class OutputScales(Coordinates):
 
     rounded: ClassVar[bool] = False
 
+    def shape(self, store: StoredWeight) -> tuple[int, int]:
+        return 1, store.rows
+
     def outputs(self, store: StoredWeight, site: Site, reading: Reading) -> Outputs | None:
         active = reading.along(site)
         if active is None:
@@ -63,6 +66,7 @@ class OutputScales(Coordinates):
         units = torch.tensor([k.unit for k in kinds if isinstance(k, cls)], device=step.device)
         weights = [site.support.importance_weight for site in sites]
         times = torch.tensor(weights, device=step.device)
+        bits = vectors.joined([site.support.bits() for site in sites])
         for key, table, length in zip(step.keys, step.controls, step.lengths, strict=True):
             inside = torch.tensor([site.support.includes(key) for site in sites])
             lengths = units * (length * times) * inside.to(step.device)
@@ -73,6 +77,7 @@ class OutputScales(Coordinates):
                     step.reading.direction,
                     vectors.by_word(torch.stack([table[site.index] for site in sites])),
                     vectors.by_word(lengths).view(-1, 1, 1, 1),
+                    bits,
                 ),
                 preference=step.reading.preference,
             )
@@ -97,6 +102,7 @@ def _factors_of_all(reading: Reading, active: Active, device: torch.device) -> d
         reading.direction,
         vectors.by_word(controls).to(device),
         vectors.by_word(amplitudes).view(-1, 1, 1, 1).to(device),
+        vectors.joined([one.place.support.bits() for one in members]),
     )
     outs = [without_base(copy) for copy in factors]
     output_factors(outs, vectors.rows, noise, preference=reading.preference)

@@ -39,6 +39,10 @@ class Scales(Coordinates):
 
     rounded: ClassVar[bool] = False
 
+    def shape(self, store: StoredWeight) -> tuple[int, int]:
+        rows, groups = store.scales()["scale"].shape
+        return rows, groups
+
     def versions(self, store: StoredWeight, site: Site, reading: Reading) -> Versions:
         if self.scales_outputs(store):
             return AS_STORED
@@ -62,7 +66,8 @@ class Scales(Coordinates):
         noise = reading.perturbation(site, self.unit, scale.device)
         if noise is None:
             return None
-        query = Query(noise.direction, noise.control, torch.ones((), device=scale.device))
+        one = torch.ones((), device=scale.device)
+        query = Query(noise.direction, noise.control, one, noise.bits)
         z = scale_step(scale, query, reading.preference)
         move = relative_length(scale, noise.amplitude) * z
         return [1.0 + move, 1.0 - move][: reading.copies(site)]

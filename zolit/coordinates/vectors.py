@@ -44,6 +44,21 @@ class Vectors:
         """What belongs to each vector, ``[V, ...]``, for each of its words, ``[W, ...]``."""
         return values.repeat_interleave(self.counts.to(values.device), dim=0)
 
+    def joined(self, bits: Sequence[Tensor | None]) -> Tensor | None:
+        """Which coordinates of all vectors move, ``[W, 1]`` int32; None where all of them do.
+
+        Args:
+            bits: of each vector, ``[1, words]`` int32 (`zolit.supports.Bits`); None where all move.
+        """
+        if all(one is None for one in bits):
+            return None
+        all_lanes = self.rows.new_full((int(self.counts.max()),), -1)
+        parts = [
+            all_lanes[:count] if one is None else one.flatten()
+            for one, count in zip(bits, self.counts.tolist(), strict=True)
+        ]
+        return torch.cat(parts).unsqueeze(1)
+
     def split(self, words: Tensor) -> list[Tensor]:
         """The vectors ``[..., length]`` in ``[..., W, 1, 1, WORD]``, as views."""
         parts = words.flatten(-4).split([WORD * count for count in self.counts.tolist()], dim=-1)

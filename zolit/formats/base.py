@@ -269,6 +269,24 @@ class StoredWeight(ABC):
         """
         return decoded[:, : self.columns]
 
+    def in_stored_order(self, values: Tensor) -> Tensor:
+        """What belongs to the columns of some rows in the order that they are stored in.
+
+        Args:
+            values: ``[R, columns]``, in the model's order.
+        """
+        return values
+
+    def decoded(self, rows: Rows) -> Tensor:
+        """Some rows at rest, ``[R, columns]`` float32 in the model's order.
+
+        By the reference kernel, whose numbers are the same on every device.
+        """
+        count = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+        out = torch.empty(count, self.padded_columns, device=self.device)
+        self.read(rows, [out], None, "reference")
+        return self.in_model_order(out)
+
     def multiply_scales(self, factor: Tensor, floor: float) -> None:
         """Multiply each scale in place, and its zero alike, so that its weights grow or shrink.
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from zolit.formats.base import Rows, StoredWeight, to_blocks
-from zolit.kernels.arguments import Perturbation, Stored, Update
+from zolit.kernels.arguments import Perturbation, Stored, Update, on_rows
 from zolit.kernels.dispatch import Kernel, Preference
 
 
@@ -43,7 +43,8 @@ class ElementWeight(StoredWeight):
         preference: Preference,
     ) -> None:
         blocks = [self.value_blocks(out) for out in outs]
-        self.read_kernel(self.stored(rows), blocks, perturbation, preference=preference)
+        noise = None if perturbation is None else on_rows(perturbation, rows)
+        self.read_kernel(self.stored(rows), blocks, noise, preference=preference)
 
     def apply(self, rows: slice, update: Update, preference: Preference) -> None:
         stored = self.stored(rows)
@@ -54,7 +55,7 @@ class ElementWeight(StoredWeight):
             rounding,
             None if residual is None else self.value_blocks(residual),
             decay,
-            query,
+            None if query is None else on_rows(query, rows),
         )
         self.move_kernel(stored, in_words, preference=preference)
         self.write_back(rows, stored)

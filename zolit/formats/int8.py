@@ -6,7 +6,7 @@ from torch import Tensor
 from zolit.formats.affine import ByteWeight, quantize_rows
 from zolit.formats.base import Affine, Memory, chunks, to_blocks
 from zolit.kernels.activations import integer_products
-from zolit.kernels.arguments import Perturbation, Stored, Update
+from zolit.kernels.arguments import Perturbation, Stored, Update, on_rows
 from zolit.kernels.dispatch import Preference, kernel
 from zolit.kernels.read import scaled, write_versions
 from zolit.kernels.rounding import move_codes
@@ -51,7 +51,8 @@ def perturb_codes(stored: Stored, outs: list[Tensor], noise: Perturbation) -> No
     """
     check_lanes(stored.codes)
     code = stored.codes.to(torch.int32)
-    z = coordinates(noise.direction, noise.control, stored.rows, code.shape[1], code.shape[2])
+    shape = code.shape[1], code.shape[2]
+    z = coordinates(noise.direction, noise.control, stored.rows, *shape, noise.bits)
     jump = torch.floor(noise.amplitude[0] * z + 0.5).to(torch.int32)
     inside = (code + jump.abs() <= 127) & (code - jump.abs() >= -128)
     jump = torch.where(inside, jump, 0)
@@ -162,7 +163,8 @@ class Int8Weight(ByteWeight):
         if noise is not None:
             shape = (rows.stop - rows.start, self.padded_columns)
             parts = memory.buffers(copies, *shape, torch.int8, self.device).parts
-            perturb_codes(stored, [to_blocks(part) for part in parts], noise, preference=preference)
+            outs = [to_blocks(part) for part in parts]
+            perturb_codes(stored, outs, on_rows(noise, rows), preference=preference)
             weights = [part[:, : self.columns] for part in parts]
         sizes: Tensor = stored.scale  # type: ignore[assignment]
         return weights, sizes

@@ -63,3 +63,6 @@ class PermutedWeight(StoredWeight):
     def in_model_order(self, decoded: Tensor) -> Tensor:
         ordered = self.inner.in_model_order(decoded)
         return torch.empty_like(ordered).index_copy_(1, self.permutation, ordered)
+
+    def in_stored_order(self, values: Tensor) -> Tensor:
+        return self.inner.in_stored_order(values[:, self.permutation])

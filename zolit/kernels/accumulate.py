@@ -26,7 +26,8 @@ def whole_step(update: Update, like: Tensor, rows: Tensor) -> Tensor:
 def _along(query: Query, like: Tensor, rows: Tensor) -> Tensor:
     """``coefficient * z`` in the shape of ``like``."""
     check_lanes(like)
-    z = coordinates(query.direction, query.control, rows, like.shape[1], like.shape[2])
+    shape = like.shape[1], like.shape[2]
+    z = coordinates(query.direction, query.control, rows, *shape, query.bits)
     return query.coefficient * z.view(like.shape)
 
 
@@ -37,6 +38,6 @@ def accumulate(total: Tensor, rows: Tensor, query: Query) -> None:
     Args:
         total: ``[R, G, W, 32]`` float32.
         rows: ``[R]`` int32 row indices.
-        query: the direction and the step along it.
+        query: the direction and the step along it; its bits are those of the rows.
     """
     total.copy_(total + _along(query, total, rows))

@@ -1,6 +1,6 @@
 """What kernels take: rows of a weight as they are stored, and what to read or move them by."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
 
@@ -33,11 +33,15 @@ class Perturbation(NamedTuple):
         control: ``[K]`` int32 key words of this weight (`zolit.noise.coordinates`).
         amplitude: ``[2]`` float32: length of a unit step in code units and in weight units;
             a stored code with scale s moves by ``(amplitude[0] * s + amplitude[1]) * z``.
+        bits: ``[rows, words]`` int32 of the whole weight, which coordinates move
+            (`zolit.supports.Bits`); kernels get those of their rows (`on_rows`). None: all that
+            ``control`` lets move.
     """
 
     direction: Direction
     control: Tensor
     amplitude: Tensor
+    bits: Tensor | None = None
 
 
 class Query(NamedTuple):
@@ -48,11 +52,29 @@ class Query(NamedTuple):
         control: ``[K]`` int32 key words of the weight (`zolit.noise.coordinates`), or ``[R, K]``,
             of each row.
         coefficient: float32 scalar tensor, in units of the coordinate, or ``[R, 1, 1, 1]``.
+        bits: as of `Perturbation`.
     """
 
     direction: Direction
     control: Tensor
     coefficient: Tensor
+    bits: Tensor | None = None
+
+
+Along = TypeVar("Along", Perturbation, Query)
+
+
+def on_rows(along: Along, rows: slice | Tensor) -> Along:
+    """A direction on some rows of a weight, for a kernel: its bits are those of the rows.
+
+    Args:
+        along: of the whole weight.
+        rows: a chunk, or ``[R]`` int64 indices.
+    """
+    bits = along.bits
+    if bits is None or (isinstance(rows, slice) and rows.stop - rows.start == len(bits)):
+        return along
+    return along._replace(bits=bits[rows])
 
 
 class Update(NamedTuple):

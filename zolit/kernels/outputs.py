@@ -15,10 +15,10 @@ def output_factors(factors: list[Tensor], rows: Tensor, noise: Perturbation) -> 
         factors: one or two ``[W, 1, 1, 32]`` float32, written: words of the weights' factors.
         rows: ``[W]`` int32 number of each word within its weight.
         noise: ``control`` ``[W, K]``, key words of each word's weight; ``amplitude``
-            ``[W, 1, 1, 1]``, length of the unit as a fraction of the scale.
+            ``[W, 1, 1, 1]``, length of the unit as a fraction of the scale; ``bits`` ``[W, 1]``.
     """
     check_lanes(factors[0])
-    z = coordinates(noise.direction, noise.control, rows, 1, factors[0].shape[2])
+    z = coordinates(noise.direction, noise.control, rows, 1, factors[0].shape[2], noise.bits)
     move = noise.amplitude * z
     factors[0].copy_(1.0 + move)
     if len(factors) == 2:

@@ -23,7 +23,7 @@ def write_versions(
         value: ``[R, G, W, 32]`` or ``[R, G, W, 2, 16]`` float32 decoded values.
         stored: the rows that they belong to.
         outs: one or two tensors of the same shape, any float dtype; the second gets the minus.
-        noise: the direction, or None.
+        noise: the direction, its bits those of the rows; or None.
     """
     check_lanes(value)
     if noise is None:
@@ -32,7 +32,8 @@ def write_versions(
     length = noise.amplitude[1]
     if stored.scale is not None:
         length = noise.amplitude[0] * stored.scale + length
-    z = coordinates(noise.direction, noise.control, stored.rows, value.shape[1], value.shape[2])
+    shape = value.shape[1], value.shape[2]
+    z = coordinates(noise.direction, noise.control, stored.rows, *shape, noise.bits)
     move = length * z.view(value.shape)
     outs[0].copy_((value + move).to(outs[0].dtype))
     if len(outs) == 2:

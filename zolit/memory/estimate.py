@@ -77,6 +77,7 @@ class Estimate:
         scales: their scales and zero points.
         floats: weights that stay floats: embeddings, norms, output; all of them unquantized.
         feedback: what rounding left of each code, for error feedback.
+        masks: which coordinates move, a bit each, where a mask names them.
         loading: the largest weight as floats while it is quantized, with what that takes.
         workspace: buffers that decoded rows and sums over queries are written to.
         step: activations at the peak of a training step.
@@ -93,6 +94,7 @@ class Estimate:
     scales: int
     floats: int
     feedback: int
+    masks: int
     loading: int
     workspace: int
     step: int
@@ -106,8 +108,8 @@ class Estimate:
 
     @property
     def weights(self) -> int:
-        """What stays: stored weights, scales, floats, and error feedback."""
-        return self.codes + self.scales + self.floats + self.feedback
+        """What stays: stored weights, scales, floats, error feedback and masks."""
+        return self.codes + self.scales + self.floats + self.feedback + self.masks
 
     @property
     def peak_loading(self) -> int:
@@ -183,6 +185,7 @@ def estimate_memory(
         scales=scales,
         floats=_bytes(_floats(module.network)),
         feedback=_bytes([*errors, *_state(optimizer)]),
+        masks=_bytes(_bits(module)),
         loading=max([preparation.passing, *kept]),
         workspace=module.reading.workspace.bytes,
         step=step,
@@ -257,6 +260,11 @@ def _state(optimizer: torch.optim.Optimizer) -> list[Tensor]:
         for value in state.values()
         if isinstance(value, Tensor)
     ]
+
+
+def _bits(module: ZeroOrderModule) -> list[Tensor]:
+    found = [weight.site.support.bits() for weight in module.weights if weight.site is not None]
+    return [bits for bits in found if bits is not None]
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

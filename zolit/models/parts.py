@@ -5,7 +5,7 @@ perturber names the coordinates that move, a mask chooses some of these.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -47,8 +47,29 @@ class NamesCoordinates(Protocol):
         """Choose ``eps`` if it was left open, now that the weights are known."""
 
 
+class Candidate(NamedTuple):
+    """A weight that moves, as a mask is asked about it.
+
+    Attributes:
+        path: name of the parameter in the model.
+        weight: as it is stored; `StoredWeight.read` decodes its rows.
+        block: number of the weight's block, of those that hold a tuned weight. Weights outside of
+            blocks (embeddings, norms) share the last number.
+        blocks: how many numbers there are.
+        shape: rows and columns of its coordinates: its elements, ``[rows, groups]`` where each
+            scale moves, ``[1, rows]`` where the scales of a row move together; None for coordinates
+            that cannot be named one by one.
+    """
+
+    path: str
+    weight: StoredWeight
+    block: int
+    blocks: int
+    shape: tuple[int, int] | None
+
+
 class ChoosesSupports(Protocol):
     """A `zolit.strategies.Mask`."""
 
-    def choose(self, path: str, weight: StoredWeight, block: int, blocks: int) -> Support:
-        """Which coordinates of one weight move."""
+    def choose_all(self, candidates: Sequence[Candidate]) -> list[Support]:
+        """Which coordinates of each weight move."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +15,11 @@ from zolit.formats.dense import DenseWeight
 from zolit.models.adapters.base import Adapter, Factor
 from zolit.models.anatomy import named_blocks
 from zolit.models.experts import choose_stored_experts
-from zolit.models.parts import ChoosesSupports, NamesCoordinates, StoresWeights
+from zolit.models.parts import Candidate, ChoosesSupports, NamesCoordinates, StoresWeights
 from zolit.models.plan import Plan, Planned, make_plan
 from zolit.models.trials.probe import Forward, find_touched
 from zolit.models.untouched import tell_untouched
-from zolit.supports import ALL, Support
+from zolit.supports import ALL, check_shape
 from zolit.tensors.feedback import quantization_error
 from zolit.tensors.reading import Reading
 from zolit.tensors.weight import PerturbedWeight, perturbed_weights
@@ -132,8 +132,6 @@ class Preparation:
             UserError: see `store`.
         """
         tell_untouched(model, plan)
-        blocks = _block_numbers(model, plan)
-        count = max(blocks.values(), default=-1) + 1
         for one in plan.weights:
             parameter: Tensor = model.get_parameter(one.path)
             if isinstance(parameter, PerturbedWeight):
@@ -142,21 +140,42 @@ class Preparation:
                 store = self.store(one, parameter.data)
             site = None
             if one.index is not None:
-                coordinates = self.perturber.coordinates(store)
-                support: Support = ALL
-                if self.mask is not None:
-                    support = self.mask.choose(one.path, store, blocks[one.path], count)
-                coordinates.check(one.path, support)
-                site = Site(one.index, coordinates, support)
+                site = Site(one.index, self.perturber.coordinates(store))
             elif not store.quantized:
                 continue
             self._replace(model, one, self.wrap(one, store, site, parameter))
+        self.choose(model)
         choose_stored_experts(model)
         factors = {
             id(p) for one in model.modules() if isinstance(one, Factor) for p in one.parameters()
         }
         moving = perturbed_weights(model)
         self.perturber.settle(moving, adapter=all(id(one) in factors for one in moving))
+
+    def choose(self, model: nn.Module) -> None:
+        """Ask the mask which coordinates of each tuned weight move.
+
+        It answers by the values that the weights have now, so this is called where a run starts,
+        and a replay of it: before anything has moved.
+
+        Args:
+            model: with stored weights.
+
+        Raises:
+            UserError: if the mask cannot say, or its answer does not fit the coordinates.
+        """
+        weights, blocks = perturbed_weights(model), _block_numbers(model)
+        count = max(blocks.values(), default=-1) + 1
+        sites = [one.site for one in weights if one.site is not None]
+        candidates = [
+            Candidate(w.path, w.store, blocks[w.path], count, site.coordinates.shape(w.store))
+            for w, site in zip(weights, sites, strict=True)
+        ]
+        supports = [ALL] * len(weights) if self.mask is None else self.mask.choose_all(candidates)
+        for weight, site, asked, support in zip(weights, sites, candidates, supports, strict=True):
+            site.coordinates.check(weight.path, support)
+            check_shape(weight.path, support, asked.shape)
+            weight.stand_at(replace(site, support=support))
 
     def wrap(
         self, one: Planned, store: StoredWeight, site: Site | None, like: Tensor
@@ -213,7 +232,7 @@ def prepare(
     return plan.pairable
 
 
-def _block_numbers(model: nn.Module, plan: Plan) -> dict[str, int]:
+def _block_numbers(model: nn.Module) -> dict[str, int]:
     """For each tuned weight the number of its block, of those that hold one; by its path.
 
     What lies outside of the blocks comes last, as one.
@@ -225,11 +244,7 @@ def _block_numbers(model: nn.Module, plan: Plan) -> dict[str, int]:
         for place, block in reversed(list(enumerate(blocks)))
         for parameter in block.parameters()
     }
-    places = {
-        one.path: inside.get(id(model.get_parameter(one.path)), len(blocks))
-        for one in plan.weights
-        if one.index is not None
-    }
+    places = {one.path: inside.get(id(one), len(blocks)) for one in perturbed_weights(model)}
     order = {place: number for number, place in enumerate(sorted(set(places.values())))}
     return {path: order[place] for path, place in places.items()}
 

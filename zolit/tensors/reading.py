@@ -221,9 +221,8 @@ class Reading:
         if active is None:
             return None
         controls = self.noise.made("controls", lambda: self.controls(active.key, device))
-        return Perturbation(
-            self.direction, controls[place.index], self.amplitude(active, unit, device)
-        )
+        amplitude = self.amplitude(active, unit, device)
+        return Perturbation(self.direction, controls[place.index], amplitude, place.support.bits())
 
     def amplitude(self, active: Active, unit: tuple[float, float], device: torch.device) -> Tensor:
         """Length of the step along a direction, ``[2]`` float32: in codes, in weights."""

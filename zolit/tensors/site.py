@@ -2,9 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from zolit.formats.base import StoredWeight
@@ -34,6 +35,11 @@ class Site:
     index: int
     coordinates: "Coordinates"
     support: Support = ALL
+
+    def on(self, device: torch.device) -> "Site":
+        """The same place of a weight on another device."""
+        support = self.support.on(device)
+        return self if support is self.support else replace(self, support=support)
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,13 @@ class Coordinates(ABC):
     """
 
     rounded: ClassVar[bool] = True
+
+    def shape(self, store: StoredWeight) -> tuple[int, int] | None:
+        """Rows and columns of the coordinates, as noise counts them and as bits of a support lie.
+
+        None where coordinates cannot be named one by one; such supports are refused then.
+        """
+        return None
 
     def check(self, path: str, support: Support) -> None:  # noqa: B027 (most refuse nothing)
         """Refuse a support that coordinates of this kind do not have; called before a run.

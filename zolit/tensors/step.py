@@ -61,8 +61,10 @@ class Step:
     def queries(self, place: Place) -> list[Query]:
         """The directions that move a weight, and the step along each."""
         lengths, controls = self.coefficients(place), self.controls
-        direction = self.reading.direction
-        return [Query(direction, controls[q][place.index], lengths[q]) for q in self.moving(place)]
+        direction, bits = self.reading.direction, place.support.bits()
+        return [
+            Query(direction, controls[q][place.index], lengths[q], bits) for q in self.moving(place)
+        ]
 
     def rounding(self, place: Place) -> Tensor:
         """``[2]`` int32 key words of a weight's stochastic rounding."""

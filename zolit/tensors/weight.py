@@ -68,7 +68,12 @@ class PerturbedWeight(Tensor):
         self.path, self.transposed = path, transposed
         store.keep_views()
         if site is not None:
-            reading.register(site, site.coordinates, store.rows, store.padded_columns)
+            self.stand_at(site)
+
+    def stand_at(self, site: Site) -> None:
+        """Stand at a place among the perturbed weights, with what moves there."""
+        self.site = site
+        self.reading.register(site, site.coordinates, self.store.rows, self.store.padded_columns)
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"PerturbedWeight({self.path}, {tuple(self.shape)}, {self.store.describe()})"
@@ -79,7 +84,7 @@ class PerturbedWeight(Tensor):
         """The same weight around another store."""
         return PerturbedWeight(
             store,
-            self.site,
+            None if self.site is None else self.site.on(store.device),
             self.reading,
             self.path,
             self.shape,

@@ -150,6 +150,8 @@ class TuningModule(L.LightningModule):
 
     def _take(self, model: nn.Module, pairable: bool) -> None:
         self.started = start_from(model, self.start_files)
+        if self.started:  # masks go by the weights that the run starts from
+            Preparation(*self.parts()).choose(model)
         self.objective.try_out(model)
         self.arrange(model, pairable)
         # Every step switches to eval mode itself; Lightning warns of a fit that starts in it.

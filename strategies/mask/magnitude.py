@@ -1,0 +1,38 @@
+"""The largest or the smallest weights move."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from zolit.formats.base import StoredWeight
+from zolit.strategies.mask.scored import Per, ScoredMask
+
+
+class Magnitude(ScoredMask):
+    """Moves the weights of largest or of smallest magnitude when the run starts.
+
+    The smallest are those that Sparse-MeZO moves (arXiv 2402.15751), which compares again at each
+    step; both are ablations of SensZOQ (arXiv 2406.02913). docs/methods/masks.md compares.
+
+    Args:
+        fraction: of coordinates that move, in (0, 1], rounded down to whole coordinates.
+        which: ``largest`` or ``smallest``.
+        per: what it is the fraction of: each ``matrix``, each ``row`` of each matrix, or the whole
+            ``model``.
+
+    Raises:
+        UserError: if ``fraction`` is out of range.
+    """
+
+    def __init__(
+        self,
+        fraction: float,
+        which: Literal["largest", "smallest"] = "largest",
+        per: Per = "matrix",
+    ) -> None:
+        super().__init__(fraction, per)
+        self.which = which
+
+    def scores(self, path: str, weight: StoredWeight, rows: slice) -> Tensor:
+        size = weight.decoded(rows).abs()
+        return size if self.which == "largest" else -size

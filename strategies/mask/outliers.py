@@ -1,0 +1,84 @@
+"""Weights far outside of their matrix's usual range move."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from zolit.errors import UserError
+from zolit.formats.base import StoredWeight, chunks
+from zolit.strategies.mask.base import Candidate, ElementMask
+from zolit.strategies.mask.selection import Parts, quantiles
+from zolit.supports import Bits, Support
+
+_CHUNK_ELEMENTS = 1 << 20
+
+
+class Outliers(ElementMask):
+    """Moves the outliers of each matrix, by the range of SqueezeLLM (arXiv 2306.07629).
+
+    With quartiles q1 and q3 of a matrix and ``w = q3 - q1``, a weight is an outlier if its size is
+    at least ``max(|q1 - reach * w|, |q3 + reach * w|)``: one bound for both signs, so that how many
+    weights move depends on how they are distributed.
+
+    Args:
+        reach: widths between the quartiles from a quartile to the bound. SqueezeLLM takes 1.5 to 2,
+            which leaves about 0.45 % of the weights of a language model.
+
+    Raises:
+        UserError: if ``reach`` is not a positive number.
+    """
+
+    def __init__(self, reach: float = 1.8) -> None:
+        if not (math.isfinite(reach) and reach > 0):
+            raise UserError(f"reach must be a positive number, got {reach}; try 1.8")
+        self.reach = reach
+
+    def choose(self, path: str, weight: StoredWeight, block: int, blocks: int) -> Support:
+        if weight.device.type == "meta":
+            words = torch.empty(weight.rows, weight.words, dtype=torch.int32, device="meta")
+            return Bits(words, weight.columns)
+
+        def parts() -> Iterator[Tensor]:
+            for rows in chunks(weight.rows, max(1, _CHUNK_ELEMENTS // weight.columns)):
+                yield weight.in_stored_order(weight.decoded(rows))
+
+        bound = outlier_bound(parts, weight.rows * weight.columns, self.reach)
+        if bound is None:
+            raise UserError(
+                f"mask Outliers: half of the weights of {path} are equal, so that they have no "
+                "width to measure outliers by; use Magnitude, or take it out of `tune`"
+            )
+        packed = torch.cat([Bits.of(part.abs() >= bound).packed for part in parts()])
+        support = Bits(packed, weight.columns)
+        if support.count == 0:
+            raise UserError(
+                f"reach: {self.reach} makes {bound:.3g} the least size of an outlier of {path}, "
+                "which none of its weights has; take less, or take the weight out of `tune`"
+            )
+        return support
+
+    def choose_all(self, candidates: Sequence[Candidate]) -> list[Support]:
+        for one in candidates:
+            if one.shape not in (None, (one.weight.rows, one.weight.columns)):
+                raise UserError(
+                    f"mask Outliers names single weights, but of {one.path} scales move; use "
+                    "Magnitude, or a perturber that moves weights"
+                )
+        return super().choose_all(candidates)
+
+
+def outlier_bound(parts: Parts, total: int, reach: float) -> float | None:
+    """The size from which numbers are outliers; None where the quartiles are equal.
+
+    Args:
+        parts: gives all of them, float32.
+        total: how many there are.
+        reach: as of `Outliers`.
+    """
+    low, high = quantiles(parts, total, (0.25, 0.75))
+    width = high - low
+    if width == 0:
+        return None
+    return max(abs(low - reach * width), abs(high + reach * width))

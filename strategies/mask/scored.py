@@ -1,0 +1,171 @@
+"""Masks that give each coordinate a score and move those of the largest."""
+
+import logging
+import math
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from zolit.errors import UserError
+from zolit.formats.base import StoredWeight, chunks
+from zolit.strategies.mask.base import Candidate, ElementMask
+from zolit.strategies.mask.selection import Largest, largest_of_rows
+from zolit.supports import Bits, Support
+
+log = logging.getLogger(__name__)
+
+Per = Literal["matrix", "row", "model"]
+
+_CHUNK_ELEMENTS = 1 << 20
+"""Scores made at once: their copies stay small."""
+
+
+class ScoredMask(ElementMask):
+    """Moves a fraction of the coordinates, those of largest score; of equal scores the first.
+
+    Where a perturber moves scales, the score of a scale is the sum of its weights' scores.
+
+    Args:
+        fraction: of coordinates that move, in (0, 1], rounded down to whole coordinates.
+        per: what it is the fraction of: each ``matrix``, each ``row`` of each matrix, or the whole
+            ``model``, where a matrix may have any share of it.
+
+    Raises:
+        UserError: if ``fraction`` is out of range.
+    """
+
+    def __init__(self, fraction: float, per: Per = "matrix") -> None:
+        if not 0 < fraction <= 1:
+            raise UserError(f"fraction must be in (0, 1], got {fraction}; try 0.001")
+        self.fraction = fraction
+        self.per: Per = per
+
+    @abstractmethod
+    def scores(self, path: str, weight: StoredWeight, rows: slice) -> Tensor:
+        """Scores of some rows of a weight, ``[R, columns]`` float32 in the model's order.
+
+        Args:
+            path: name of the parameter in the model.
+            weight: as it is stored.
+            rows: which rows.
+        """
+
+    def choose(self, path: str, weight: StoredWeight, block: int, blocks: int) -> Support:
+        if self.per == "model":
+            raise UserError(
+                f"mask {type(self).__name__} compares all weights of a model with per: model, and "
+                f"was asked for {path} alone; use per: matrix"
+            )
+        shape = weight.rows, weight.columns
+        return self.choose_all([Candidate(path, weight, block, blocks, shape)])[0]
+
+    def choose_all(self, candidates: Sequence[Candidate]) -> list[Support]:
+        """Scores are made again for each look at them, so that no more than a chunk is held."""
+        each = [_Scores(self, one) for one in candidates]
+        if self.per == "model":
+            return self._of_model(each)
+        return [self._of_one(one) for one in each]
+
+    def _of_one(self, one: "_Scores") -> Support:
+        in_rows = self.per == "row" and one.shape[0] > 1
+        length = one.shape[1] if in_rows else one.count
+        where = f"a row of {one.path}" if in_rows else one.path
+        count = self._part_of(length, where)
+        if one.on_meta:
+            return one.without_numbers()
+        if in_rows:
+            return one.packed(largest_of_rows(part, count) for part in one.parts())
+        largest = Largest(one.parts, length, count)
+        if largest.all_equal and count < length:
+            raise UserError(
+                f"mask {type(self).__name__}: all scores of {one.path} are equal, so that nothing "
+                "says which of its coordinates to move; use RandomMask, or take it out of `tune`"
+            )
+        self._tell_ties(largest.ties, one.path)
+        return one.packed(map(largest.of, one.parts()))
+
+    def _of_model(self, each: Sequence["_Scores"]) -> list[Support]:
+        total = sum(one.count for one in each)
+        count = self._part_of(total, "the model")
+        if any(one.on_meta for one in each):
+            return [one.without_numbers() for one in each]
+        largest = Largest(lambda: (part for one in each for part in one.parts()), total, count)
+        self._tell_ties(largest.ties, "the model")
+        supports = [one.packed(map(largest.of, one.parts())) for one in each]
+        still = [one.path for one, support in zip(each, supports, strict=True) if not support.count]
+        if still:
+            log.warning(
+                "%s moves %d of the model's %d coordinates, and none of %d weights (%s)",
+                type(self).__name__,
+                count,
+                total,
+                len(still),
+                ", ".join(still[:3]) + (", ..." if len(still) > 3 else ""),
+            )
+        return list(supports)
+
+    def _part_of(self, length: int, where: str) -> int:
+        count = int(length * self.fraction)
+        if count == 0:
+            raise UserError(
+                f"fraction: {self.fraction} of the {length} coordinates of {where} leaves none; "
+                f"use at least 1/{length}, or take the weight out of `tune`"
+            )
+        return count
+
+    def _tell_ties(self, ties: int, where: str) -> None:
+        # Codes of few bits have few values: which of the equal ones move is by their place alone.
+        if ties:
+            log.info(
+                "%s: %d more coordinates of %s score as high as the last that moves",
+                type(self).__name__,
+                ties,
+                where,
+            )
+
+
+class _Scores:
+    """The scores of one weight's coordinates, in the order in which noise counts them."""
+
+    def __init__(self, mask: ScoredMask, candidate: Candidate) -> None:
+        self._mask, self.path, self._weight = mask, candidate.path, candidate.weight
+        self.shape = candidate.shape or (self._weight.rows, self._weight.columns)
+        self.count = math.prod(self.shape)
+        self._in_a_row = self.count // self._weight.rows
+
+    @property
+    def on_meta(self) -> bool:
+        return self._weight.device.type == "meta"
+
+    def parts(self) -> Iterator[Tensor]:
+        """``[R, coordinates of a row]`` float32, chunk by chunk.
+
+        Raises:
+            UserError: if one is NaN.
+        """
+        weight = self._weight
+        for rows in chunks(weight.rows, max(1, _CHUNK_ELEMENTS // weight.columns)):
+            scores = weight.in_stored_order(self._mask.scores(self.path, weight, rows))
+            if scores.isnan().any():
+                raise UserError(
+                    f"mask {type(self._mask).__name__}: a score of {self.path} is NaN, expected "
+                    "numbers; look for what made it"
+                )
+            if self._in_a_row != weight.columns:
+                groups = scores.double().view(len(scores), self._in_a_row, -1)
+                scores = groups.sum(2).float()
+            yield scores
+
+    def packed(self, chosen: Iterator[Tensor]) -> Bits:
+        """A support of what was chosen of each of the `parts`."""
+        if self.shape[1] != self._in_a_row:  # one scale for each row, all of them one vector
+            return Bits.of(torch.cat(list(chosen)).view(self.shape))
+        return Bits(torch.cat([Bits.of(part).packed for part in chosen]), self.shape[1])
+
+    def without_numbers(self) -> Bits:
+        """As large as a support of the weight, on the meta device."""
+        rows, columns = self.shape
+        return Bits(torch.empty(rows, -(-columns // 32), dtype=torch.int32, device="meta"), columns)
