@@ -1,6 +1,7 @@
 """Which subset of the coordinates moves."""
 
-from zolit.strategies.mask.base import Candidate, ElementMask, Mask
+from zolit.models.parts import Candidate
+from zolit.strategies.mask.base import ElementMask, Mask
 from zolit.strategies.mask.magnitude import Magnitude
 from zolit.strategies.mask.none import NoMask
 from zolit.strategies.mask.outliers import Outliers

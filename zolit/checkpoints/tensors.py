@@ -94,7 +94,7 @@ def _format(weight: PerturbedWeight) -> str:
     facts = weight.store.describe()
     bits = None if weight.site is None else weight.site.support.bits()
     # Chosen anew by whoever reads a checkpoint: they must come out the same.
-    moving = "" if bits is None else ", of which move " + digests({"bits": bits})["bits"]
+    moving = "" if bits is None else ", of which move " + tensor_digests({"": bits})[""]
     return f"{facts['format']} {facts['rows']}x{facts['columns']}{moving}"
 
 
