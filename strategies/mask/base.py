@@ -50,7 +50,18 @@ class Mask(ABC):
 
 
 class ElementMask(Mask):
-    """A mask that names single coordinates, which a direction of low rank does not have."""
+    """A mask that names single coordinates, which a direction of low rank does not have.
+
+    Example:
+        >>> import torch
+        >>> from zolit.formats.dense import DenseWeight
+        >>> from zolit.supports import Bits
+        >>> class Positive(ElementMask):
+        ...     def choose(self, path, weight, block, blocks):
+        ...         return Bits.of(weight.decoded(slice(0, weight.rows)) > 0)
+        >>> Positive().choose("w", DenseWeight(torch.tensor([[1.0, -2.0]])), 0, 1).density
+        0.5
+    """
 
     def check(self, perturber: Perturber) -> None:
         if not perturber.single_coordinates:

@@ -22,6 +22,13 @@ class Magnitude(ScoredMask):
 
     Raises:
         UserError: if ``fraction`` is out of range.
+
+    Example:
+        >>> import torch
+        >>> from zolit.formats.dense import DenseWeight
+        >>> weight = DenseWeight(torch.tensor([[3.0, -5.0, 1.0, 2.0]]))
+        >>> Magnitude(0.5).choose("w", weight, 0, 1).chosen()
+        tensor([[ True,  True, False, False]])
     """
 
     def __init__(

@@ -28,6 +28,12 @@ class Outliers(ElementMask):
 
     Raises:
         UserError: if ``reach`` is not a positive number.
+
+    Example:
+        >>> from zolit.formats.dense import DenseWeight
+        >>> weight = DenseWeight(torch.tensor([[1.0, -1.0, 2.0, -2.0, 30.0]]))
+        >>> Outliers(1.8).choose("w", weight, 0, 1).chosen()
+        tensor([[False, False, False, False,  True]])
     """
 
     def __init__(self, reach: float = 1.8) -> None:

@@ -35,6 +35,15 @@ class ScoredMask(ElementMask):
 
     Raises:
         UserError: if ``fraction`` is out of range.
+
+    Example:
+        >>> from zolit.formats.dense import DenseWeight
+        >>> class Rising(ScoredMask):
+        ...     def scores(self, path, weight, rows):
+        ...         return weight.decoded(rows)
+        >>> weight = DenseWeight(torch.tensor([[3.0, -5.0, 1.0, 2.0]]))
+        >>> Rising(0.5).choose("w", weight, 0, 1).chosen()
+        tensor([[ True, False, False,  True]])
     """
 
     def __init__(self, fraction: float, per: Per = "matrix") -> None:
