@@ -5,7 +5,7 @@ from zolit.commands.trainer_options import refuse_trainer_options
 from zolit.errors import UserError, nearest_names
 from zolit.runs.folder import RunFolder
 
-GROUPS = ("model", "data", "trainer", "run")
+GROUPS = ("model", "data", "trainer", "run", "saliency")
 """Groups of options."""
 
 SINGLE = (
@@ -14,6 +14,7 @@ SINGLE = (
     "resume",
     "return_predictions",
     "seed_everything",
+    "to",
     "verbose",
     "weights_only",
 )

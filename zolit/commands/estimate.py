@@ -9,6 +9,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from rich.console import Console
 
 from zolit.callbacks.peak_memory import resident_memory
+from zolit.commands.saliency import SaliencyOptions, make_saliency
 from zolit.commands.tables import memory_table
 from zolit.datamodules.limits import context_length
 from zolit.errors import NotFetchedError
@@ -19,7 +20,7 @@ from zolit.training.zero_order import ZeroOrderModule
 
 
 class Trainer(L.Trainer):
-    """Lightning's Trainer with one more command: methods are the commands of ``zolit``."""
+    """Lightning's Trainer with two more commands: methods are the commands of ``zolit``."""
 
     def estimate(
         self,
@@ -66,6 +67,33 @@ class Trainer(L.Trainer):
         console = Console()
         console.print(memory_table(estimate, shape(batches.train), shape(batches.evaluation)))
         console.print(batches.note, highlight=False)
+
+    def score(
+        self,
+        model: L.LightningModule,
+        datamodule: L.LightningDataModule,
+        to: str | None = None,
+        saliency: SaliencyOptions = SaliencyOptions(),  # noqa: B008 (it is frozen)
+        ckpt_path: str | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Score how much the loss depends on each weight, and write the scores to a file.
+
+        Args:
+            model: the module of the recipe.
+            datamodule: its data.
+            to: the new file, of safetensors.
+            saliency: what is scored, on which text.
+            ckpt_path: not read; a run's config.yaml names it.
+            weights_only: not read either.
+
+        Raises:
+            UserError: whatever the user can mend.
+        """
+        make_saliency(model, datamodule, saliency, to)
+
+    # The parser groups a method's options under its name, which here is that of some of them.
+    saliency = score
 
 
 def facts(estimate: Estimate, batches: Batches) -> dict[str, object]:

@@ -10,6 +10,7 @@ RECIPE_COMMANDS = {
     "test": "measure a model, or a checkpoint, on the test rows",
     "predict": "print the answer to each test row of the recipe as CSV",
     "estimate": "tell the memory that a recipe needs before anything is loaded",
+    "saliency": "score how much the loss depends on each weight, for masks and quantizers",
 }
 """Commands that read a recipe."""
 

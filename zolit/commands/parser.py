@@ -1,4 +1,4 @@
-"""The commands that read a recipe: ``zolit fit | validate | test | predict | estimate``."""
+"""The commands that read a recipe, such as ``zolit fit`` and ``zolit saliency``."""
 
 import inspect
 import sys
@@ -92,7 +92,8 @@ class ZolitCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        return {**LightningCLI.subcommands(), "estimate": {"model", "datamodule", "options"}}
+        own = {name: {"model", "datamodule", "options"} for name in ("estimate", "saliency")}
+        return {**LightningCLI.subcommands(), **own}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         model_class: Any = self._model_class
@@ -248,6 +249,11 @@ class ZolitCLI(LightningCLI):
         """The memory that ``fit`` would need with the same options."""
         options: RunOptions = self.config_init[self.command].run
         self.trainer.estimate(model, datamodule, options=options, **kwargs)
+
+    def saliency(self, model: Any, datamodule: L.LightningDataModule, **kwargs: Any) -> None:
+        """Scores of the model's weights, in a file."""
+        config: Namespace = self.config_init[self.command]
+        self.trainer.saliency(model, datamodule, config.to, config.saliency)
 
     def _recipe(self, settled: Mapping[str, Any]) -> str:
         """The configuration as YAML, with numbers that the module chose once it was loaded."""

@@ -7,6 +7,8 @@ configuration of a model whose experts it stores.
 
 import itertools
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 from weakref import WeakValueDictionary
@@ -87,6 +89,24 @@ def choose_stored_experts(model: nn.Module) -> None:
             register_experts(IMPLEMENTATION, multiply_experts)
             config: Any = module.config
             config._experts_implementation = IMPLEMENTATION
+
+
+@contextmanager
+def eager_experts(module: nn.Module) -> Iterator[None]:
+    """Inside, experts are multiplied by the plain code of their own class, which has gradients.
+
+    Args:
+        module: whose experts have plain weights; their configuration is changed meanwhile.
+    """
+    configs: list[Any] = [one.config for one in module.modules() if is_experts(one)]
+    before = [config._experts_implementation for config in configs]
+    try:
+        for config in configs:
+            config._experts_implementation = "eager"
+        yield
+    finally:
+        for config, one in zip(configs, before, strict=True):
+            config._experts_implementation = one
 
 
 def multiply_experts(

@@ -29,6 +29,8 @@ class Stage(IntEnum):
     """A block that runs once for several passes (`zolit.models.passes.prefix`)."""
     ANSWERS = 2
     """The output layer for a few answers (`zolit.models.passes.answer_head`)."""
+    GIVEN = 3
+    """A block that is not run, as its outputs are known (`zolit.calibration.ending`)."""
 
 
 class _Calls:

@@ -1,0 +1,127 @@
+"""What a causal language model does behind its last block, and the loss that comes of it."""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from zolit.calibration.chain import Chain
+from zolit.errors import UserError
+from zolit.models.anatomy import input_embeddings, named_blocks, output_layer
+from zolit.models.passes.calls import Stage, wrapped_call
+from zolit.tensors.weight import PerturbedWeight
+
+_CLOSE = 0.02
+"""Largest difference of two logits that should be one, as a fraction of the largest logit."""
+
+
+class Ending:
+    """Final norm, output layer and loss of a model, in float32.
+
+    The model's own forward runs, its blocks left out, so that what it does to its logits (Gemma's
+    soft cap) stays.
+
+    Args:
+        chain: its blocks.
+    """
+
+    def __init__(self, chain: Chain) -> None:
+        self.chain = chain
+        self._floats = {name: in_float32(one) for name, one in _outside(chain.model).items()}
+
+    def gradient(self, hidden: Tensor, window: int) -> Tensor:
+        """Of a window's mean loss a token by what its last block gave, of the same shape; float32.
+
+        Args:
+            hidden: ``[1, length, columns]``.
+            window: its number.
+
+        Raises:
+            UserError: if the loss is not a number.
+        """
+        ids, start = self.chain.windows[window].ids, self.chain.windows[window].start
+        with torch.enable_grad():
+            leaf = hidden.detach().float().requires_grad_()
+            logits = _logits(self.chain, leaf, window, self._floats)[0, start - 1 : -1]
+            loss = F.cross_entropy(logits.float(), ids[start:].to(logits.device))
+            if not loss.isfinite():
+                raise UserError(
+                    f"model.source: the loss of window {window} of the text is {loss.item()}; give "
+                    "a model whose weights are finite, or model.dtype: float32"
+                )
+            (found,) = torch.autograd.grad(loss, leaf)
+        return found
+
+
+@torch.no_grad()
+def check_ending(chain: Chain, hidden: Tensor, window: int) -> None:
+    """Refuse a model whose logits come of something else than what its last block gave.
+
+    It shows too that running block after block gives what the model gives.
+
+    Args:
+        chain: the model's blocks.
+        hidden: what the last block gave for a window.
+        window: its number.
+
+    Raises:
+        UserError: if the logits differ from the model's own.
+    """
+    ids = chain.windows[window].ids
+    wanted = chain.model(input_ids=ids.unsqueeze(0), use_cache=False).logits.float()
+    # Other text, lest the model remembers what its blocks gave for this.
+    chain.model(input_ids=ids.roll(1).unsqueeze(0), use_cache=False)
+    found = _logits(chain, hidden, window, {}).float()
+    if not (found - wanted).abs().max() <= _CLOSE * wanted.abs().max():
+        raise UserError(
+            f"model.source: {type(chain.model).__name__} gives other logits than its blocks one "
+            "after another and what follows them; give a model whose output layer reads what the "
+            "last block gave"
+        )
+
+
+def in_float32(parameter: Tensor) -> Tensor:
+    """A parameter's values as stored, decoded; may share its storage."""
+    if isinstance(parameter, PerturbedWeight):
+        return parameter.with_store(parameter.store, torch.float32).dense()
+    return parameter.detach().float()
+
+
+def _outside(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters outside of blocks, but for embeddings that give no logits."""
+    inside = tuple(f"{path}." for path in named_blocks(model))
+    words = getattr(input_embeddings(model), "weight", None)
+    tied = words is getattr(output_layer(model), "weight", None)
+    return {
+        name: one
+        for name, one in model.named_parameters()
+        if not name.startswith(inside) and (tied or one is not words)
+    }
+
+
+def _logits(chain: Chain, hidden: Tensor, window: int, values: Mapping[str, Tensor]) -> Tensor:
+    """Logits of a window, ``[1, length, V]``, from what its last block gave.
+
+    Args:
+        chain: the model's blocks.
+        hidden: what the last block gave.
+        window: its number.
+        values: stand for parameters of these names.
+    """
+    ids = chain.windows[window].ids.unsqueeze(0)
+    with ExitStack() as stack:
+        for call in chain.calls(window):
+            given = (hidden, *[None] * (call.results - 1)) if call.results else hidden
+            stack.enter_context(wrapped_call(call.block, Stage.GIVEN, _gives(given)))
+        logits: Tensor = functional_call(
+            chain.model, dict(values), (), {"input_ids": ids, "use_cache": False}
+        ).logits
+    return logits
+
+
+def _gives(result: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return lambda inner: lambda *arguments, **options: result

@@ -1,0 +1,88 @@
+"""Gradients of one block's weights, in float32, from the gradient of what it gave."""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils._pytree import tree_map
+
+from zolit.calibration.calls import Rest, run_block
+from zolit.calibration.ending import in_float32
+from zolit.models.experts import eager_experts
+
+Method = Literal["fisher", "mean_grad_sq"]
+
+METHODS: tuple[Method, ...] = ("fisher", "mean_grad_sq")
+
+
+class BlockGradients:
+    """A block with its weights decoded to float32, and what is gathered of their gradients.
+
+    Memory: the block's weights and one sum for each that is scored, in float32; and for ``fisher``
+    the gradient of one weight at a time.
+
+    Args:
+        block: at rest, its weights stored in any format or plain.
+        weights: names of those that are scored.
+        method: ``fisher`` sums the squares of each window's gradient, ``mean_grad_sq`` squares the
+            sum of the gradients.
+    """
+
+    def __init__(self, block: nn.Module, weights: Iterable[str], method: Method) -> None:
+        self.block = block
+        self._squares: dict[str, Tensor] = {}
+        self._values = {name: in_float32(one) for name, one in block.named_parameters()}
+        self._values |= {
+            name: one.float() for name, one in block.named_buffers() if one.is_floating_point()
+        }
+        self._leaves = {name: self._values[name].requires_grad_() for name in weights}
+        if method == "fisher":
+            for name, leaf in self._leaves.items():
+                self._squares[name] = torch.zeros_like(leaf, requires_grad=False)
+                leaf.register_post_accumulate_grad_hook(self._add(self._squares[name]))
+
+    @staticmethod
+    def _add(squares: Tensor) -> Any:
+        def add(leaf: Tensor) -> None:
+            if leaf.grad is not None:
+                squares.addcmul_(leaf.grad, leaf.grad)
+                leaf.grad = None
+
+        return add
+
+    def back(self, hidden: Tensor, rest: Rest, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the block forward and back on one window.
+
+        Args:
+            hidden: ``[1, length, columns]``, what reached it.
+            rest: its other arguments.
+            gradient: of the loss by what it gave, ``[1, length, columns]`` float32.
+
+        Returns:
+            What the block gave, and the gradient of the loss by ``hidden``; both float32.
+        """
+        floats: Rest = tree_map(_as_float32, rest)
+        with torch.enable_grad(), eager_experts(self.block):
+            leaf = hidden.detach().float().requires_grad_()
+            out = run_block(self._call, leaf, floats)
+            torch.autograd.backward(out, gradient)
+        found = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+        return out.detach(), found
+
+    def _call(self, *arguments: Any, **options: Any) -> Any:
+        return functional_call(self.block, self._values, arguments, options)
+
+    def scores(self, name: str) -> Tensor:
+        """Score of each entry of a weight, in its shape in the model; float32, at least 0."""
+        if name in self._squares:
+            return self._squares[name]
+        leaf = self._leaves[name]
+        return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad.square()
+
+
+def _as_float32(value: Any) -> Any:
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value.float()
+    return value

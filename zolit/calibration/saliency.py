@@ -1,0 +1,115 @@
+"""How much a language model's loss depends on each weight: one sweep over its blocks and one back.
+
+The gradient of the whole model is never there. Each block's inputs are kept on the disk, beside the
+file that is made; then the gradient is handed down from the loss block by block, and each block is
+run again with its weights decoded to float32. In memory lie the model as it is stored, one block's
+weights and gradients in float32, and the activations of one window in one block.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from zolit.calibration.chain import Chain
+from zolit.calibration.gradients import METHODS, Method
+from zolit.calibration.model_digest import float_digests
+from zolit.calibration.saliency_file import VERSION, Facts, Saliency, write_saliency
+from zolit.calibration.scored import scored_weights
+from zolit.calibration.sweeps import Report, Sweeps
+from zolit.calibration.text import Window
+from zolit.calibration.work import Work, text_digest
+from zolit.errors import UserError
+from zolit.tensors.weight import PerturbedWeight
+
+
+def compute_saliency(
+    model: nn.Module,
+    windows: Sequence[Window],
+    method: Method,
+    keep: float,
+    to: Path,
+    report: Report = lambda done, total: None,
+) -> Saliency:
+    """Score every entry of the linear layers in a model's blocks, and write the scores to a file.
+
+    ``fisher`` is the sum over windows of the squared gradient of the window's loss: the diagonal
+    of the empirical Fisher matrix (SensZOQ, arXiv 2406.02913). ``mean_grad_sq`` is the square of
+    the sum of the gradients, which the authors' code takes. A window's loss is the mean loss of its
+    next tokens. Gradients are of the weights as they are stored, in float32.
+
+    What was done is kept in a folder beside the file until the file is there: the same call after
+    a kill goes on at the block where it was.
+
+    Args:
+        model: of the causal family, at rest; plain, or with weights stored in any format.
+        windows: of text; each has two tokens at least.
+        method: one of `METHODS`.
+        keep: fraction of the entries of each matrix whose scores are written, in (0, 1].
+        to: the new file.
+        report: told of each block, in both directions.
+
+    Raises:
+        UserError: if an argument is out of range, the file exists, the model's blocks cannot be
+            walked, or a loss or gradient is not a number.
+    """
+    check_options(method, keep, to)
+    for number, one in enumerate(windows):
+        if not 1 <= one.start < len(one.ids):
+            raise UserError(
+                f"text: window {number} has {len(one.ids)} tokens and none to predict from token "
+                f"{one.start} on; give windows of two tokens or more"
+            )
+    chain = Chain(model, windows)
+    scored = scored_weights(model)
+    weights = [one for path, _ in chain.blocks for one in scored.get(path, ())]
+    if not weights:
+        raise UserError(
+            f"model.source: the blocks of {type(model).__name__} hold no linear layers, whose "
+            "weights saliency scores; give a model whose blocks do"
+        )
+    facts = Facts(
+        version=VERSION,
+        method=method,
+        text=text_digest([(one.ids, one.start) for one in windows]),
+        samples=len(windows),
+        length=max(len(one.ids) for one in windows),
+        keep=keep,
+        shapes={one.path: one.shape for one in weights},
+        digests=float_digests(model),
+    )
+    claim = {**facts.metadata(), "stored": _stored(model)}
+    with Work(to, claim, len(chain), [len(one.ids) for one in windows]) as work:
+        Sweeps(chain, scored, method, keep, work, report).run()
+        found = (work.scores(block) for block in range(len(chain)))
+        made = write_saliency(to, found, facts)
+        work.remove()
+    return made
+
+
+def check_options(method: str, keep: float, to: Path) -> None:
+    """Refuse what is out of range before a model is loaded.
+
+    Raises:
+        UserError: naming the option.
+    """
+    if method not in METHODS:
+        raise UserError(
+            f"saliency.method must be one of {', '.join(METHODS)}, got {method!r}; GraSP needs "
+            "second derivatives of the whole model, which a sweep over blocks has not"
+        )
+    if not 0 < keep <= 1:
+        raise UserError(
+            f"saliency.keep must be in (0, 1], got {keep}; try 0.01, or 1 for all scores"
+        )
+    if to.exists():
+        raise UserError(f"--to: there is a {str(to)!r} already; name another file")
+
+
+def _stored(model: nn.Module) -> str:
+    """How the weights of a model are stored: what the gradients are taken at."""
+    formats = {
+        str(one.store.describe()) if isinstance(one, PerturbedWeight) else str(one.dtype)
+        for one in model.parameters()
+    }
+    return " ".join(sorted(formats))

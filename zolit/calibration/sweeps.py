@@ -1,0 +1,141 @@
+"""The sweep forward over a model's blocks, and the sweep back that scores their weights."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from torch import Tensor
+
+from zolit.calibration.chain import Chain
+from zolit.calibration.ending import Ending, check_ending
+from zolit.calibration.gradients import BlockGradients, Method
+from zolit.calibration.kept import Kept
+from zolit.calibration.saliency_file import kept_tensors
+from zolit.calibration.scored import Scored
+from zolit.calibration.work import Work
+from zolit.errors import UserError
+from zolit.models.prepare import as_matrix
+
+log = logging.getLogger(__name__)
+
+Report = Callable[[int, int], None]
+"""``report(done, total)``: how many passes through a block are done, of those of both sweeps."""
+
+_APART = 0.25
+"""How far what a block gives in float32 may be from what it gives as stored, as a fraction."""
+
+
+class Sweeps:
+    """Both sweeps; each goes on where the files of its work say.
+
+    Args:
+        chain: the model's blocks.
+        scored: weights of each block, by its path.
+        method: how they are scored.
+        keep: fraction of their entries whose scores are kept.
+        work: where hidden states, gradients and scores are kept.
+        report: told of each block.
+    """
+
+    def __init__(
+        self,
+        chain: Chain,
+        scored: Mapping[str, Sequence[Scored]],
+        method: Method,
+        keep: float,
+        work: Work,
+        report: Report,
+    ) -> None:
+        self.chain = chain
+        self.scored = scored
+        self.method = method
+        self.keep = keep
+        self.work = work
+        self.report = report
+        first = chain.enter(0)
+        self.columns, self.dtype, self.device = first.shape[-1], first.dtype, first.device
+
+    def run(self) -> None:
+        """Forward, the loss, and back."""
+        total = 2 * len(self.chain)
+        left = self.work.backward_left()
+        if left is None:
+            self._forward(total)
+            left = len(self.chain)
+        for block in reversed(range(left)):
+            self.report(total - block - 1, total)
+            self._back(block)
+        self.report(total, total)
+
+    def _inputs(self, block: int) -> Kept:
+        return self.work.inputs(block, self.columns, self.dtype)
+
+    def _gradients(self, block: int) -> Kept:
+        return self.work.gradients(block, self.columns)
+
+    def _forward(self, total: int) -> None:
+        last = len(self.chain)
+        done = self.work.forward_done()
+        each = self._inputs(0).bytes()
+        wide = self._gradients(0).bytes()
+        self.work.check_room((last + 1 - done) * each + 2 * wide)
+        windows = range(len(self.chain.windows))
+        if done == 0:
+            with self._inputs(0).writing() as write:
+                for window in windows:
+                    write(self.chain.enter(window))
+        for block in range(max(done - 1, 0), last):
+            self.report(block, total)
+            with self._inputs(block + 1).writing() as write:
+                for window, hidden in enumerate(self._read(self._inputs(block))):
+                    write(self.chain.step(block, window, hidden))
+        check_ending(self.chain, next(self._read(self._inputs(last))), 0)
+        ending = Ending(self.chain)
+        with self._gradients(last).writing() as write:
+            for window, hidden in enumerate(self._read(self._inputs(last))):
+                write(ending.gradient(hidden, window))
+
+    def _back(self, block: int) -> None:
+        path, module = self.chain.blocks[block]
+        weights = self.scored.get(path, ())
+        gradients = BlockGradients(module, [one.name for one in weights], self.method)
+        # The file with the gradients is there last: without it the block is done again.
+        with self._gradients(block).writing() as write:
+            states = self._read(self._inputs(block))
+            slopes = self._read(self._gradients(block + 1))
+            for window, (hidden, slope) in enumerate(zip(states, slopes, strict=True)):
+                rest = self.chain.rest(block, window)
+                out, found = gradients.back(hidden, rest, slope)
+                if window == 0:
+                    self._check_output(block, out)
+                write(found)
+            tensors: dict[str, Tensor] = {}
+            for one in weights:
+                scores = as_matrix(gradients.scores(one.name), True, one.transposed)
+                self._check_scores(one.path, scores)
+                tensors |= kept_tensors(one.path, scores, self.keep)
+            self.work.save_scores(block, tensors)
+        self._inputs(block + 1).remove()
+        self._gradients(block + 1).remove()
+
+    def _read(self, kept: Kept) -> Iterator[Tensor]:
+        return (one.to(self.device) for one in kept.read())
+
+    def _check_output(self, block: int, out: Tensor) -> None:
+        """Whether a block in float32 is the block that the model runs."""
+        wanted = next(self._read(self._inputs(block + 1))).float()
+        apart = (out - wanted).norm() / wanted.norm()
+        if not apart <= _APART:
+            raise UserError(
+                f"model.source: {self.chain.blocks[block][0]} in float32 gives other hidden states "
+                f"than the model's (a relative difference of {apart:.2g}), so that its gradients "
+                "would not be the model's; give the model's float weights"
+            )
+
+    def _check_scores(self, path: str, scores: Tensor) -> None:
+        if not scores.isfinite().all():
+            raise UserError(
+                f"saliency: the gradient of {path} is NaN or infinite; give a model whose weights "
+                "are finite, or model.dtype: float32"
+            )
+        if not scores.any():
+            log.warning("%s has no gradient: its scores are 0, its first entries count", path)
