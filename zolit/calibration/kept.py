@@ -34,7 +34,7 @@ class Kept:
         """Whether all windows are kept."""
         return self.file.is_file()
 
-    def bytes(self) -> int:
+    def size(self) -> int:
         """What the file takes on the disk."""
         return sum(self.lengths) * self.columns * self.dtype.itemsize
 

@@ -75,8 +75,8 @@ class Sweeps:
     def _forward(self, total: int) -> None:
         last = len(self.chain)
         done = self.work.forward_done()
-        each = self._inputs(0).bytes()
-        wide = self._gradients(0).bytes()
+        each = self._inputs(0).size()
+        wide = self._gradients(0).size()
         self.work.check_room((last + 1 - done) * each + 2 * wide)
         windows = range(len(self.chain.windows))
         if done == 0:
