@@ -6,7 +6,7 @@ from zolit.datamodules.values import UnfitValueError
 
 
 def is_chat(value: Any) -> bool:
-    """Whether a plain value is a list of objects, as chat messages are."""
+    """Whether a value looks like chat messages: a list of objects."""
     return isinstance(value, list) and bool(value) and all(isinstance(o, dict) for o in value)
 
 
@@ -15,8 +15,8 @@ class ChatTemplate:
 
     Args:
         tokenizer: of transformers.
-        starts: whether the tokenizer puts its start token before every text; the template's own is
-            then left out.
+        starts: whether the tokenizer puts its start token before every text. The start token of
+            the template is then left out, so that there is one.
     """
 
     def __init__(self, tokenizer: Any, starts: bool) -> None:
@@ -31,7 +31,7 @@ class ChatTemplate:
             answers: whether the model's answer follows: the assistant's turn is opened.
 
         Raises:
-            UnfitValueError: the messages are none, or the tokenizer has no template for them.
+            UnfitValueError: the values are no chat messages, or the tokenizer has no template.
         """
         messages = [
             {name: one for name, one in message.items() if one is not None} for message in messages

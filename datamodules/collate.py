@@ -1,4 +1,4 @@
-"""Examples to a batch."""
+"""Join examples in a batch."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ class Collate:
         self.answer_length = longest
 
     def __call__(self, examples: Sequence[Example]) -> PromptBatch:
-        """``[R, T]`` ids with R the examples, or examples times answers."""
+        """Make a batch of R rows: one for each example, or one for each example and answer."""
         options = 1 if self.answer_length == 1 else len(self.answers)
         if options == 1:
             rows = [example.ids for example in examples]

@@ -1,4 +1,4 @@
-"""CSV and TSV: every value as the text that stands there, and no row lost to a stray quote."""
+"""CSV and TSV: each value is read as text, unchanged, and no row is lost to a stray quote."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ def read_delimited(
         text: of the file.
         separator: of fields.
         names: of columns, where the file has no header line.
-        quotes: whether double quotes group a field; None: as the file shows.
+        quotes: whether double quotes group a field; None: found out from the file.
         file: its name, for messages.
 
     Raises:
@@ -37,8 +37,8 @@ def read_delimited(
         quotes = _groups(text, separator, quotes, file)
     _check_header(text, separator, names, bool(quotes), file)
     with warnings.catch_warnings():
-        # Rows with more fields than the header names would lose the surplus, or, without
-        # index_col, shift every column: neither is what the file means.
+        # Of rows with more fields than the header pandas would drop the surplus, or, without
+        # index_col, shift every column. The file means neither.
         warnings.simplefilter("error", pd.errors.ParserWarning)
         return pd.read_csv(
             io.StringIO(text),
@@ -47,7 +47,7 @@ def read_delimited(
             names=names,
             index_col=False,
             quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
-            # 00042, 1.50 and TRUE are what the row says, not 42, 1.5 and True.
+            # 00042, 1.50 and TRUE stay as the row has them, instead of 42, 1.5 and True.
             dtype=str,
             # A review that says "None" or "NA" is text, not a missing value.
             keep_default_na=False,
@@ -62,7 +62,7 @@ class _Quoted:
         stray: first line in which a field begins with a quote and does not end with one; None
             where every quote pairs.
         spanning: first and last line of each row of several lines.
-        doubtful: those of them whose lines could be rows themselves.
+        doubtful: rows of several lines whose lines could be rows of their own.
     """
 
     stray: int | None

@@ -10,7 +10,7 @@ from zolit.errors import UserError, tell
 from zolit.models.families.base import Kind
 
 PROBES = 16
-"""Prompts that the answers' tokens are looked up behind."""
+"""How many prompts are tried to find the tokens of the answers behind them."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,10 @@ class Encoder:
     def answers(
         self, rows: Sequence[dict[str, Any]], numbers: Sequence[int] | None = None
     ) -> list[list[int]]:
-        """Token ids of each answer as they follow the prompts of ``rows`` (the first few are
-        tried), or, for a masked model, as they fill the mask.
+        """Token ids of each answer: behind a prompt, or in the mask of a masked model.
+
+        A causal model's tokens are found by encoding the prompts of the first few rows with the
+        answer behind them.
 
         Args:
             rows: value of each column.
@@ -193,7 +195,7 @@ class Encoder:
         return Example(ids, label, self._mask_place(ids, f"row {number}"))
 
     def _tell_special(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> None:
-        """Say where a text spells out a special token, which the tokenizer takes for the token."""
+        """Tell the user if a text spells out a special token: the tokenizer reads it as one."""
         special = sorted({*getattr(self.tokenizer, "all_special_tokens", ())} - {self.mask_token})
         found = [
             (number, token)
@@ -210,7 +212,11 @@ class Encoder:
             )
 
     def _check_ends(self, prompts: list[str], numbers: Sequence[int]) -> None:
-        """Whether the answers' tokens, which the first prompts gave, hold after each prompt."""
+        """Refuse a prompt behind which the answers would have other tokens than behind the first.
+
+        Their tokens were found behind the first prompts. They hold behind another prompt if it ends
+        alike, in white space or not.
+        """
         if self._ends_blank is None:
             return
         for prompt, number in zip(prompts, numbers, strict=True):
@@ -254,7 +260,7 @@ class Encoder:
 
 
 def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """What the tokenizer adds in front of a text and after it."""
+    """Token ids that the tokenizer adds before a text and after it."""
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     full = tokenizer("a")["input_ids"]
     start = (len(full) - len(bare)) if full[len(full) - len(bare) :] == bare else 0

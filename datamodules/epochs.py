@@ -13,8 +13,8 @@ from zolit.errors import UserError
 class EpochSampler(Sampler[int]):
     """A new random order each epoch, a function of ``(seed, epoch)``.
 
-    Neither the global random state nor the number of epochs drawn before plays a part, so the
-    rows of any step of a run can be found again. Lightning calls ``set_epoch``.
+    It depends neither on the global random state nor on the epochs drawn before, so the rows of any
+    step of a run can be found again. Lightning calls ``set_epoch``.
 
     Rows of similar length come together: the shuffled rows are cut into pools of ``pool`` batches,
     each pool is sorted by length and cut into batches, and its batches are shuffled.
@@ -36,7 +36,7 @@ class EpochSampler(Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Which order the next iteration gives."""
+        """Choose the epoch whose order the next iteration gives."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
@@ -62,8 +62,8 @@ class ResumableLoader(DataLoader):
     """A data loader that can go on in the middle of an epoch.
 
     Lightning stores ``state_dict`` with its checkpoints and calls ``load_state_dict`` on resume.
-    Without a checkpoint, ``load_state_dict({"epoch": e, "batches": b})`` makes the next iteration
-    the rest of epoch e after b batches. Skipped batches are collated, nothing more.
+    After ``load_state_dict({"epoch": e, "batches": b})`` the next iteration gives epoch e from
+    batch b on. The batches before it are collated and thrown away.
     """
 
     _position: tuple[int, int] = (0, 0)
@@ -86,9 +86,9 @@ class ResumableLoader(DataLoader):
                 yield batch
 
     def order(self) -> dict[str, Any]:
-        """What the batches follow from, in plain values; equal facts give equal batches.
+        """Facts that determine the batches, in plain values: equal facts, equal batches.
 
-        ``digest`` is a hash of the rows as Python shows them, None where that shows addresses.
+        ``digest`` hashes the rows as ``repr`` shows them; None if ``repr`` shows addresses.
         """
         rows: Any = self.dataset
         digest: Any = hashlib.blake2b(digest_size=16)
@@ -105,14 +105,14 @@ class ResumableLoader(DataLoader):
         return facts
 
     def state_dict(self) -> dict[str, int]:
-        """Epoch, and the batches of it that were handed out."""
+        """The epoch, and how many of its batches were handed out."""
         return {"epoch": self._position[0], "batches": self._position[1]}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """The next iteration continues from ``state``.
 
         Raises:
-            UserError: if it is not such as `state_dict` gives.
+            UserError: if ``state`` has another form than `state_dict` returns.
         """
         for name in ("epoch", "batches"):
             count = state.get(name)

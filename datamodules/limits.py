@@ -27,8 +27,9 @@ def context_length(config: Any) -> int | None:
 
 
 def padding_id(tokenizer: Any, config: Any) -> int:
-    """The id that fills unused positions, which the attention mask hides: the tokenizer's, unless
-    the model has no embedding for it.
+    """The token id that fills unused positions; the attention mask hides them.
+
+    It is the tokenizer's padding token, or another one if the model has no embedding for it.
 
     Args:
         tokenizer: of transformers.

@@ -74,7 +74,7 @@ class PromptDataModule(L.LightningDataModule):
     """
 
     published: ClassVar[tuple[str, ...]] = ("task", "rows", "train_size", "batch_size", "seed")
-    """Arguments that a published run tells others of."""
+    """Arguments that are written into a published run."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class PromptDataModule(L.LightningDataModule):
         self._pad_id = 0
         self._test_numbers: list[int] = []
         self.predicted_rows: list[int] = []
-        """Number in its file of each row that `predict_dataloader` gives, in its order."""
+        """For each row of `predict_dataloader`, in its order: the row's number in the file."""
 
     @property
     def answers(self) -> list[str]:
@@ -135,12 +135,12 @@ class PromptDataModule(L.LightningDataModule):
         return self.task.labels
 
     def predict_on(self, rows: RowSource) -> None:
-        """Let the stage ``predict`` answer other rows than those of test_rows, all of them."""
+        """Let the stage ``predict`` answer all of these rows instead of test_rows."""
         self.row_sources["test"] = rows
         self.sizes["test"] = None
 
     def setup(self, stage: str | None = None) -> None:
-        """Read, split and tokenize all rows, once; to predict, the rows of test_rows alone."""
+        """Read, split and tokenize all rows, once; for ``predict`` only the rows of test_rows."""
         if stage == "predict" and "test" in self.row_sources:
             if "predict" not in self.examples:
                 self._prepare_prediction(self._table("test", labelled=False))
@@ -221,8 +221,10 @@ class PromptDataModule(L.LightningDataModule):
         return self._eval_loader(sorted(self.examples["test"], key=_length))
 
     def predict_dataloader(self) -> DataLoader[PromptBatch] | list[Any]:
-        """Every row of test_rows, or the test rows drawn from rows, in order of length;
-        `predicted_rows` says which row of the file each is."""
+        """Every row of test_rows, or the test rows drawn from rows, in order of length.
+
+        `predicted_rows` has their numbers in the file.
+        """
         return self._eval_loader(self.examples["predict"])
 
     def _eval_loader(self, examples: list[Example]) -> DataLoader[PromptBatch] | list[Any]:

@@ -1,8 +1,8 @@
 """Ready tasks, by name.
 
-The wording is MeZO's (Malladi et al. 2023, ``templates.py``; those with ``{mask}`` are LM-BFF's,
-which MeZO uses with RoBERTa). Labels are given both as the public files spell them and as the
-hub numbers them. TREC is numbered as in LM-BFF's files (0..5 = DESC ENTY ABBR HUM LOC NUM); the
+The wording is MeZO's (Malladi et al. 2023, ``templates.py``). Templates with ``{mask}`` are
+LM-BFF's, which MeZO uses with RoBERTa. Labels are listed both as the public files spell them and as
+the hub numbers them. TREC is numbered as in LM-BFF's files (0..5 = DESC ENTY ABBR HUM LOC NUM). The
 hub numbers it otherwise, so read it there with ``label_names``.
 """
 

@@ -142,7 +142,7 @@ class FileRows(RowSource):
 
     def _parse(self, file: Path, format: Format) -> pd.DataFrame:
         if format == "parquet":
-            # Brings pyarrow, which pandas reads it with.
+            # The extra brings pyarrow, by which pandas reads Parquet.
             require_extra("hub", f"rows.path: reading {file.name!r}, a Parquet file,")
             return pd.read_parquet(file)
         text = text_of_file(file, self.encoding)
@@ -249,7 +249,7 @@ def _json_lines(stream: Any) -> pd.DataFrame:
         if not line.strip():
             continue
         try:
-            # 1.50 stays 1.50.
+            # As text: 1.50 would become 1.5.
             records.append(json.loads(line, parse_float=str))
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from error
@@ -285,6 +285,6 @@ def _renamed(table: pd.DataFrame, rename: dict[str, str]) -> pd.DataFrame:
                 f"rows.rename: there is no column {column!r}; nearest names: "
                 f"{nearest(column, table.columns)}."
             )
-    # A new name replaces a column that already bears it, instead of doubling it.
+    # If a column has the new name already, it is dropped: two columns of one name would remain.
     replaced = [new for old, new in rename.items() if new in table.columns and new != old]
     return table.drop(columns=replaced).rename(columns=rename).reset_index(drop=True)

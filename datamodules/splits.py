@@ -18,11 +18,13 @@ def split_rows(
 ) -> dict[str, pd.DataFrame]:
     """Draw the three splits.
 
-    A split with a table of its own takes at most its size from there, in a seeded random order.
-    The others share the train table: test rows are drawn first, then validation, then train, each
-    exactly as many as asked. Rows of the train table that repeat one another, or a row of a table
-    given for validation or test, are dropped before, and so are given validation rows that the
-    given test table holds too: no text is in two splits. Given tables are otherwise kept whole.
+    A split with a table of its own takes at most its size from it, in a seeded random order. The
+    other splits share the train table: test rows are drawn first, then validation, then train, each
+    exactly as many as asked.
+
+    No text is in two splits. Before the draw these rows are dropped: rows of the train table that
+    repeat an earlier one, or a row of the validation or test table; and rows of the validation
+    table that the test table holds too.
 
     Args:
         tables: ``train``, and ``validation`` or ``test`` where given separately.
@@ -69,7 +71,7 @@ def split_rows(
     end = len(pool) if train_size is None else start + train_size
     chosen["train"] = pool.iloc[start:end]
     for split, table in chosen.items():
-        # A size of 0 is a wish: no such split.
+        # The user asked for 0 rows: the split stays empty.
         if table.empty and sizes[split] != 0:
             raise UserError(
                 f"{split}_size: no rows are left for {split} ({len(tables.get(split, pool))} read, "

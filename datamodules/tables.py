@@ -1,4 +1,4 @@
-"""What a task asks of a table of rows, and what the user should know of it."""
+"""Check a table of rows against a task, and tell the user what is surprising in it."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ from zolit.errors import UserError, nearest
 def checked_table(
     table: pd.DataFrame, argument: str, task: Task, labelled: bool = True
 ) -> pd.DataFrame:
-    """The rows that a task can use, values as Python's own; row numbers are kept as index.
+    """The rows that a task can use, their values as Python objects; the index keeps row numbers.
 
     Args:
         table: as it was read.
@@ -65,7 +65,7 @@ def table_notes(
     chosen: Mapping[str, pd.DataFrame],
     sizes: Mapping[str, int | None],
 ) -> list[str]:
-    """Sentences on what trains or tests otherwise than one might think.
+    """Sentences about rows that are used otherwise than a user might expect.
 
     Args:
         task: that reads the rows.
@@ -101,7 +101,7 @@ def table_notes(
 
 
 def _cut(split: str, drawn: int, given: int, size: int | None) -> list[str]:
-    """A sentence where a file given for a split is not taken whole."""
+    """A sentence if only a part of the file for a split is used."""
     if drawn == given or size == 0:
         return []
     if drawn == size:
@@ -113,7 +113,7 @@ def _cut(split: str, drawn: int, given: int, size: int | None) -> list[str]:
 
 
 def template_notes(task: Task, table: pd.DataFrame) -> list[str]:
-    """Sentences on a template that does not say what one might think."""
+    """Sentences about a template that is read otherwise than a user might expect."""
     found = [
         f"task.template: {{{{{name}}}}} is the text {{{name}}}; write {{{name}}} for the column"
         for name in doubled(task.template)

@@ -117,7 +117,7 @@ class Task:
 
     @property
     def labels(self) -> list[str]:
-        """The label of each of `answers`: the first that is given its word."""
+        """For each of `answers` the first label that has this word."""
         first: dict[str, str] = {}
         for label, word in self.words.items():
             first.setdefault(str(word), label)
@@ -141,8 +141,8 @@ class Task:
             row: value of each column.
             mask: the mask token of a masked model; None for a causal model, whose prompt ends
                 where the answer begins, without blanks (line ends stay).
-            chat: what makes text of chat messages; those that end the template are followed by the
-                opening of the assistant's turn.
+            chat: turns chat messages into text. If the template ends in messages, the assistant's
+                turn is opened behind them.
             number: of the row in its file, for messages.
 
         Raises:

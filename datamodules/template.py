@@ -44,7 +44,7 @@ def parsed(template: str) -> tuple[str | Place, ...]:
     beside a name or a filter are left out; within a name they belong to it.
 
     Raises:
-        UserError: a brace that is neither, a place without a name, or an unknown filter.
+        UserError: a brace that is part of neither, a place without a name, or an unknown filter.
     """
     parts: list[str | Place] = []
     text, end = "", 0
@@ -65,8 +65,8 @@ def parsed(template: str) -> tuple[str | Place, ...]:
 
 
 def doubled(template: str) -> list[str]:
-    """What stands in double braces, such as ``text`` of ``{{ text }}``: text, though it looks like
-    a column."""
+    """Names in double braces, such as ``text`` in ``{{ text }}``: they look like columns, and are
+    read as text."""
     return re.findall(r"\{\{\s*([^{}|]*?)\s*\}\}", template)
 
 

@@ -1,4 +1,4 @@
-"""The text of a file, or the sentence that says why it is none."""
+"""Read the text of a file, or say in a sentence why it cannot be read."""
 
 import bz2
 import codecs

@@ -1,4 +1,4 @@
-"""What a cell of a table is as text. Nothing is ever shown as Python would show it."""
+"""The cells of a table as text; never as Python's ``repr`` shows them."""
 
 import datetime
 import decimal
@@ -9,11 +9,11 @@ import pandas as pd
 
 
 class UnfitValueError(ValueError):
-    """A value that is no text; says what it is and what to do."""
+    """A value that has no form as text; the message says what it is and what to do."""
 
 
 def plain(value: Any) -> Any:
-    """Arrays as lists, numbers as Python's own, bytes as text.
+    """A value without numpy: arrays become lists, numbers Python's own, bytes text.
 
     Raises:
         UnfitValueError: bytes that are no UTF-8.

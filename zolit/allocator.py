@@ -11,7 +11,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _SET_BY_USER = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
 
 LARGE = 1 << 19
-"""Bytes from which a block is mapped by itself while memory is returned."""
+"""While memory is returned, blocks of at least this many bytes get pages of their own."""
 
 _MOST = 32 << 20
 """The size that glibc's own threshold grows to in a process that frees large blocks."""
@@ -21,10 +21,11 @@ _MOST = 32 << 20
 def returning_memory() -> Iterator[None]:
     """Inside this context large blocks that are freed leave the process at once.
 
-    Between weights that stay, glibc cannot put a new temporary where one of the same size has been:
-    it asks for room to align it as well. Loading a model in which each weight takes temporaries
-    would leave a hole beside each. Mapped by itself a block leaves none; it costs page faults, so
-    that steps, whose activations find their places again, run outside of this context.
+    Loading a model makes temporaries for each weight, between weights that stay. glibc cannot put a
+    new temporary into the hole that one of the same size left: it also asks for room to align it.
+    So each weight would leave a hole beside it. A block with pages of its own leaves none, at the
+    cost of page faults. Steps run outside of this context: their activations fit into the same
+    places each time.
 
     Does nothing where the C library is not glibc, or where the environment sets its thresholds.
     """
@@ -36,7 +37,7 @@ def returning_memory() -> Iterator[None]:
     try:
         yield
     finally:
-        # Having been set they no longer grow by themselves: these are what they would grow to.
+        # Thresholds that were set no longer grow by themselves: set what they would grow to.
         library.mallopt(_MMAP_THRESHOLD, _MOST)
         library.mallopt(_TRIM_THRESHOLD, 2 * _MOST)
         library.malloc_trim(0)

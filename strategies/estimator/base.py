@@ -16,7 +16,7 @@ from zolit.tensors.reading import Reading
 
 @dataclass(frozen=True)
 class Losses:
-    """An objective on one batch; each call is one forward through the weights as they read now.
+    """An objective on one batch. Each call is one forward pass, by the weights as they read now.
 
     Attributes:
         objective: what is minimized.
@@ -39,22 +39,22 @@ class Losses:
         return self.objective.losses(self.model, self.batch, copies)
 
     def read(self) -> Tensor:
-        """What one forward says of the batch, to be shown to `compare` with other reads."""
+        """The result of one forward pass, for `compare` with the results of other reads."""
         return self.objective.read(self.model, self.batch)
 
     def compare(self, reads: Sequence[Tensor]) -> Tensor:
-        """Loss of each of some `read` of this batch, ``[len(reads)]`` float32."""
+        """Losses of several results of `read`, ``[len(reads)]`` float32."""
         return self.objective.compare(reads, self.batch)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one batch says of some directions.
+    """The slope of the loss along each direction, from one batch.
 
     Attributes:
-        values: ``[Q]`` float32, loss per unit of the coordinate; NaN or infinite where a loss was.
-        loss: mean loss over the reads, or that of the weights as stored where they are read; a
-            float32 scalar tensor.
+        values: ``[Q]`` float32, loss per unit of the coordinate. NaN or infinite where a loss was.
+        loss: float32 scalar tensor: the loss of the weights as stored, if the estimator reads them;
+            else the mean loss over the perturbed reads.
 
     Example:
         >>> Estimate(values=torch.tensor([0.5, -1.0]), loss=torch.tensor(2.0)).values
@@ -70,11 +70,13 @@ class Estimator(ABC):
 
     Attributes:
         paired: whether both signs of a direction are read in one pass, if the model can.
-        needs: what the objective must be able to do besides its loss, such as `Scored`; nothing by
-            default.
-        compares: whether the objective sees both reads of a direction together, by one call of the
-            losses with two copies or by their `compare`; see `Objective.compares`.
-        default_lr: learning rate to start with, whatever moves; None leaves it to the perturber.
+        needs: a class or protocol that the objective must satisfy, such as `Scored`; by default any
+            objective does.
+        compares: whether the estimator shows the objective both reads of a direction together: by
+            one call of the losses with two copies, or by `Losses.compare`. Objectives that need
+            this say so by `Objective.compares`.
+        default_lr: learning rate to start with, for all perturbers; None leaves it to the
+            perturber.
 
     Example:
         >>> from zolit import TwoPoint
@@ -92,7 +94,7 @@ class Estimator(ABC):
     compares: bool = False
 
     def check(self, objective: Objective) -> None:
-        """Refuse an objective that this estimator cannot ask.
+        """Refuse an objective that lacks what this estimator needs.
 
         Raises:
             UserError: naming both and what to use instead.
@@ -125,8 +127,8 @@ class Estimator(ABC):
         """
 
     def combine(self, estimates: Sequence[Estimate]) -> Tensor:
-        """Projected gradients of a step from the estimates of its micro-batches, along the same
-        directions; by default their mean.
+        """Join the estimates of a step's micro-batches, which have the same directions; by default
+        their mean.
 
         Returns:
             ``[Q]`` float32; NaN or infinite where a query is to be skipped.
@@ -134,14 +136,15 @@ class Estimator(ABC):
         return torch.stack([estimate.values for estimate in estimates]).mean(dim=0)
 
     def finish(self, values: Tensor) -> Tensor:
-        """Last word on the projected gradients of a step, once a step; as they are by default.
+        """Change the projected gradients of a step before the optimizer takes them, once a step.
 
-        The journal writes down ``values``, and a replay calls this again: what is returned and
-        remembered must follow from them, the arguments and the state alone.
+        By default they stay as they are. The journal records ``values``, and a replay calls this
+        method again. So the result and the new state must follow from ``values``, the arguments of
+        the estimator and its state, and from nothing else.
 
         Args:
-            values: ``[Q]`` float32 on the CPU, what `combine` made of the step's micro-batches;
-                all finite, as other queries are left out before. May be empty.
+            values: ``[Q]`` float32 on the CPU, the result of `combine` without the queries that are
+                not finite. May be empty.
 
         Returns:
             ``[Q]`` float32, finite.
@@ -149,15 +152,18 @@ class Estimator(ABC):
         return values
 
     def metrics(self) -> dict[str, float]:
-        """What to log at each step, by name."""
+        """Figures to log at each step, by name."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """What `finish` remembers between steps, as plain numbers and tensors; saved with a run."""
+        """The state that `finish` keeps between steps, as plain numbers and tensors.
+
+        It is saved with a run.
+        """
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what `state_dict` gave.
+        """Restore a state that `state_dict` returned.
 
         Raises:
             UserError: if the state is of another estimator.

@@ -14,13 +14,13 @@ class ClippedTwoPoint(TwoPoint):
     """`TwoPoint` with ``clip(d, -C, C)``: directional derivative clipping, DDC (QZO, arXiv
     2505.13430, Section 3.3).
 
-    Clipping bounds the length of a step, whatever a batch does to the loss. It makes the estimate
-    biased, since the sign of d depends on z, and takes most of a heavy tail's variance.
+    Clipping bounds the length of a step, however far a batch moves the loss. It makes the estimate
+    biased, since the sign of d depends on z, and removes most of the variance of a heavy tail.
 
     Args:
         limit: C, in loss per coordinate unit. The paper's 100 is for absolute steps on the scales
-            of Llama-2-7B; other units need another number. null: C follows the run and is the
-            ``quantile`` of the sizes ``|d|`` of the last ``window`` queries, this step's included.
+            of Llama-2-7B; other units need another number. null: C follows the run. It is then the
+            ``quantile`` of ``|d|`` over the last ``window`` queries, those of this step included.
         quantile: fraction of the queries that a running C leaves as they are, in (0, 1). The median
             withstands any tail; with Gaussian d it costs a sixth of the squared signal-to-noise
             ratio and half of the step, which lr can make up for.
@@ -67,7 +67,8 @@ class ClippedTwoPoint(TwoPoint):
             bound = torch.tensor(self.limit)
         else:
             self.recent = [*self.recent, *sizes.tolist()][-self.window :]
-            # The lower of two neighbours: from the second query on, the largest size is never C.
+            # "lower" never interpolates to the largest size, so that from the second query on an
+            # outlier is clipped.
             bound = torch.quantile(torch.tensor(self.recent), self.quantile, interpolation="lower")
         self.clipped_queries += int((sizes > bound).sum())
         return values.clamp(-bound, bound)

@@ -1,4 +1,4 @@
-"""The best step within the span of some directions, by what they do to each row's scores."""
+"""The best step within the span of several directions, from the scores of every row."""
 
 import math
 from collections.abc import Sequence
@@ -15,16 +15,16 @@ from zolit.strategies.estimator.base import Estimate, Estimator, Losses
 from zolit.tensors.reading import Reading
 
 ITERATIONS = 50
-"""Newton's method needs about six; the rest is for damping near nothing."""
+"""Newton's method needs about six iterations; more if the damping is close to zero."""
 TOLERANCE = 1e-12
-"""Of the loss still to be gained by the step, by Newton's decrement."""
+"""Newton's method stops when its decrement, the loss still to be gained, is below this."""
 ROUNDING = 1e-6
-"""Of float32 slopes, relative: less than that between answers is nothing."""
+"""Relative rounding error of float32 slopes: smaller differences between answers count as 0."""
 
 
 @dataclass(frozen=True)
 class Linearization(Estimate):
-    """The scores of a batch to first order in the length along each direction.
+    """The scores of a batch as a linear function of the step along each direction.
 
     Attributes:
         scores: ``[B, C]`` float32, with the weights as stored.
@@ -43,16 +43,17 @@ class Linearization(Estimate):
 class GaussNewton(Estimator):
     """Gauss-Newton in the random subspace that a step's directions span.
 
-    `TwoPoint` keeps one number of a direction, what it does to the mean loss. The same forward
-    says what it does to the scores of every row. With ``s_b`` the scores of row b and ``D_bq``
+    `TwoPoint` keeps one number for each direction, the slope of the mean loss. The same forward
+    pass shows the slope of every score of every row. With ``s_b`` the scores of row b and ``D_bq``
     their derivative along direction q, by one difference each, a step solves
 
         ``min_c mean_b CE(s_b + sum_q c_q D_bq, y_b) + damping / 2 * k * |c|^2``
 
-    by Newton's method, and moves by ``sum_q c_q z_q``: the loss is exact in the scores, the scores
-    are linear in the weights. ``k`` is the mean over rows of ``sum_q |D_bq|^2`` without the part
-    that all answers share, so that ``damping`` has no unit. A large one gives back the gradient
-    step, ``c = -d / (damping * k)`` with d by one-sided differences.
+    by Newton's method, and moves by ``sum_q c_q z_q``. The loss is treated as an exact function of
+    the scores, and the scores as a linear function of the weights. ``k`` is the mean over rows of
+    ``sum_q |D_bq|^2`` without the part that all answers share, so that ``damping`` has no unit.
+    With a large damping the step becomes the gradient step, ``c = -d / (damping * k)`` with d by
+    one-sided differences.
     Random subspaces: Cartis, Fowkes and Shao, arXiv 2211.09873, Section 4; Newton's method on the
     loss instead of its quadratic model, with a ridge in place of the trust region, is zolit's.
 
@@ -60,10 +61,11 @@ class GaussNewton(Estimator):
     rows. Take 16 or more directions, ten rows for each (``micro_batches`` collects them), and
     `ZOSGD` with lr 1, the whole step, or below.
 
-    One read for each direction and one without, none in pairs: `OptionScoring` with ``shared: 1``.
-    What all directions do to a row alike is no slope, as directions have mean zero: it is the
-    curvature that a one-sided difference picks up (``eps / 2`` times the trace of a Hessian) and
-    the rounding of the read without. It is taken out, at the price of one direction.
+    Takes one read for each direction and one of the stored weights, none in pairs, so
+    `OptionScoring` needs ``shared: 1``. Directions have mean zero, so a change of a row's scores
+    that all directions share is no slope. It comes from the curvature in a one-sided difference
+    (``eps / 2`` times the trace of a Hessian) and from rounding in the read of the stored weights.
+    It is subtracted, which costs one direction.
 
     Args:
         damping: of the step, positive.
@@ -123,7 +125,7 @@ class GaussNewton(Estimator):
         )
 
     def combine(self, estimates: Sequence[Estimate]) -> Tensor:
-        """``-Q c / importance_weight``: a step of lr 1 on the mean makes ``c`` of it."""
+        """``-Q c / importance_weight``, from which an optimizer with lr 1 makes the step ``c``."""
         parts = [part for part in estimates if isinstance(part, Linearization)]
         scores = torch.cat([part.scores for part in parts]).double()
         slopes = torch.cat([part.slopes for part in parts], dim=1).double()
@@ -138,7 +140,7 @@ class GaussNewton(Estimator):
 
 
 def _importance_weight(reading: Reading) -> float:
-    """Of all weights: a step solves for lengths along directions that count alike everywhere."""
+    """The importance weight that all weights share: a step has one length for each direction."""
     found = reading.importance_weights or {1.0}
     if len(found) > 1:
         raise UserError(

@@ -11,9 +11,9 @@ class TwoPoint(Estimator):
 
     Args:
         paired: read both signs in one pass over a doubled batch, so that each weight is decoded
-            once and its noise made once. Models whose tuned weights cannot (norms, position
-            embeddings, layers that read something else than the batch's rows in their order) take
-            two passes; false always takes two, which halves the activations.
+            once and its noise made once. Some tuned weights cannot be read so: norms, position
+            embeddings, and layers whose input is not the batch's rows in their order. Models with
+            these take two passes. False always takes two, which halves the activations.
 
     Example:
         ::

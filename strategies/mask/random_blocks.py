@@ -9,10 +9,11 @@ from zolit.supports import Blocks, Support
 class RandomBlocks(Mask):
     """Moves consecutive blocks of the model at a time, others for each direction.
 
-    Layer-wise sparse directions (LeZO, arXiv 2410.09823). What lies before the blocks of a
-    direction runs once a batch for all directions, so that with one of L blocks the average
-    direction reads (L + 1) / 2 of them in two versions rather than L. The estimate stays unbiased:
-    each move counts as often as directions leave it out (docs/methods/random_blocks.md).
+    Layer-wise sparse directions (LeZO, arXiv 2410.09823). The blocks before those of a direction
+    run once a batch for all directions. With one of L blocks the average direction so reads (L + 1)
+    / 2 blocks in two versions instead of L. The estimate stays unbiased, because the move of a
+    block is multiplied by L over the number of blocks that a direction moves
+    (docs/methods/random_blocks.md).
 
     Weights outside of the blocks that `tune` names (embeddings, norms) count as one block more.
 

@@ -23,13 +23,13 @@ class Perturber(ABC):
     """Names the coordinates of a model that move, their unit and the distribution of directions.
 
     Args:
-        eps: step along a direction of a perturbed read, in units of the coordinate; None: settled
-            by `default_eps` when the weights are known.
+        eps: step along a direction in a perturbed read, in units of the coordinate. None:
+            `default_eps` chooses it when the weights are known.
         float_unit: unit of tuned weights that stay floating point (norms, biases, embeddings,
             by `tune`): they move by ``eps * float_unit * z`` where others move by ``eps * z``.
 
     Attributes:
-        eps_given: whether ``eps`` was not left open.
+        eps_given: whether the user gave ``eps``.
         single_coordinates: whether each coordinate of a weight moves by itself, so that a mask can
             leave out single ones. Not so along a direction of low rank.
         reach: learning rate times squared length of a direction that `default_lr` proposes, for
@@ -50,7 +50,7 @@ class Perturber(ABC):
         1.0
     """
 
-    # Of a perturbed read alone: the values in the journal were made with it.
+    # eps acts in perturbed reads alone. A replay does not read: the journal holds the values.
     on_resume: ClassVar[Mapping[str, OnResume]] = {"eps": OnResume.FREE}
     reach: ClassVar[dict[str, float]] = {"elements": 3000.0, "scales": 400.0}
     single_coordinates: ClassVar[bool] = True
@@ -65,7 +65,7 @@ class Perturber(ABC):
 
     @property
     def eps(self) -> float:
-        """Step along a direction of a perturbed read, in units of the coordinate.
+        """Step along a direction in a perturbed read, in units of the coordinate.
 
         Raises:
             RuntimeError: if it was left open and `settle` has not been called.
@@ -85,8 +85,10 @@ class Perturber(ABC):
             self._eps = self.default_eps(weights, adapter)
 
     def default_eps(self, weights: Sequence[PerturbedWeight], adapter: bool) -> float:
-        """The eps of a perturber that was given none: as in MeZO, 1e-3 of a weight and 1e-2 of an
-        adapter's factors, which are read through one another. Arguments as of `settle`.
+        """The eps of a perturber that was given none; its arguments are those of `settle`.
+
+        As in MeZO: 1e-3 for weights, and 1e-2 for the factors of an adapter, which multiply each
+        other.
         """
         return (1e-2 if adapter else 1e-3) / self.float_unit
 
@@ -95,8 +97,9 @@ class Perturber(ABC):
 
         The longer a direction, the more curvature a step along it meets, and the shorter the step
         has to be: the rate is ``queries * reach / length**2``, with the squared length of a
-        direction over all weights. Few coordinates meet more curvature each, so that fewer than
-        `_FEWEST` count as so many. Where the numbers are from: docs/methods/learning_rates.md.
+        direction over all weights. The fewer coordinates move, the more curvature each meets: fewer
+        coordinates than `_FEWEST` count as that number. docs/methods/learning_rates.md shows where
+        the numbers come from.
 
         Args:
             weights: those that move.
@@ -128,14 +131,14 @@ class Perturber(ABC):
         """
 
     def coordinates(self, store: StoredWeight) -> Coordinates:
-        """What of one weight moves, and its unit."""
+        """The coordinates of one weight that move, with their unit."""
         if not store.quantized:
             return Elements((0.0, self.float_unit))
         return self.quantized_coordinates(store)
 
     @abstractmethod
     def quantized_coordinates(self, store: StoredWeight) -> Coordinates:
-        """What moves of a weight stored as codes.
+        """The coordinates that move of a weight stored as codes.
 
         Raises:
             UserError: if it has no such coordinates.
@@ -143,6 +146,6 @@ class Perturber(ABC):
 
 
 def _two_digits(value: float) -> float:
-    """Rounded down to two digits: a rate of thumb has no more."""
+    """A value rounded down to two digits: a rule of thumb is no more exact than that."""
     unit = 10.0 ** (math.floor(math.log10(value)) - 1)
     return float(f"{math.floor(value / unit * (1 + 1e-9)) * unit:.1e}")

@@ -21,10 +21,10 @@ class CodePerturber(Perturber):
     released code takes one draw for both.
 
     Args:
-        eps: step of a perturbed read, in ``unit``. By default a move of about the same share of a
-            weight in every format: in codes 1 for int8, a tenth for int4, 2 for float8 (the
-            smallest where a model has several), and for products of integers the next whole code;
-            in weights 1e-3.
+        eps: step of a perturbed read, in ``unit``. The default moves about the same share of a
+            weight in every format. In codes: 1 for int8, 0.1 for int4, 2 for float8, rounded to a
+            whole code for products of integers; the smallest if a model has several formats. In
+            weights: 1e-3.
         unit: ``code``: one step of the integer grid (of the scale, for float8), so that eps means
             the same in every layer; ``weight``: as in the paper, weight units.
         distribution: ``gaussian`` as in the paper, or ``rademacher``, whose directions lie on

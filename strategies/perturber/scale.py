@@ -22,9 +22,9 @@ class ScalePerturber(Perturber):
         eps: step of a perturbed read, in ``eps_unit``.
         distribution: ``gaussian`` as in the paper, or ``rademacher``.
         float_unit: unit of tuned weights that stay floating point.
-        granularity: what moves by itself: ``row``, one factor for all scales of an output channel;
-            ``group``, each scale: of a group of columns, or where a format has one scale a row
-            (int8, float8, AQLM), of an output channel.
+        granularity: ``row``: one factor moves all scales of an output channel. ``group``: each
+            scale moves by itself, that of a group of columns, or of an output channel in formats
+            with one scale a row (int8, float8, AQLM).
         eps_unit: of ``eps`` and of steps: ``relative``, a fraction of the scale, which means the
             same in every layer; ``absolute``, as in the paper, whose 1e-3 is larger than many
             scales. Needs ``granularity: group``.

@@ -17,9 +17,9 @@ class Quantizer(ABC):
             that a perturbation must keep codes integer.
         converts: whether it makes codes of floats, rather than keep those of a checkpoint.
         calibrated: whether `calibrate` must see the whole model before `store`.
-        keep_error: keep what quantization leaves of each tuned weight (two bytes a code), for an
-            optimizer with error feedback to start from: codes then follow the weight that was
-            quantized, and moves far smaller than a code count from the first step.
+        keep_error: keep the rounding error of each tuned weight, two bytes a code. An optimizer
+            with error feedback starts from it: codes then follow the weight that was quantized, and
+            moves far smaller than a code count from the first step.
 
     Example:
         >>> import torch
