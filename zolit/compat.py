@@ -1,8 +1,8 @@
-"""The one door to what zolit uses of transformers and torchao beyond their stable top level.
+"""All names of transformers and torchao that zolit imports from below their stable top level.
 
-A release that moves a name is mended here and nowhere else. Importing torchao through this
-module also keeps two messages away from the user that ask nothing of them; every other
-message of both libraries passes.
+When a release moves a name, only this module changes. Importing torchao through this module
+also silences two messages that no user can act on; every other message of both libraries is
+shown.
 """
 
 import logging

@@ -32,7 +32,7 @@ def keeping_options(
     folder: RunFolder | None,
     options: RunOptions,
 ) -> dict[str, Any]:
-    """Options of Lightning's trainer by which it keeps a run, from the options that a user gave.
+    """Options with which Lightning's trainer keeps a run, made from the options that a user gave.
 
     Args:
         given: options of the trainer by name; callbacks and loggers are objects, one or several.
@@ -84,12 +84,12 @@ def default_callbacks(
     progress: bool = True,
     checkpoints: bool = True,
 ) -> list[Callback]:
-    """Progress, and what keeps a run.
+    """The callbacks of a run: its progress, journal, report and checkpoints.
 
     Args:
         folder: of the run that is kept, None where none is.
-        best_by: figure of validation that the best checkpoint is chosen by; None: as the
-            evaluation says.
+        best_by: figure of validation that chooses the best checkpoint; None: the one that the
+            evaluation names.
         evaluation: of the module; None if it does not say.
         journaled: whether its steps are written down.
         progress: whether a bar tells how far it has come.
@@ -109,10 +109,10 @@ def default_callbacks(
         evaluation,
         dirpath=folder.checkpoints,
         filename="best",
-        # A run that is resumed may meet the file of a validation it makes again.
+        # A resumed run makes some validations again, and then overwrites their file.
         enable_version_counter=False,
     )
-    # A second one, as `save_last` would only save where the best one does.
+    # A callback of its own: `save_last` would save only when the best checkpoint is saved.
     last = ModelCheckpoint(
         dirpath=folder.checkpoints, filename="last", enable_version_counter=False
     )

@@ -1,4 +1,4 @@
-"""Writes down every step of a run, so that it can be taken up, replayed and checked."""
+"""Records every step of a run, so that the run can be resumed, replayed and checked."""
 
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,14 @@ from zolit.training.zero_order import ZeroOrderModule
 class Journal(Callback):
     """Keeps the journal of a run: start weights and journal together are the run (docs/runs.md).
 
-    Each optimizer step is a record of at most 64 bytes a query, in the hands of the operating
-    system before the next step begins. The file is locked while it is written. Modules other than
-    `ZeroOrderModule` have no journal.
+    Each optimizer step is a record of at most 64 bytes a query. The operating system has it before
+    the next step begins. The file is locked during the run. Modules other than `ZeroOrderModule`
+    have no journal.
 
     Args:
         run_dir: folder of the file; by default the trainer's ``default_root_dir``.
-        every_n_steps: steps between two waits for the disk. A process that is killed loses no
-            record in any case, a machine that loses power at most so many.
+        every_n_steps: steps between two waits for the disk. A machine that loses power loses at
+            most that many records; a process that is killed loses none.
 
     Attributes:
         config: the configuration as YAML, written to the header.
@@ -70,12 +70,12 @@ class Journal(Callback):
             self._writer = JournalWriter(path, self.every_n_steps)
 
     def take_up(self, contents: Contents, steps: int, changes: dict[str, Any]) -> None:
-        """Go on with a journal instead of beginning one.
+        """Continue a journal instead of beginning a new one.
 
         Args:
             contents: of the folder's journal.
-            steps: steps that the weights will have behind them when fitting starts.
-            changes: options that differ from the run's, for the record.
+            steps: number of steps that the weights have made when fitting starts.
+            changes: options that the user changes; they are recorded.
         """
         self._resumed = (contents, steps, changes)
 
@@ -100,7 +100,7 @@ class Journal(Callback):
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Lightning takes what a checkpoint says of loops and optimizers as it stands."""
+        """Check the state of loops and optimizers, which Lightning would load unchecked."""
         if isinstance(pl_module, ZeroOrderModule) and trainer.state.fn == TrainerFn.FITTING:
             check_loops(checkpoint, trainer)
             optimizer, schedule = optimizer_and_schedule(pl_module)
@@ -131,7 +131,7 @@ class Journal(Callback):
     ) -> None:
         taken = taken_step(outputs)
         if self._writer is None or taken is None:
-            return  # a batch in the midst of a step
+            return  # the step needs further batches
         self._written = taken.step
         mask = (1 << 64) - 1
         record = Step(
@@ -161,7 +161,7 @@ class Journal(Callback):
         self.close()
 
     def _digest(self, trainer: L.Trainer, module: L.LightningModule, final: bool) -> None:
-        """Write what the weights are now, and wait for the disk."""
+        """Record a digest of the weights as they are now, and wait for the disk."""
         if self._writer is None or not isinstance(module, ZeroOrderModule):
             return
         if self._written + 1 != trainer.global_step or (
@@ -185,14 +185,14 @@ class Journal(Callback):
         )
 
     def close(self) -> None:
-        """Let go of the file and its lock."""
+        """Close the file and release its lock."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
 
 def _found_alike(one: Record, two: Record) -> bool:
-    """Whether two records of a step found the same and moved by other learning rates at most."""
+    """Whether two records of a step have the same keys and losses; learning rates may differ."""
     if not (isinstance(one, Step) and isinstance(two, Step)):
         return False
     return (one.keys, one.values) == (two.keys, two.values)

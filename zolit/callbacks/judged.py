@@ -1,4 +1,4 @@
-"""Which figures of a validation count, for modules with an `Evaluation` and for others."""
+"""Which figures a run is judged by, for modules with an `Evaluation` and for others."""
 
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
@@ -13,23 +13,25 @@ _Figure = TypeVar("_Figure")
 
 
 def evaluation_of(module: L.LightningModule) -> Evaluation | None:
-    """What a module reports; None if it does not say, as modules that are not zolit's."""
+    """The evaluation of a module; None for modules without one, which are not zolit's."""
     found = getattr(module, "evaluation", None)
     return found if isinstance(found, Evaluation) else None
 
 
 def validation_figures(metrics: Mapping[str, _Figure]) -> dict[str, _Figure]:
-    """Figures of a validation, among others that are logged, in their order; of several loaders
-    their means."""
+    """The figures of a validation among all that are logged, in their order.
+
+    With several validation loaders only the means over them.
+    """
     return {n: v for n, v in metrics.items() if n.startswith(VAL) and "/" not in n}
 
 
 def primary(evaluation: Evaluation | None, figures: Iterable[str]) -> str | None:
-    """The figure that a run is told and drawn by, without its stage.
+    """The figure that progress lines and curves show, without the name of its stage.
 
     Args:
         evaluation: of the module. Without one it is the first figure that is no loss.
-        figures: of a validation or test that are known, with their stage.
+        figures: names of all figures of a validation or test, with the name of their stage.
     """
     if evaluation is not None:
         return evaluation.primary
@@ -38,7 +40,7 @@ def primary(evaluation: Evaluation | None, figures: Iterable[str]) -> str | None
 
 
 def chooser(evaluation: Evaluation | None) -> str:
-    """The figure of validation that the best checkpoint is chosen by, where none is asked for."""
+    """The figure of validation that chooses the best checkpoint, if the user names none."""
     if evaluation is None:
         return f"{VAL}loss"
     return f"{VAL}{evaluation.chooser or evaluation.primary}"
@@ -49,7 +51,7 @@ def direction(evaluation: Evaluation | None, figure: str) -> Mode:
 
     Args:
         evaluation: of the module. Without one a loss is minimized and anything else maximized.
-        figure: with its stage.
+        figure: its name, with the name of its stage.
     """
     if evaluation is not None:
         return evaluation.direction(figure.removeprefix(VAL).partition("/")[0])

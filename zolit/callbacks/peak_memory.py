@@ -16,7 +16,7 @@ def memory_kind() -> MemoryKind:
 
 
 def reset_peak_memory() -> None:
-    """Start a new peak, where the system lets a process do so; elsewhere the old one stays."""
+    """Start a new peak. On systems where a process cannot, the old peak stays."""
     if memory_kind() == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return
@@ -29,8 +29,8 @@ def reset_peak_memory() -> None:
 def peak_memory() -> int:
     """Bytes at the peak since the process, or ``reset_peak_memory``, began.
 
-    On a GPU: what torch has allocated, the largest over devices. Else: the resident set, which
-    includes Python and the libraries, some 0.5 GB.
+    On a GPU: the bytes that torch has allocated, on the device with the most. Else: the resident
+    set, which includes Python and the libraries, about 0.5 GB.
     """
     if memory_kind() == "cuda":
         devices = range(torch.cuda.device_count())
@@ -46,7 +46,7 @@ def resident_memory() -> int:
 
 
 def _status(field: str) -> int | None:
-    """A figure of Linux's file on the process in bytes; None where there is no such file."""
+    """A figure of /proc/self/status in bytes; None on systems without this file."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
         line = next(line for line in status.splitlines() if line.startswith(field))

@@ -1,4 +1,4 @@
-"""summary.json and curves.png of a run, and what there is to say while it is made."""
+"""summary.json and curves.png of a run, and the lines that are printed during it."""
 
 import json
 import math
@@ -30,22 +30,22 @@ from zolit.training.module import TuningModule
 
 
 class RunReport(Callback):
-    """Gathers what a run was and what came of it; a line for each validation.
+    """Collects the figures of a run for summary.json and curves.png; prints each validation.
 
-    A test that runs before fitting is the zero-shot figure, one after it the final one. The
-    files are written at the end of fitting, also of an interrupted one, and after a test that
-    follows; each is replaced as a whole.
+    The figures of a test before fitting are the zero-shot figures; those of a test after fitting
+    are the final ones. The files are written when fitting ends or is interrupted, and again after a
+    test that follows. Each file is replaced as a whole.
 
     Args:
         run_dir: folder for summary.json and curves.png.
-        best_by: figure of validation by which the lines name the best so far; by default what the
-            module's evaluation says, see `Evaluation.chooser`.
+        best_by: figure of validation that decides which is the best so far; by default the one that
+            the module's evaluation names, see `Evaluation.chooser`.
 
     Attributes:
         zero_shot: metrics of a test before fitting.
         final: metrics of the last test after fitting.
-        text_loss: of the prompts' own text, ``zero_shot`` and ``fine_tuned`` (`TextLoss`).
-        watch: what was found of the run.
+        text_loss: loss on the prompts' own text, ``zero_shot`` and ``fine_tuned`` (`TextLoss`).
+        watch: looks for signs that the run does nothing or ruins the model.
         curves: pairs of step and value of ``train_loss`` and of each figure of validation.
 
     Example:
@@ -72,13 +72,13 @@ class RunReport(Callback):
     def take_up(
         self, zero_shot: dict[str, float], rows: list[Row], steps: Callable[[int], int]
     ) -> None:
-        """Go on with the report of a run that was interrupted.
+        """Continue the report of a run that was interrupted.
 
         Args:
-            zero_shot: metrics of its test before fitting; empty if it was killed before it wrote
-                them down: then those that were measured anew stay.
+            zero_shot: metrics of its test before fitting. Empty if the run was killed before it
+                wrote them: then those that this process has measured stay.
             rows: of its metrics.csv.
-            steps: optimizer steps made after so many batches.
+            steps: maps a number of batches to the number of optimizer steps made by then.
         """
         if zero_shot:
             self.zero_shot = zero_shot
@@ -113,7 +113,7 @@ class RunReport(Callback):
     ) -> None:
         done = self.curves["train_loss"]
         if done and done[-1][0] == trainer.global_step:
-            return  # a batch in the midst of a step
+            return  # the step needs further batches
         metrics = _numbers(trainer.callback_metrics)
         self._last.update(metrics)
         self._append(trainer.global_step, metrics, "train_loss")
@@ -175,7 +175,7 @@ class RunReport(Callback):
     ) -> None:
         if self._status == "running" and trainer.global_step > 0:
             interrupted = isinstance(exception, KeyboardInterrupt)
-            # On a full disk the exception to tell is the one that ended the run.
+            # If the disk is full, the user should see the exception that ended the run.
             with suppress(OSError):
                 self._finish("interrupted" if interrupted else "failed", trainer, pl_module)
 
@@ -230,7 +230,7 @@ class RunReport(Callback):
         self.write(trainer, pl_module)
 
     def _best(self, trainer: L.Trainer) -> dict[str, Any] | None:
-        """The validation that the best checkpoint is of, and what chose it; None without one."""
+        """The validation of the best checkpoint, and the figure that chose it; None without one."""
         chosen: Any = trainer.checkpoint_callback
         if not isinstance(chosen, BestCheckpoint) or chosen.best is None:
             return None
@@ -252,7 +252,7 @@ class RunReport(Callback):
 
 
 def earlier_text_loss(folder: RunFolder) -> dict[str, float]:
-    """Loss of the prompts' own text before fitting, of a run's summary; empty if there is none."""
+    """Loss on the prompts' own text before fitting, from the summary of a run; empty without."""
     try:
         found = json.loads(folder.summary.read_text(encoding="utf-8"))["text_loss"]["zero_shot"]
         return {"zero_shot": float(found)}
@@ -274,7 +274,7 @@ def _numbers(metrics: Any) -> dict[str, float]:
 
 
 def _finite(value: Any) -> Any:
-    """The same with null for what JSON cannot hold (NaN, infinity)."""
+    """The same value with None in the place of NaN and infinity, which JSON cannot hold."""
     if isinstance(value, dict):
         return {name: _finite(one) for name, one in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -11,11 +11,12 @@ from zolit.training.zero_order import ZeroOrderModule
 
 
 class StepLength:
-    """Lengths of steps beside the weights that they move, from what each step recorded.
+    """Lengths of steps relative to the weights that they move, from the records of the steps.
 
-    A step along directions ``z_q`` by ``c_q`` has the expected squared length ``sum c_q**2`` in
-    directions, whose own length is known: no pass over the weights. Rounding onto a grid is not
-    counted, and neither is what error feedback still holds back.
+    A step along directions ``z_q`` by ``c_q`` has the expected squared length ``sum c_q**2``,
+    counted in directions. The length of a direction is known, so no pass over the weights is
+    needed. Rounding onto a grid is not counted, and neither is the part of a move that error
+    feedback still holds back.
 
     Args:
         module: prepared, before its first step.
@@ -43,17 +44,18 @@ class StepLength:
 
     @property
     def steps(self) -> int:
-        """Counted so far."""
+        """Number of steps counted so far."""
         return len(self._squares)
 
     @property
     def without_move(self) -> int:
-        """The last steps that did not move."""
+        """Number of steps without any move since the last step that moved."""
         return self._without
 
     @property
     def codes(self) -> float:
-        """Expected move of a code so far, in codes, where it is longest; 0 if no code moves."""
+        """Expected move of a code so far, in codes, in the weight where it is largest; 0 if no code
+        moves."""
         return self.reach / self._direction * self._codes if self._squares else 0.0
 
     @property
@@ -68,7 +70,10 @@ class StepLength:
 
 
 def _longest_in_codes(weights: list[PerturbedWeight]) -> float:
-    """Length of a coordinate's unit in codes, the largest over the weights, as updates count it."""
+    """Length of a coordinate's unit in codes, in the weight where it is largest.
+
+    It counts the importance weight, as updates do.
+    """
     return max(
         (
             weight.site.coordinates.length_in_codes(weight.store)

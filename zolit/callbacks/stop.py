@@ -13,13 +13,12 @@ from zolit.runs.keeping import StopRequested
 
 
 class StopBetweenSteps(Callback):
-    """Lets a step, or a batch of a validation, be finished before a signal ends the run.
+    """Finishes a step, or a batch of a validation, before a signal ends the run.
 
-    A second Ctrl-C interrupts at once. The handlers that stood before come back with the end of
-    fitting.
+    A second Ctrl-C interrupts at once. The earlier signal handlers are restored when fitting ends.
 
     Attributes:
-        requested: the signal that came, None so far.
+        requested: the signal that was received; None before.
 
     Example:
         >>> trainer = L.Trainer(callbacks=[StopBetweenSteps()])  # doctest: +SKIP
@@ -34,7 +33,7 @@ class StopBetweenSteps(Callback):
         if threading.current_thread() is not threading.main_thread():
             return  # only the main thread may set handlers
         self._process = os.getpid()
-        # Lightning has set its own by now, which would end the process by an exception of its own.
+        # Lightning has set its own handlers by now, which would end the process by an exception.
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) != signal.SIG_IGN:
                 self._earlier[number] = signal.signal(number, self._note)
@@ -49,7 +48,7 @@ class StopBetweenSteps(Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        # Not at the end of a batch, whose figures are logged after the hooks.
+        # Not at the end of a batch: its figures are logged after that hook.
         if getattr(pl_module, "between_steps", True):
             self._stop(trainer)
 

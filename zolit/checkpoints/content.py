@@ -1,7 +1,8 @@
-"""What a checkpoint holds: looked through before anything of it is used.
+"""Checks of a checkpoint's content, made before any of it is used.
 
-Checkpoints are handed from one person to another. Reading one runs no code (``weights_only``); what
-is looked through here is that its values have the types and its paths the places of a run's.
+Checkpoints are handed from one person to another. Reading one runs no code (``weights_only``). The
+checks here are that its values have the types of a checkpoint, and that its paths stay inside the
+folder of the run.
 """
 
 from pathlib import Path
@@ -54,10 +55,11 @@ def check_content(content: Any, path: Path) -> None:
 
 
 def keep_inside(content: dict[str, Any], folder: Path) -> None:
-    """Put the paths that a `ModelCheckpoint` remembers into the folder of the file, by their names.
+    """Replace the paths that a `ModelCheckpoint` remembers by files of the same names in a folder.
 
-    Lightning loads the best one after fitting and deletes those that are worse: a path that leads
-    elsewhere would do so to any file of the user's. So a run's folder can also be moved.
+    Lightning loads the best of these files after fitting and deletes the worse ones. By a path that
+    leads elsewhere a checkpoint could have it delete any file of the user. This also lets a user
+    move the folder of a run.
 
     Args:
         content: of the file, changed in place.
@@ -77,18 +79,18 @@ def keep_inside(content: dict[str, Any], folder: Path) -> None:
 
 
 def _inside(path: Any, folder: Path) -> str:
-    """The file of this name in the folder; empty if there is none."""
+    """The path of the file with this name in the folder; an empty text if there is none."""
     name = Path(str(path)).name
     return str(folder / name) if name and (folder / name).is_file() else ""
 
 
 def require(sound: bool, path: Path | None, name: str) -> None:
-    """Refuse a checkpoint that lacks something which one of the same recipe has.
+    """Refuse a checkpoint in which an entry is missing or of a wrong type.
 
     Args:
-        sound: whether it has it.
+        sound: whether the entry is there and of the right type.
         path: of the file; None if it is not known.
-        name: of what is looked for.
+        name: of the entry.
 
     Raises:
         UserError: if it is not sound.

@@ -54,11 +54,11 @@ def check_training(
 
 
 def check_schedule(content: Mapping[str, Any], scheduler: Any) -> None:
-    """Refuse the state of a schedule that cannot go on from it, by trying.
+    """Try whether a schedule can continue from the state in a checkpoint; refuse it if not.
 
     Args:
         content: that `check_training` let pass.
-        scheduler: one such as the run's, which is not used afterwards; None without one.
+        scheduler: made like that of the run, and not used afterwards; None without one.
 
     Raises:
         UserError: if the state cannot be taken, or gives no learning rate.
@@ -69,10 +69,10 @@ def check_schedule(content: Mapping[str, Any], scheduler: Any) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the optimizer has not stepped
             scheduler.load_state_dict(content["lr_schedulers"][0])
-            with suppress(ValueError):  # a schedule of so many steps may be at its end
+            with suppress(ValueError):  # a schedule of a fixed number of steps may be at its end
                 scheduler.step()
         sound = all(math.isfinite(group["lr"]) for group in scheduler.optimizer.param_groups)
-    # Torch's schedules take their state as it stands, and raise whatever they come to.
+    # Torch's schedules load a state unchecked, and may raise anything when they use it.
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
         sound = False
     require(sound, None, "lr_schedulers")
@@ -86,7 +86,7 @@ def check_loops(content: Mapping[str, Any], trainer: L.Trainer) -> None:
     """
     found = content.get("loops", {}).get("fit_loop")
     require(_like(trainer.fit_loop.state_dict(), found), None, "loops")
-    # Of training loaders that take a state; what is in it they check themselves.
+    # States of training loaders, which check them.
     states = found["state_dict"].get("combined_loader", [])
     sound = isinstance(states, list) and all(isinstance(one, dict) for one in states)
     require(sound, None, "states of training loaders")

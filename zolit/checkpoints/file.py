@@ -1,4 +1,4 @@
-"""Checkpoint files that are whole or not there."""
+"""Read and write checkpoint files; a file is there as a whole or not at all."""
 
 import zipfile
 from pathlib import Path
@@ -16,11 +16,11 @@ from zolit.files import replacing
 def read_checkpoint(
     path: Path, map_location: Any = "cpu", weights_only: bool = True
 ) -> dict[str, Any]:
-    """A local checkpoint, its tensors as a map of the file: what is not used is never in memory.
+    """Read a local checkpoint. Its tensors are mapped from the file, so unused ones take no memory.
 
-    A test copies the weights out of it and leaves the optimizer's residuals alone, which are twice
-    the size of the codes. As a map skips the checks of an ordinary read, every checksum in the file
-    is compared first.
+    A test copies the weights and never reads the residuals of the optimizer, which are twice the
+    size of the codes. A mapped read skips the checks of an ordinary one, so every checksum in the
+    file is compared first.
 
     Args:
         path: of the file.
@@ -36,7 +36,7 @@ def read_checkpoint(
             path, map_location=map_location, weights_only=weights_only, mmap=True
         )
     except Exception as error:
-        # A damaged file takes its readers anywhere.
+        # Readers of a damaged file may raise anything.
         raise UserError(
             f"ckpt_path: {str(path)!r} cannot be read as a checkpoint ({first_line(error)}); give "
             "another one of the run, or one that zolit replay writes"
@@ -48,11 +48,11 @@ def read_checkpoint(
 
 
 def check_archive(path: Path) -> None:
-    """Compare every checksum of an archive such as `torch.save` writes, in small pieces.
+    """Compare every checksum of an archive that `torch.save` wrote, in small pieces.
 
     Raises:
-        ValueError: if it is damaged, or holds what `torch.save` does not write: compressed members,
-            or more bytes than the file.
+        ValueError: if it is damaged, or holds members that `torch.save` does not write: compressed
+            ones, or more bytes than the file has.
         OSError, zipfile.BadZipFile: if it is no archive that can be read.
     """
     with zipfile.ZipFile(path) as archive:
@@ -67,10 +67,11 @@ def check_archive(path: Path) -> None:
 
 
 class FileCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint beside its place, through to the disk, and then puts it there.
+    """Writes a checkpoint to a file beside its place, waits for the disk, and then renames it.
 
-    Lightning makes its copy in the system's folder for temporary files, and a move from another
-    file system is a copy that a kill cuts short; it also holds the whole file in memory first.
+    Lightning writes in the system's folder for temporary files. To move a file from another file
+    system is to copy it, and a kill during the copy leaves half a file. Lightning also builds the
+    whole file in memory first.
     """
 
     def __init__(self) -> None:
@@ -108,7 +109,7 @@ class FileCheckpoints(TorchCheckpointIO):
             with replacing(place, durable=True) as scratch, scratch.open("wb") as file:
                 torch.save(checkpoint, file)
         except (OSError, RuntimeError) as error:
-            # Where a write fails, torch fails once more on what it could not write.
+            # After a failed write, torch fails a second time when it closes the archive.
             fault = error if isinstance(error, OSError) else error.__context__
             if isinstance(fault, OSError):
                 raise OSError(fault.errno, fault.strerror, str(place)) from error
@@ -116,10 +117,11 @@ class FileCheckpoints(TorchCheckpointIO):
 
 
 def use_whole_files(trainer: L.Trainer) -> None:
-    """Have a trainer read and write checkpoints by `FileCheckpoints`, if it has no way of its own.
+    """Let a trainer read and write checkpoints by `FileCheckpoints`.
 
     Args:
-        trainer: whose ``strategy.checkpoint_io`` is replaced where it is Lightning's default.
+        trainer: its ``strategy.checkpoint_io`` is replaced, unless the user chose another one than
+            Lightning's default.
     """
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = FileCheckpoints()

@@ -1,4 +1,4 @@
-"""Start a run from what an earlier one found: its checkpoint's tensors in a loaded model."""
+"""Start a run from checkpoints of earlier runs: copy their tensors into a loaded model."""
 
 import hashlib
 import os
@@ -36,7 +36,7 @@ def check_files(files: Sequence[str]) -> None:
 def start_from(model: nn.Module, files: Sequence[str]) -> Started:
     """Copy the tensors of checkpoints into a prepared model, one file after the other.
 
-    Each holds the weights that its run moved; here they may move or not.
+    Each holds the weights that its run moved. In the new run these weights may move or stay.
 
     Args:
         model: prepared, of the same source and quantizer as the runs, with their adapter if they
@@ -44,7 +44,7 @@ def start_from(model: nn.Module, files: Sequence[str]) -> Started:
         files: checkpoints of zolit.
 
     Returns:
-        What the model was started from, for the checkpoints of the run.
+        Paths and hashes of the files, which the checkpoints of the run keep.
 
     Raises:
         UserError: if a file is no checkpoint, started itself from one that is not listed before
@@ -99,8 +99,8 @@ def check_started(mine: Started, theirs: Any) -> None:
     """Refuse a checkpoint of a run that started from other files.
 
     Args:
-        mine: what the model was started from.
-        theirs: what a checkpoint gives as that.
+        mine: files that the model was started from.
+        theirs: the entry of a checkpoint that names its files.
 
     Raises:
         UserError: naming both.
@@ -119,14 +119,14 @@ def check_started(mine: Started, theirs: Any) -> None:
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Every tensor of a model, or a view of it, under the name that checkpoints have for it."""
+    """Every tensor of a model, or a view of it, by its name in checkpoints."""
     found: dict[str, Tensor] = {}
     for one in find_parameters(model):
         if isinstance(one.parameter, PerturbedWeight):
             tensors = one.parameter.store.tensors()
             found.update({f"{one.parameter.path}.{name}": t for name, t in tensors.items()})
         else:
-            # Tuned in that run and frozen here: a vector or matrix of floats.
+            # A float weight that is frozen here; the other run may have tuned it.
             found[f"{one.path}.weight"] = _as_stored(one)
     return found
 
@@ -140,14 +140,14 @@ def _as_stored(one: Found) -> Tensor:
 
 
 def _stored_shape(view: Tensor) -> torch.Size:
-    """Of the stored weight: experts are one matrix, those of a stack one below the other."""
+    """Shape of the stored weight: the matrices of a stack of experts lie one below the other."""
     if view.dim() < 3:
         return view.shape
     return torch.Size((view.shape[0] * view.shape[1], view.shape[2]))
 
 
 def _forget_errors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Drop what quantization left of weights whose codes are other ones now."""
+    """Drop the quantization errors of weights that got other codes."""
     for parameter in model.parameters():
         if isinstance(parameter, PerturbedWeight):
             codes = parameter.store.tensors().keys() - parameter.store.scales().keys()
@@ -163,10 +163,10 @@ def _read(file: str) -> dict[str, Any]:
 
 
 def _recorded(started: Any, file: str) -> Started:
-    """What a checkpoint says that its run started from.
+    """The list of files in a checkpoint that its run started from.
 
     Raises:
-        UserError: if it is no such list.
+        UserError: if it is not a list of paths and digests.
     """
     fields = {"path", "digest"}
     if not isinstance(started, list) or not all(

@@ -1,4 +1,4 @@
-"""Stored weights as plain tensors for checkpoints, and back."""
+"""Stored weights as plain tensors for checkpoints, and plain tensors back into weights."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from zolit.tensors.weight import PerturbedWeight
 
 
 def weight_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Tensors that tuning moves, by ``path.tensor``; what stays fixed is the base model's."""
+    """The tensors that tuning moves, by ``path.tensor``; all others are those of the base model."""
     found: dict[str, Tensor] = {}
     for weight in stored_weights(model):
         if weight.site is None:
@@ -22,7 +22,7 @@ def weight_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_weight_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Copy what `weight_tensors` gave into the stored weights of a prepared model, in place.
+    """Copy tensors that `weight_tensors` returned into the stored weights of a prepared model.
 
     Raises:
         UserError: if a tensor is missing, left over or of another shape or dtype. Nothing is
@@ -82,9 +82,9 @@ def weights_digest(model: nn.Module) -> bytes:
 
 
 def fingerprint(model: nn.Module) -> dict[str, Any]:
-    """What tells a prepared model from another: formats, shapes and a hash of `frozen_tensors`.
+    """Identifies a prepared model: formats, shapes and a hash of `frozen_tensors`.
 
-    All of them are read, so this takes its time: ask once for a model.
+    All of these tensors are read, which takes seconds for a large model: ask once.
     """
     frozen = combined_digest(tensor_digests(frozen_tensors(model))).hex()
     return {"frozen": frozen, "weights": {w.path: _format(w) for w in stored_weights(model)}}
@@ -103,7 +103,7 @@ def check_fingerprint(mine: dict[str, Any], theirs: Any) -> None:
 
     Args:
         mine: `fingerprint` of the model.
-        theirs: what a file gives as one.
+        theirs: the fingerprint in a file.
 
     Raises:
         UserError: naming the first difference.

@@ -1,1 +1,1 @@
-"""The command line: what is asked, refused and answered; one file a command."""
+"""The command line: its parser, its refusals and its commands, one file each."""

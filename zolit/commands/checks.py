@@ -1,4 +1,4 @@
-"""Refuses parts of a run that would stop it in its midst, before its folder is made."""
+"""Refuses, before the folder of a run is made, options that would stop the run later."""
 
 import inspect
 import sys
@@ -34,7 +34,7 @@ _UNFIT = {
 """Callbacks of Lightning that a zeroth-order run cannot have, and what to do instead."""
 
 STEPPED = ("train_loss", "step_ms", "skipped_queries")
-"""What a `ZeroOrderModule` logs at each step, besides its estimator's figures."""
+"""Figures that a `ZeroOrderModule` logs at each step, besides those of its estimator."""
 
 
 def check_options(config: Any, fits: bool, module: type[TuningModule]) -> None:
@@ -59,7 +59,7 @@ def check_options(config: Any, fits: bool, module: type[TuningModule]) -> None:
 
 
 def settle_files(config: Any, command: str, given: Given) -> None:
-    """Set the folder of the run and the file of a checkpoint, where they are left open.
+    """Set the folder of the run and the file of a checkpoint, if the user left them open.
 
     Args:
         config: of the command, as parsed.
@@ -67,7 +67,7 @@ def settle_files(config: Any, command: str, given: Given) -> None:
         given: what the user wrote.
 
     Raises:
-        UserError: if there is no such file, or ``resume`` stands beside what it excludes.
+        UserError: if there is no such file, or ``resume`` is given with options that it excludes.
     """
     if config.run.run_dir is None:
         config.run.run_dir = given.run_dir(command)
@@ -90,7 +90,7 @@ def settle_files(config: Any, command: str, given: Given) -> None:
 
 
 def follows_a_figure(schedule: type) -> bool:
-    """Whether a schedule of the learning rate must be told a figure at each of its steps."""
+    """Whether a schedule of the learning rate needs a figure, such as a loss, at each step."""
     return "metrics" in inspect.signature(schedule.step).parameters  # type: ignore[attr-defined]
 
 
@@ -121,8 +121,8 @@ def check_best_by(best_by: str | None, evaluation: Evaluation | None) -> None:
     """Refuse a figure for the best checkpoint that no validation has.
 
     Args:
-        best_by: as given; None for what the evaluation says.
-        evaluation: of the module; None if it does not say what it logs.
+        best_by: as given; None for the figure that the evaluation names.
+        evaluation: of the module; None if the module has none.
 
     Raises:
         UserError: naming the figures.

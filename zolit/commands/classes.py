@@ -14,7 +14,7 @@ from zolit.training.module import TuningModule
 def class_options(
     model: type[L.LightningModule], data: type[L.LightningDataModule]
 ) -> dict[str, list[type]]:
-    """What the options that take a class can be, by dotted name; none for the others.
+    """For each option, by dotted name, the classes that it can take; an empty list for the others.
 
     Args:
         model: whose arguments form the group ``model``.

@@ -1,4 +1,4 @@
-"""Refuses before any library is loaded what can be refused without one."""
+"""Refuses a command, before any library is loaded, if that can be decided without one."""
 
 from zolit.commands.given import Given, checkpoint_path, read_given, with_recipe
 from zolit.commands.trainer_options import refuse_trainer_options
@@ -21,13 +21,13 @@ SINGLE = (
 """Options that belong to no group; not every command takes each."""
 
 _PARSER = ("config", "print_config", "")
-"""Keys that are the parser's own; a configuration that is empty has the last one."""
+"""Keys that belong to the parser itself; an empty configuration file has the key ``""``."""
 
 
 def refuse_early(args: list[str], zero_order: bool) -> None:
-    """Refuse a command for what the user wrote alone.
+    """Refuse a command by its arguments and configuration files alone.
 
-    Whatever passes is looked at again once the parts are known.
+    A command that passes is checked again when its parts are known.
 
     Args:
         args: of the process.
@@ -81,7 +81,7 @@ def _refuse_groups(given: Given) -> None:
         if group in known or group in _PARSER:
             continue
         near = nearest_names(group, known, most=1, alike=0.6)
-        # An option without its group is told by the parser, which knows the options of all parts.
+        # The parser knows the options of all parts: it names the group that an option belongs to.
         if near or rest or key not in given.options:
             expected = f"nearest: {near[0]}" if near else f"expected one of {', '.join(known)}"
             raise UserError(f"unknown option {group}; {expected}.")

@@ -46,7 +46,7 @@ class Trainer(L.Trainer):
         Raises:
             UserError: whatever the run would be refused for before it loads weights.
         """
-        # Rows of the hub are taken if they are here already.
+        # Rows of the hub are used if they have been downloaded already.
         os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
         options = options or RunOptions()
         has_tests = is_overridden("test_dataloader", datamodule, L.LightningDataModule)
@@ -126,5 +126,5 @@ def _batches(
 
 
 def _count(limit: int | float | None) -> int | None:
-    """Batches that a limit of the trainer leaves; None: all, also for a fraction of them."""
+    """Number of batches that a limit of the trainer leaves; None for all, or a fraction."""
     return int(limit) if isinstance(limit, int) or limit == 0.0 else None

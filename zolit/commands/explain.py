@@ -1,4 +1,4 @@
-"""From what jsonargparse says of a refused configuration to one sentence for the user."""
+"""Turns jsonargparse's message about a refused configuration into a sentence for the user."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,10 +13,10 @@ from zolit.errors import nearest_names
 _LISTED = 8
 
 _MEANT = {"epochs": "max_epochs", "learning_rate": "lr", "queries": "n", "steps": "max_steps"}
-"""What an argument is often called elsewhere, and its name here."""
+"""Names of arguments in other libraries, and their names here."""
 
 Classes = Mapping[str, Sequence[type]]
-"""What each option that takes a class can be, by dotted name."""
+"""For each option, by dotted name, the classes that it can take."""
 
 _CLASS_FAULTS = (
     (r"Importing '([^']*)' is not allowed", "is nothing that a configuration may name"),
@@ -30,7 +30,7 @@ _TYPE_FAULT = r"Expected an? (.*?)\. Got value: (.*?)\.?(?: - Expected| Got valu
 
 
 def explain_unmade(error: BaseException, given: Given) -> str | None:
-    """One sentence on a class that could not be made; None if that is a fault of the class.
+    """One sentence about a class that could not be made; None if the class itself is at fault.
 
     Args:
         error: what the parser raised.
@@ -67,13 +67,13 @@ def explain(message: str, given: Given, known: Iterable[str], classes: Classes) 
     """One sentence: the argument, what it got, what is expected or near.
 
     Args:
-        message: what the parser said.
+        message: of the parser.
         given: what the user wrote.
         known: dotted names of all options.
-        classes: what each option that takes a class can be, by dotted name.
+        classes: for each option, by dotted name, the classes that it can take.
     """
     text = " ".join(message.split())
-    # A fault inside a class is told by each parser around it: the innermost one names it.
+    # Each parser around a class repeats the fault; the innermost message names it.
     _, inner, detail = text.rpartition('Parser key "')
     message = inner + detail if inner else detail
     options = sorted({_public(name) for name in known})
@@ -90,7 +90,7 @@ def explain(message: str, given: Given, known: Iterable[str], classes: Classes) 
         name = found[1]
         if path := _parser_path(text):
             name = given.key_ending(name, path)
-            if name not in given.values:  # the parser of another group was handed this one's
+            if name not in given.values:  # the parser of another group got this option
                 name = given.key_ending(f"{path.rpartition('.')[2]}.{found[1]}")
         return _unknown_option(name, given, options, classes)
     if found := re.search(r"arguments are required: ([\w.]+)", message):
@@ -138,8 +138,10 @@ def _unknown_option(name: str, given: Given, options: list[str], classes: Classe
 
 
 def _places(leaf: str, given: Given, options: list[str], classes: Classes) -> list[str]:
-    """Where an argument of this name is, in full; beside it the classes that have it, unless the
-    user has chosen one of them."""
+    """Full names of the options that end in this name, and the classes that have it as argument.
+
+    Without the classes if the user has chosen one of them.
+    """
     plain = [one for one in (*options, *classes) if one.rpartition(".")[2] == leaf]
     found = list(plain)
     for key, choices in classes.items():
@@ -153,7 +155,7 @@ def _places(leaf: str, given: Given, options: list[str], classes: Classes) -> li
 
 
 def _beside_class_path(given: Given) -> str | None:
-    """A sentence on an argument that stands in YAML beside ``class_path``, not below it."""
+    """A sentence about an argument that the user wrote beside ``class_path`` in YAML."""
     for key in given.values:
         group, _, rest = key.partition(".init_args.")[0].rpartition(".")
         if key in given.options or rest in ("class_path", "init_args", "dict_kwargs"):
@@ -164,7 +166,7 @@ def _beside_class_path(given: Given) -> str | None:
 
 
 def _parser_path(text: str) -> str:
-    """The option that a fault within a class is about, from the parsers around it."""
+    """The full name of the faulty option, from the messages of the parsers around it."""
     path = ""
     for key in re.findall(r'Parser key "([^"]*)"', text):
         if key != path and not path.endswith(f".{key}"):
@@ -176,7 +178,7 @@ def _unknown_class(
     key: str, found: re.Match[str], reason: str, given: Given, classes: Classes
 ) -> str:
     got = found[1]
-    # The parser names the outermost argument; the one that got this value may lie deeper.
+    # The parser names the outermost argument; the value may belong to one inside it.
     places = [_public(name) for name, value in given.values.items() if value == got]
     key = next((name for name in places if f".{key}." in f".{name}."), key)
     choices = [cls.__name__ for cls in classes.get(re.sub(r"\.\d+$", "", key), ())]  # of a list
@@ -222,7 +224,7 @@ def _plain_type(text: str) -> str:
 
 
 def _public(key: str) -> str:
-    """The key as one writes it on the command line."""
+    """The key as users write it on the command line."""
     return key.replace(".init_args.", ".").removesuffix(".class_path").removesuffix(".init_args")
 
 

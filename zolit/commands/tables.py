@@ -1,4 +1,4 @@
-"""What the commands print: tables of ``fit`` and ``estimate``, the rows of ``predict``."""
+"""The output of the commands: tables of ``fit`` and ``estimate``, the rows of ``predict``."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ _BAR = 24
 
 
 def result_table(summary: dict[str, Any], folder: str) -> Table:
-    """Zero-shot beside final figures, and what the run cost.
+    """Zero-shot and final figures side by side, and the cost of the run.
 
     Args:
         summary: of ``RunReport``.
@@ -70,7 +70,7 @@ def figures_table(figures: dict[str, float], title: str) -> Table:
 
     Args:
         figures: by name.
-        title: what they are of.
+        title: names the weights that were measured.
     """
     table = Table(title=title, title_justify="left", show_header=False)
     for name in sorted(figures):
@@ -81,7 +81,7 @@ def figures_table(figures: dict[str, float], title: str) -> Table:
 def memory_table(estimate: Estimate, train: str, evaluation: str) -> Table:
     """Part by part in MB (10^6 bytes), with a bar as long as its share of the peak.
 
-    Parts in parentheses do not add to the peak: another one stands at the same place.
+    Parts in parentheses do not add to the peak: a larger part uses the same memory at another time.
 
     Args:
         estimate: of a run.

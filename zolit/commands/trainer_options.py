@@ -1,8 +1,8 @@
 """Options of Lightning's trainer that zolit does not follow, and what to set instead.
 
-A zeroth-order step has no backward pass and is made in one process, in the dtype of the model: what
-Lightning offers for the rest would stop in the midst of a run, or change nothing, or change what is
-computed without a word.
+A zeroth-order step has no backward pass and is made in one process, in the dtype of the model. With
+the options below a run would fail after it has begun, or nothing would change, or the result would
+change silently.
 """
 
 from collections.abc import Callable, Mapping
@@ -108,11 +108,11 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "nothing is uploaded: leave it out; zolit publish and zolit export write what others need",
     ),
 }
-"""What is allowed of each option, and what to say of the rest."""
+"""For each option the values that are allowed, and the advice for any other value."""
 
 _NO_STEP = "no step would be made: leave it out, or measure the model as it is with zolit test"
 _STEPS = ("limit_train_batches", "max_epochs", "max_steps")
-"""Options of which zero leaves nothing to fit."""
+"""Options that leave no step to make if they are zero."""
 
 
 def _number(value: Any) -> float | None:

@@ -47,8 +47,8 @@ class Factors:
 class LowRank(Coordinates):
     """The elements of a weight along a direction of low rank (LOZO, arXiv 2410.07698).
 
-    A perturbed product is the stored weight's, plus one with the factors: the weight is decoded
-    once for both signs, and no noise of its size is made.
+    A perturbed product is the product with the stored weight, plus a product with the factors. The
+    weight is decoded once for both signs, and no noise of its size is made.
 
     Attributes:
         unit: as of `Elements`; a read moves floats and codes by ``unit[1] * z`` in weights.
@@ -79,9 +79,10 @@ class LowRank(Coordinates):
         return AddedLowRank(lengths.view(-1, 1, 1), factors[site.index])
 
     def move(self, moving: Moving, step: Step) -> None:
-        """The sum over queries is one product of their factors, chunk by chunk of rows.
+        """Move by the sum over queries, which is one product of all their factors.
 
-        That of one query of rank 1 is never made: its left factor is the length of a row's unit.
+        It is made chunk by chunk of rows. For one query of rank 1 it is never made: the update
+        takes the right factor as the step, and the left one as the length of each row's unit.
         """
         store, reading, feedback = moving.store, step.reading, moving.feedback
         queries = step.moving(moving.site)
