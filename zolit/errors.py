@@ -1,4 +1,4 @@
-"""What a user is meant to read: a refusal, or a line beside the results."""
+"""Messages for the user: refusals, and lines beside the results."""
 
 import difflib
 import sys
@@ -19,23 +19,23 @@ class UserError(ValueError):
 
 
 class NotFetchedError(UserError):
-    """What is asked for lies on the network, or has not been downloaded yet."""
+    """The files that a recipe names are on the network and have not been downloaded yet."""
 
 
 def user_error_behind(error: BaseException | None) -> UserError | None:
-    """The `UserError` that a chain of exceptions began with; None without one."""
+    """The `UserError` that caused an exception, through any chain of causes; None without one."""
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__ or error.__context__
     return error
 
 
 def tell(sentence: str) -> None:
-    """A line for the user on stderr, beside the results: what is not as one might expect."""
+    """Print a line for the user on stderr, beside the results, about something unexpected."""
     print(f"zolit: {sentence}", file=sys.stderr, flush=True)
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or the name of its class where it says nothing.
+    """The first line of an error's message, or the name of its class if it has no message.
 
     Example:
         >>> first_line(ValueError("not a number: x\\nin line 3")), first_line(KeyError())

@@ -1,7 +1,7 @@
-"""Packages that many runs do without, and the sentence where one is needed and missing.
+"""Optional packages: many runs do not need them, and a run that does is told if one is missing.
 
-A part that needs such a package imports it where it is used, after `require_extra`, so that zolit
-works without it.
+Code that needs an optional package imports it where it is used, after `require_extra`, so that
+zolit works without it.
 """
 
 from importlib.util import find_spec
@@ -37,11 +37,11 @@ def mend(extra: str) -> str:
 
 
 def require_extra(extra: str, what: str) -> None:
-    """Refuse what a missing package is needed for.
+    """Refuse an option whose package is missing.
 
     Args:
         extra: one of `EXTRAS`.
-        what: the argument, and what it asks for: the beginning of the sentence.
+        what: beginning of the sentence: the option, and what it asks for.
 
     Raises:
         UserError: if the package is not installed.

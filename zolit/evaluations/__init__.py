@@ -1,4 +1,4 @@
-"""What is reported of a model on validation and test rows."""
+"""The figures that are reported of a model on validation and test rows."""
 
 from zolit.evaluations.base import Evaluation, Mode
 from zolit.evaluations.classification import Classification
@@ -10,8 +10,8 @@ __all__ = ["Classification", "Evaluation", "MeanLoss", "Mode", "Perplexity", "ev
 
 
 def evaluation_for(objective: Objective) -> Evaluation:
-    """The evaluation of an objective for which the configuration names none.
+    """The evaluation of an objective, if the configuration names none.
 
-    `Classification` where the objective scores answers, else `MeanLoss`.
+    `Classification` if the objective scores answers, else `MeanLoss`.
     """
     return Classification() if isinstance(objective, Scored) else MeanLoss()

@@ -1,4 +1,4 @@
-"""Whether the answers that a model gives hang on the rows at all."""
+"""Whether the answers of a model depend on the rows at all."""
 
 from dataclasses import dataclass
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 LEAST_SPREAD = 1e-2
-"""Standard deviation over rows, in nats, below which an answer's log-probability counts as the
-same for all of them. Those of a model that reads its rows differ by tenths."""
+"""Standard deviation over rows, in nats, below which the log-probability of an answer counts as the
+same for all rows. A model that reads its rows has a standard deviation of tenths."""
 
 
 @dataclass(frozen=True)
@@ -15,12 +15,12 @@ class AnswerPattern:
     """How the answers to some rows differ.
 
     Attributes:
-        rows: how many.
-        classes: candidate answers.
-        spread: standard deviation over the rows of an answer's log-probability, in nats, the
-            largest over the answers; NaN if a score is.
-        given: different answers that were given.
-        right: different answers that were right.
+        rows: number of rows.
+        classes: number of candidate answers.
+        spread: standard deviation over the rows of an answer's log-probability, in nats, for the
+            answer where it is largest; NaN if a score is NaN.
+        given: number of different answers that the model gave.
+        right: number of different answers that were right.
     """
 
     rows: int
@@ -36,19 +36,19 @@ class AnswerPattern:
 
     @property
     def one_answer(self) -> bool:
-        """Whether all rows got one answer where several are right."""
+        """Whether all rows got the same answer though several are right."""
         return self.rows > 1 and self.given == 1 and self.right > 1
 
 
 class Answers:
-    """Gathers the scores of an evaluation; keeps a few numbers a row."""
+    """Collects the scores of an evaluation: a few numbers for each row."""
 
     def __init__(self) -> None:
         self._chances: list[Tensor] = []
         self._targets: list[Tensor] = []
 
     def update(self, scores: Tensor, targets: Tensor) -> None:
-        """Take a batch.
+        """Add a batch.
 
         Args:
             scores: ``[B, C]``.
@@ -58,7 +58,7 @@ class Answers:
         self._targets.append(targets.cpu())
 
     def pattern(self) -> AnswerPattern:
-        """Of all batches so far, at least one."""
+        """The pattern over all batches so far; at least one is needed."""
         chances, targets = torch.cat(self._chances), torch.cat(self._targets)
         return AnswerPattern(
             rows=len(targets),

@@ -1,4 +1,4 @@
-"""What is reported of a model."""
+"""What an evaluation is: the figures that are reported of a model."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -12,7 +12,7 @@ from zolit.errors import UserError
 from zolit.objectives.base import Objective
 
 Mode = Literal["min", "max"]
-"""Which direction of a figure is better."""
+"""Whether a figure is better when it is smaller or larger."""
 
 
 class Evaluation(ABC):
@@ -22,15 +22,16 @@ class Evaluation(ABC):
     evaluation as the configuration made it and measures with a `fresh` copy of it each time.
 
     Args:
-        metrics: of torchmetrics, by the name of their figure; each gives one number. They are given
-            whatever `update` likes, so their arguments need not agree.
+        metrics: of torchmetrics, by the name of their figure; each gives one number. `update` calls
+            each by itself, so their arguments may differ.
 
     Attributes:
-        needs: what the objective must be able to do, such as `Scored`; anything by default.
-        primary: the figure that a run is told and drawn by.
+        needs: a class or protocol that the objective must satisfy, such as `Scored`; by default any
+            objective does.
+        primary: the figure that progress lines and curves show.
         mode: whether ``primary`` is better when it is smaller or larger.
-        chooser: the figure that the best checkpoint is chosen by unless ``run.best_by`` names
-            another; None: ``primary``.
+        chooser: the figure that chooses the best checkpoint unless ``run.best_by`` names another;
+            None: ``primary``.
         metrics: the collection.
 
     Raises:
@@ -63,7 +64,7 @@ class Evaluation(ABC):
                     f"evaluation: {type(self).__name__} is judged by {name!r}, expected one of its "
                     f"figures: {', '.join(metrics) or 'none'}; give it a metric of that name"
                 )
-        # Without groups: torchmetrics would let metrics of equal states share them.
+        # In groups torchmetrics would let metrics of equal states share one state.
         self.metrics = MetricCollection(dict(metrics), compute_groups=False)
         self.names = list(metrics)
         """Names of the figures, in their order."""
@@ -71,7 +72,7 @@ class Evaluation(ABC):
 
     @property
     def objective(self) -> Any:
-        """What the model is tuned for; it has what `needs` says.
+        """The objective that the model is tuned for; it satisfies `needs`.
 
         Raises:
             RuntimeError: before `bind`.
@@ -84,7 +85,7 @@ class Evaluation(ABC):
         """Evaluate models that are tuned for this objective.
 
         Raises:
-            UserError: if the objective cannot do what is needed.
+            UserError: if the objective does not satisfy `needs`.
         """
         if not isinstance(objective, self.needs):
             raise UserError(
@@ -95,19 +96,19 @@ class Evaluation(ABC):
         self._objective = objective
 
     def fresh(self, device: torch.device | str = "cpu") -> Self:
-        """A copy that has seen nothing, for one validation or test.
+        """An empty copy, for one validation or test.
 
         Args:
-            device: where its metrics count.
+            device: of its metrics.
         """
-        # The objective may be large; it is shared.
+        # The copy shares the objective, which may be large.
         one = copy.deepcopy(self, {id(self._objective): self._objective})
         one.metrics.to(device)
         return one
 
     @abstractmethod
     def update(self, model: nn.Module, batch: Any) -> None:
-        """Take a batch.
+        """Add a batch to the figures.
 
         Args:
             model: in eval mode, without gradients.
@@ -122,15 +123,15 @@ class Evaluation(ABC):
     def direction(self, name: str) -> Mode:
         """Whether a figure is better when it is smaller or larger.
 
-        That of ``primary`` is `mode`; another's is what its metric says of itself
-        (``higher_is_better``), and ``min`` where it says nothing, as a mean of losses does.
+        For ``primary`` this is `mode`. For another figure its metric decides
+        (``higher_is_better``); ``min`` if the metric does not say, such as a mean of losses.
         """
         if name == self.primary:
             return self.mode
         return "max" if name in self.names and self.metrics[name].higher_is_better else "min"
 
     def predict(self, model: nn.Module, batch: Any) -> dict[str, Any]:
-        """What the model answers to each row: columns by name, ``[B]`` or ``[B, K]``.
+        """The model's predictions for each row: columns by name, ``[B]`` or ``[B, K]``.
 
         Raises:
             UserError: if this evaluation gives no predictions, as by default.
@@ -139,10 +140,10 @@ class Evaluation(ABC):
         raise NotImplementedError
 
     def check_predicts(self) -> None:
-        """Refuse to predict by an evaluation that has no `predict` of its own.
+        """Refuse a prediction if this evaluation does not define `predict`.
 
         Raises:
-            UserError: naming another one.
+            UserError: naming an evaluation that does.
         """
         if type(self).predict is Evaluation.predict:
             raise UserError(

@@ -13,8 +13,8 @@ from zolit.objectives.base import Scored
 class Classification(Evaluation):
     """Cross-entropy (``loss``) and ``accuracy`` over candidate answers.
 
-    The best checkpoint is chosen by the loss: on a few hundred rows it tells two checkpoints apart
-    that the accuracy does not.
+    The loss chooses the best checkpoint: on a few hundred rows it differs between checkpoints that
+    have the same accuracy.
 
     Example:
         ::
@@ -40,7 +40,7 @@ class Classification(Evaluation):
         self._answers.update(scores, targets)
 
     def pattern(self) -> AnswerPattern:
-        """How the answers differ over the rows so far."""
+        """How the answers to the rows so far differ."""
         return self._answers.pattern()
 
     def predict(self, model: nn.Module, batch: Any) -> dict[str, Any]:

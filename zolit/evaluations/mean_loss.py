@@ -10,7 +10,7 @@ from zolit.evaluations.base import Evaluation
 from zolit.noise import fold
 
 _KEY = 0x6576616C
-"""Key of what the objective draws: the same for every evaluation, so that they can be compared."""
+"""Key of the objective's random numbers; the same in every evaluation, so that two compare."""
 
 
 class MeanLoss(Evaluation):

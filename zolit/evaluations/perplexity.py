@@ -1,4 +1,4 @@
-"""How well a model writes the text of the rows."""
+"""How well a model predicts the text of the rows."""
 
 from typing import Any
 
@@ -17,11 +17,12 @@ from zolit.objectives.prompt_batch import PromptBatch
 class Perplexity(Evaluation):
     """Next-token ``loss`` in nats and ``perplexity``, its exponential, of the prompts' own text.
 
-    Answers are left out. It says whether a model that is tuned for a task still writes; whatever
-    the objective is, batches must be those of `PromptDataModule` and the model a causal one.
+    The text of answers does not count. The figures show whether a model that is tuned for a task
+    can still write. Any objective will do, but batches must come from `PromptDataModule`, and the
+    model must be a causal one.
 
     Args:
-        tokens: at the end of each prompt that are predicted.
+        tokens: number of tokens at the end of each prompt that are predicted.
 
     Raises:
         UserError: if ``tokens`` is below 1.

@@ -1,4 +1,4 @@
-"""How well a model still writes: its next-token loss on the text of the prompts themselves."""
+"""How well a model still writes: its next-token loss on the text of the prompts."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ from zolit.objectives.prompt_batch import PromptBatch
 _PROMPTS = 32
 _TOKENS = 32
 _TOGETHER = 4
-"""Prompts of a forward: their logits over the vocabulary lie in memory at once."""
+"""Prompts in one forward pass. Their logits over the vocabulary are in memory at once."""
 _AT_ONCE = 8
 """Tokens whose logits are float32 at once."""
 
@@ -21,10 +21,10 @@ _AT_ONCE = 8
 class TextLoss:
     """Mean next-token loss, in nats, on up to 32 tokens of each of the first 32 prompts.
 
-    A task's loss says nothing of other text: steps that are too long lower it and leave a model
-    that speaks no language. Measured before and after tuning on the same rows, this tells. Answers
-    are left out. Batches of other objectives and masked models, which predict no next token, are
-    passed over.
+    The loss of a task says nothing about other text: steps that are too long can lower it and leave
+    a model that has forgotten its language. This loss, measured on the same rows before and after
+    tuning, shows it. The text of answers does not count. Batches of other kinds are skipped, and so
+    are masked models, which do not predict next tokens.
     """
 
     def __init__(self) -> None:
@@ -34,11 +34,11 @@ class TextLoss:
 
     @property
     def value(self) -> float | None:
-        """In nats a token; None if nothing was measured."""
+        """The mean loss in nats a token; None if nothing was measured."""
         return self._sum / self._tokens if self._tokens else None
 
     def update(self, model: nn.Module, batch: Any) -> None:
-        """Take a batch, as long as fewer than 32 prompts were taken."""
+        """Add a batch, until 32 prompts have been measured."""
         done = self._prompts >= _PROMPTS
         if done or not isinstance(batch, PromptBatch) or not family_of(model).writes_on:
             return
@@ -52,16 +52,16 @@ class TextLoss:
 def next_tokens(
     model: nn.Module, batch: PromptBatch, tokens: int, prompts: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """What a causal model expects behind the words of prompts, a few words at a time.
+    """A causal model's predictions for the tokens of prompts, a few tokens at a time.
 
     Args:
         model: of transformers.
-        batch: whose prompts are read, without their answers.
-        tokens: the last so many of each prompt are predicted.
-        prompts: the first so many of the batch; None for all.
+        batch: of prompts; their answers are not read.
+        tokens: how many tokens at the end of each prompt are predicted.
+        prompts: how many prompts of the batch, from the first; None for all.
 
     Yields:
-        Logits ``[n, V]`` float32 and the ids of the words that follow, ``[n]`` int64.
+        Logits ``[n, V]`` float32, and the ids of the tokens that they predict, ``[n]`` int64.
     """
     ids, mask = (part[:prompts] for part in _prompts(batch))
     width = min(tokens, ids.shape[1] - 1)
@@ -83,6 +83,6 @@ def _prompts(batch: PromptBatch) -> tuple[Tensor, Tensor]:
     mask = batch.attention_mask[:: batch.options_per_prompt]
     if batch.options_per_prompt == 1:
         return ids, mask
-    # A row ends with the first answer: its last position that is asked for predicts its last token.
+    # Each of these rows ends with the first answer, which is cut off.
     length = int((batch.answer_ids[0] >= 0).sum())
     return ids[:, :-length], mask[:, :-length]

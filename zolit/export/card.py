@@ -22,15 +22,15 @@ def model_card(
     library: str = "transformers",
     changes: Sequence[tuple[int, Changes]] = (),
 ) -> str:
-    """The card in the hub's format: what was tuned, how, on what, to which figures.
+    """The model card in the hub's format: what was tuned, by which method, and the figures.
 
     Args:
         config: of the run.
         summary: summary.json of the run; empty if it was not written.
-        step: steps that the weights have behind them.
+        step: number of steps that the weights have made.
         stored: a sentence on the form of the weights.
-        library: that loads it.
-        changes: options that the run went on with otherwise, and after which step.
+        library: that loads the model.
+        changes: options that were changed when the run was resumed, and after which step.
     """
     model, data = config["model"], (config.get("data") or {}).get("init_args") or {}
     source = model["source"]
@@ -86,7 +86,7 @@ def model_card(
 
 
 def _figure(value: float | None) -> str:
-    """NaN and infinity come as None."""
+    """A figure as text; None stands for NaN and infinity."""
     return "-" if value is None else f"{value:.4f}"
 
 
@@ -96,7 +96,7 @@ def _changed(changes: Changes) -> str:
 
 
 def _part(value: Any) -> str | None:
-    """A part of a configuration in a line: its class and what it was given."""
+    """A part of a configuration in a line: its class and its arguments."""
     if not isinstance(value, dict):
         return value if value is None else str(value)
     given = value.get("init_args") or {}
@@ -108,7 +108,7 @@ def _part(value: Any) -> str | None:
 
 
 def _rows(value: Any) -> str | None:
-    """Where the rows came from, without the folders of a machine."""
+    """The source of the rows, without folders of this machine."""
     if not isinstance(value, dict):
         return None
     given = value.get("init_args") or {}
@@ -117,5 +117,5 @@ def _rows(value: Any) -> str | None:
 
 
 def _name(path: str) -> str:
-    """A hub name or relative path as it is; of an absolute path its end."""
+    """A hub name or relative path as it is; the last name of an absolute path."""
     return Path(path).name if Path(path).is_absolute() or path.startswith("~") else path

@@ -7,7 +7,7 @@ FORMATS = {
     'gguf"` in `from_pretrained`.',
     "peft": "The adapter alone, in PEFT's format: `PeftModel.from_pretrained(model, folder)`.",
 }
-"""What the model card says of each."""
+"""The formats, and the sentence in the model card about each."""
 
 GGUF_TYPES = ("Q8_0", "Q4_0", "Q4_1", "F16")
-"""Block formats of GGUF that can be asked for."""
+"""Block formats of GGUF that a user can choose."""

@@ -18,11 +18,11 @@ def save_peft(module: ZeroOrderModule, folder: Path) -> list[str]:
         folder: that exists.
 
     Returns:
-        What the user should know, in sentences.
+        Sentences for the user.
 
     Raises:
-        UserError: if the run has no adapter that PEFT knows, or moved other weights as well, which
-            an adapter does not hold.
+        UserError: if the run has no adapter that PEFT knows, or moved other weights as well: an
+            adapter cannot hold these.
     """
     adapter, source = module.adapter, module.source
     if not isinstance(adapter, LoRA):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from zolit.tensors.weight import PerturbedWeight
 
 Replacement = Callable[[PerturbedWeight], Tensor]
-"""What stands for a stored weight in an exported model."""
+"""Makes the tensor that replaces a stored weight in an exported model."""
 
 
 def decoded(weight: PerturbedWeight) -> Tensor:
@@ -20,11 +20,11 @@ def decoded(weight: PerturbedWeight) -> Tensor:
 
 
 def to_plain(model: nn.Module, replacement: Replacement = decoded) -> None:
-    """Replace every stored weight in place; ties stay ties.
+    """Replace every stored weight in place; tied weights stay tied.
 
     Args:
         model: prepared.
-        replacement: asked once for each weight; by default for the floats that it reads as.
+        replacement: called once for each weight; by default it decodes the weight to floats.
     """
     made: dict[int, nn.Parameter] = {}
     for module, name, weight in stored_places(model):
@@ -34,7 +34,10 @@ def to_plain(model: nn.Module, replacement: Replacement = decoded) -> None:
 
 
 def stored_places(model: nn.Module) -> Iterator[tuple[nn.Module, str, PerturbedWeight]]:
-    """Each module that holds a stored weight, its name there, and the weight; ties come twice."""
+    """Each module with a stored weight, the weight's name in it, and the weight.
+
+    A tied weight comes once for each module.
+    """
     for module in model.modules():
         for name, parameter in list(module._parameters.items()):
             if isinstance(parameter, PerturbedWeight):

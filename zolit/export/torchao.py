@@ -43,7 +43,7 @@ def save_torchao(model: Any, folder: Path) -> list[str]:
         folder: that exists.
 
     Returns:
-        Sentences on what is not as it was in the run.
+        Sentences about weights that are not exported as the run had them.
     """
     linear = {
         id(weight) for module, _, weight in stored_places(model) if isinstance(module, nn.Linear)
@@ -124,10 +124,10 @@ def _intx(found: Affine, block: list[int], dtype: torch.dtype) -> TorchAOBaseTen
 
 
 def declared(store: StoredWeight) -> AOBaseConfig:
-    """The configuration with which torchao makes such weights, for config.json.
+    """The torchao configuration that makes weights of this format, for config.json.
 
     Args:
-        store: one that `torchao_tensor` has a form for.
+        store: a weight that `torchao_tensor` can convert.
     """
     found = store.affine()
     if found is None:

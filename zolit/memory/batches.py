@@ -13,7 +13,7 @@ from zolit.errors import UserError
 from zolit.objectives.prompt_batch import PromptBatch
 
 PER_SHAPE = 3_100_000
-"""Bytes that each further shape of a batch leaves in a process on the CPU, as it was measured:
+"""Bytes that stay in a process on the CPU for each further shape of a batch, measured by
 `python benchmarks/lengths.py --lengths 40`, SmolLM2 (x86-64, torch 2.13.0). oneDNN keeps the code
 of each shape of product."""
 
@@ -66,13 +66,13 @@ def largest_batches(
 
 
 def assumed_batches(data: L.LightningDataModule, context: int | None, reason: str) -> Batches:
-    """Full batches of prompts as long as the data module allows, where none can be had.
+    """Full batches of the longest prompts that the data module allows, if there are no rows.
 
     Args:
         data: a data module with ``batch_size`` and, if it has them, ``eval_batch_size`` and
             ``max_length``.
-        context: tokens that the model reads at most, None if there is no limit.
-        reason: why the prompts cannot be had.
+        context: most tokens that the model reads, None if there is no limit.
+        reason: why there are no rows.
 
     Raises:
         UserError: if the data module does not say how many prompts, or neither it nor the model
@@ -125,7 +125,7 @@ def shape(batch: Any) -> str:
 
 
 def _largest(loader: Iterable[Any], count: int | None, shapes: set[tuple[int, ...]]) -> Any | None:
-    """The batch of most numbers; every batch's own shape is added to ``shapes``."""
+    """The batch with the most numbers; the shape of every batch is added to ``shapes``."""
 
     def drawn() -> Iterator[Any]:
         for batch in islice(loader, count):
@@ -136,5 +136,5 @@ def _largest(loader: Iterable[Any], count: int | None, shapes: set[tuple[int, ..
 
 
 def _shape(batch: Any) -> tuple[int, ...]:
-    """Rows and tokens of a batch of prompts, how many numbers another kind of batch has."""
+    """Rows and tokens of a batch of prompts; the number of numbers in another kind of batch."""
     return tuple(batch.input_ids.shape) if isinstance(batch, PromptBatch) else (numbers(batch),)

@@ -1,7 +1,7 @@
-"""What compiling kernels adds to a process, as it was measured."""
+"""Memory that compiling kernels adds to a process, as measured."""
 
 LEFT = 82_000_000
-"""Bytes that torch's compiler leaves in the process that compiles the kernels of a step.
+"""Bytes of torch's compiler that stay in the process after the kernels of a step are compiled.
 
 Resident set before and after the first step of a tiny model, all else imported:
 `python benchmarks/memory.py --compiler --perturber codes scales` (x86-64, torch 2.13.0).
@@ -10,4 +10,4 @@ The C++ compiler and inductor's workers are processes of their own and are not c
 """
 
 PASSING = 34_000_000
-"""Bytes that it needs on top of that while it compiles (same measurement)."""
+"""Further bytes that it needs while it compiles (same measurement)."""

@@ -30,15 +30,16 @@ from zolit.training.zero_order import ZeroOrderModule
 
 
 class SameOfAKind(Preparation):
-    """Quantizes one weight of each kind, and takes the others of that kind to be like it.
+    """Quantizes one weight of each kind; the other weights of that kind get the same shapes.
 
-    A kind is a name without its layer's number, with its shape and the format of a checkpoint that
-    keeps its own. A format is made chunk by chunk of rows, which is many operations without
-    numbers; of a quantized checkpoint, one layer of each kind is read.
+    Weights are of one kind if they have the same name without the layer's number, the same shape,
+    and the same format in a quantized checkpoint. This saves time: quantization runs many
+    operations, chunk by chunk of rows, also on the meta device. Of a quantized checkpoint one layer
+    of each kind is read.
 
     Attributes:
-        passing: most bytes that one weight needs while it is quantized besides what it becomes: the
-            weight as floats, and what the quantizer makes on the way.
+        passing: most bytes that one weight needs while it is quantized, besides the result: the
+            weight as floats, and the temporaries of the quantizer.
     """
 
     def __init__(self, *parts: Any) -> None:
@@ -78,16 +79,17 @@ class Estimate:
         floats: weights that stay floats: embeddings, norms, output; all of them unquantized.
         feedback: what rounding left of each code, for error feedback.
         masks: which coordinates move, a bit each, where a mask names them.
-        loading: the largest weight as floats while it is quantized, with what that takes.
+        loading: the largest weight as floats while it is quantized, with the quantizer's
+            temporaries.
         workspace: buffers that decoded rows and sums over queries are written to.
         step: activations at the peak of a training step.
-        update: what the update of the weights needs besides the workspace.
+        update: temporaries of the update of the weights, besides the workspace.
         evaluation: activations at the peak of a validation or test batch.
         checkpoint: the best checkpoint's tensors when they are read back for the last test.
         base: Python and the libraries, with the rows and prompts; 0 if the model is on a GPU.
-        shapes: what further shapes of batches leave in the process; 0 if the model is on a GPU.
-        compiler: what compiling the kernels leaves in the process; 0 if none are compiled.
-        compiling: what it needs on top of that while it compiles.
+        shapes: memory that stays for further shapes of batches; 0 if the model is on a GPU.
+        compiler: memory that stays after the kernels are compiled; 0 if none are.
+        compiling: further memory while they are compiled.
     """
 
     codes: int
@@ -108,7 +110,7 @@ class Estimate:
 
     @property
     def weights(self) -> int:
-        """What stays: stored weights, scales, floats, error feedback and masks."""
+        """The parts that stay: stored weights, scales, floats, error feedback and masks."""
         return self.codes + self.scales + self.floats + self.feedback + self.masks
 
     @property
@@ -118,7 +120,7 @@ class Estimate:
 
     @property
     def passing(self) -> int:
-        """The most that passes by while the run goes on: one of these parts at a time."""
+        """The largest of the parts that come and go during the run; only one is there at a time."""
         return max(self.step, self.update, self.evaluation, self.checkpoint, self.compiling)
 
     @property
@@ -139,10 +141,10 @@ def estimate_memory(
 ) -> Estimate:
     """What a run of this module needs.
 
-    The model is built from its configuration on the meta device; no weight is read, but one layer
-    of each kind where a quantized checkpoint keeps its own. A step and an evaluation run there on
-    the largest batches, and the storages that they make are counted.
-    Blocks are taken as not compiled (`compile: blocks` fuses temporaries and needs less).
+    The model is built from its configuration on the meta device. No weight is read, except one
+    layer of each kind if a quantized checkpoint keeps its codes. A step and an evaluation run on
+    the meta device on the largest batches, and the storages that they make are counted. Blocks
+    count as not compiled; `compile: blocks` fuses temporaries and needs less.
 
     Args:
         module: as made from a recipe, without a model yet; it gets the one on the meta device.
@@ -169,7 +171,7 @@ def estimate_memory(
     module.pairable = try_pairs(model, last_logits, plan.pairable, tell=told).pairable
     optimizer = module.optimizer_factory(module.weights)
     if isinstance(optimizer, OpenRate):
-        optimizer.settle(1.0)  # there are no numbers to choose by, nor to move
+        optimizer.settle(1.0)  # any rate: tensors on the meta device hold no numbers
     step, update = _passing(_step, module, batches.train), _passing(_update, module, optimizer)
     evaluation = 0
     if batches.evaluation is not None:
@@ -200,7 +202,7 @@ def estimate_memory(
 
 
 def _skeleton(module: ZeroOrderModule, dtype: torch.dtype) -> tuple[nn.Module, StoresWeights]:
-    """The model on the meta device, and what stores its linear layers."""
+    """The model on the meta device, and the quantizer of its linear layers."""
     preparation = Preparation(*module.parts())
     if preparation.quantizer.converts:
         config = module.source.load_config(weights=False)
@@ -212,7 +214,7 @@ def _skeleton(module: ZeroOrderModule, dtype: torch.dtype) -> tuple[nn.Module, S
 
 
 def _step(module: ZeroOrderModule, batch: Any) -> None:
-    # Two queries stand for more: they run one after another, and share what they need.
+    # Two queries need as much as more: they run one after another and share their memory.
     keys = list(range(min(2, module.query_scheduler.queries(0, 0))))
     module.estimate(batch, keys)
 
@@ -224,7 +226,7 @@ def _update(module: ZeroOrderModule, optimizer: Any) -> None:
 
 
 def _evaluation(module: ZeroOrderModule, batch: Any) -> None:
-    # As the objective runs a batch: metrics would ask for numbers, which there are none of.
+    # Without the metrics, which need numbers.
     objective = module.objective
     if isinstance(objective, Scored):
         objective.scores(module.network, batch)
@@ -233,8 +235,8 @@ def _evaluation(module: ZeroOrderModule, batch: Any) -> None:
 
 
 def _passing(run: Any, module: ZeroOrderModule, argument: Any) -> int:
-    """Bytes alive at the peak of what leaves nothing behind."""
-    # The first time makes what stays: buffers and residuals.
+    """Peak of the bytes that a call needs and frees again."""
+    # The first call also makes buffers and residuals, which stay.
     for _ in range(2):
         with LiveBytes() as made, AsOnDevice():
             run(module, argument)

@@ -1,4 +1,4 @@
-"""How many bytes a computation has alive, counted on tensors that hold none."""
+"""Counts the bytes that a computation needs, on tensors of the meta device, which hold none."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,9 +21,9 @@ _FUSED = (torch.float32, torch.bfloat16, torch.float16)
 class LiveBytes(TorchDispatchMode):
     """Counts the storages that are made inside this context and not freed yet.
 
-    Storages that existed before, such as the weights of a model, are not counted, nor is what an
-    operation allocates and frees within itself. Tensors on the meta device may meet others, such
-    as token ids; the result is one on the meta device.
+    Storages that existed before, such as the weights of a model, are not counted, and neither are
+    temporaries inside an operation. Operations may mix tensors on the meta device and others, such
+    as token ids; the result is on the meta device.
 
     Attributes:
         live: bytes alive now.
@@ -72,7 +72,7 @@ def _tensors(values: Any) -> list[Tensor]:
 
 
 def _without_numbers(value: Any) -> Any:
-    """The same on the meta device; token ids and masks meet weights there."""
+    """The same value on the meta device, for operations that mix token ids and weights."""
     plain = isinstance(value, Tensor) and not isinstance(value, PerturbedWeight)
     if not plain or value.is_meta:
         return value
@@ -80,15 +80,15 @@ def _without_numbers(value: Any) -> Any:
 
 
 class AsOnDevice(TorchFunctionMode):
-    """Makes a model on the meta device take the ways that it takes on a real one.
+    """Makes a model on the meta device run the same operations as on a real device.
 
-    Attention computes no matrix of scores, as the fused kernels of CPU and CUDA do not; on the meta
-    device torch would fall back to plain operations, which keep the scores of all heads. What the
-    CPU kernel allocates besides its output is counted: the logarithms of the normalizers, a boolean
-    mask as floats, and packed keys and values.
+    Attention computes no matrix of scores, like the fused kernels of CPU and CUDA. On the meta
+    device torch would fall back to plain operations, which keep the scores of all heads. The other
+    allocations of the CPU kernel are counted: its output, the logarithms of the normalizers, a
+    boolean mask as floats, and packed keys and values.
 
-    Token ids and masks keep their numbers when a model moves them to its device, because it asks
-    them questions, such as whether a batch is padded at all.
+    Token ids and masks keep their numbers when a model moves them to its device, because models
+    branch on them, for example on whether a batch is padded at all.
     """
 
     def __torch_function__(

@@ -1,7 +1,7 @@
 """Where the parts of a model are: its word embeddings, its output layer, its blocks.
 
-Everything that asks a model for one of these asks here, so that what is quantized, tuned, compiled,
-shared and calibrated is the same part.
+All of zolit finds these parts by the functions here, so that the part that is quantized is also the
+one that is tuned, compiled, shared and calibrated.
 """
 
 from typing import Any
@@ -10,23 +10,23 @@ from torch import Tensor, nn
 
 
 def input_embeddings(model: nn.Module) -> nn.Module | None:
-    """The layer that turns token ids into vectors; None where a model says of none."""
+    """The layer that turns token ids into vectors; None if the model declares none."""
     try:
         found: Any = getattr(model, "get_input_embeddings", lambda: None)()
-    # Of models that are given something else than tokens.
+    # Models whose input is not tokens raise this.
     except NotImplementedError:
         return None
     return found if isinstance(found, nn.Module) else None
 
 
 def word_embeddings(model: nn.Module) -> Tensor | None:
-    """``[words, columns]`` of a language model's tokens; None for another model."""
+    """The embeddings of tokens, ``[words, columns]``; None if the model is no language model."""
     weight = getattr(input_embeddings(model), "weight", None)
     return weight if isinstance(weight, Tensor) and weight.dim() == 2 else None
 
 
 def output_layer(model: nn.Module) -> nn.Module | None:
-    """The layer that makes logits of the vocabulary; None where a model says of none."""
+    """The layer that makes the logits of the vocabulary; None if the model declares none."""
     found: Any = getattr(model, "get_output_embeddings", lambda: None)()
     return found if isinstance(found, nn.Module) else None
 
@@ -34,8 +34,8 @@ def output_layer(model: nn.Module) -> nn.Module | None:
 def block_lists(model: nn.Module) -> list[nn.ModuleList]:
     """The lists of a model whose elements are its blocks, in the order of the model.
 
-    A list of blocks is an outermost ``nn.ModuleList``. Where all of its elements are lists
-    themselves, these are the lists of blocks. An encoder-decoder model has two.
+    A list of blocks is an outermost ``nn.ModuleList``. If all elements of such a list are lists
+    themselves, these are the lists of blocks. An encoder-decoder model has two lists.
 
     Args:
         model: on any device.

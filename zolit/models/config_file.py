@@ -1,4 +1,4 @@
-"""What is wrong with a checkpoint's config.json, in a sentence."""
+"""Refuses a damaged config.json of a checkpoint, in a sentence that names the field."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ FAULTS = (
     TypeError,
     ValueError,
 )
-"""What transformers comes to over fields that are not what it takes for granted."""
+"""Exceptions that transformers raises over fields of an unexpected type or value."""
 
 _DTYPES = ("dtype", "torch_dtype")
 _COUNTS = (
@@ -37,10 +37,10 @@ _COUNTS = (
 
 
 def check_config_file(folder: str, origin: str) -> None:
-    """Refuse a config.json that transformers would fail over without naming the field.
+    """Refuse a config.json on which transformers would fail without naming the field.
 
     Args:
-        folder: of the checkpoint; nothing is looked at if it is no local folder.
+        folder: of the checkpoint; nothing is checked if it is not a local folder.
         origin: name of the checkpoint, for messages.
 
     Raises:
@@ -85,7 +85,7 @@ def _wrong(file: Path, field: str, value: Any, expected: str) -> UserError:
 
 
 def not_valid(origin: str, error: BaseException) -> UserError:
-    """The error of a configuration that no model can be made from."""
+    """The error for a configuration from which no model can be made."""
     said = " ".join(str(error).split()) or "no reason given"
     if isinstance(error, ImportError):
         return UserError(

@@ -1,8 +1,8 @@
 """Mixture-of-experts layers of transformers: found, and computed from stored weights.
 
-Since version 5 transformers keeps the experts of a layer as one 3-D parameter for each product
-and asks a registry how to multiply them. zolit registers its own way, and chooses it in the
-configuration of a model whose experts it stores.
+Since version 5 transformers keeps the experts of a layer as one 3-D parameter for each product. A
+function from a registry multiplies by them. zolit registers a function of its own, and chooses it
+in the configuration of each model whose experts it stores.
 """
 
 import itertools
@@ -22,7 +22,7 @@ from zolit.tensors.experts import expert_linear, sort_choices
 from zolit.tensors.weight import PerturbedWeight
 
 IMPLEMENTATION = "zolit"
-"""Name of zolit's way in transformers' registry."""
+"""Name of zolit's function in transformers' registry."""
 
 WEIGHTS = ("gate_up_proj", "up_proj", "down_proj")
 """Parameters of an experts module that are stacks of matrices."""
@@ -39,7 +39,7 @@ _MARKS = ("has_gate", "has_bias", "has_post_expert_norm", "is_transposed", "is_c
 def is_experts(module: nn.Module) -> bool:
     """Whether a module holds experts that transformers' registry multiplies.
 
-    `use_experts_implementation` of transformers leaves these attributes on every such module.
+    Every module with transformers' decorator `use_experts_implementation` has these attributes.
     """
     return all(hasattr(module, name) for name in _MARKS)
 
@@ -56,9 +56,9 @@ def expert_paths(model: nn.Module) -> set[str]:
 
 
 def joined_experts(model: nn.Module) -> set[str]:
-    """Those of `expert_paths` that checkpoints hold apart, one tensor an expert.
+    """Those of `expert_paths` for which checkpoints hold one tensor for each expert.
 
-    transformers' loader joins them, which takes as much memory again.
+    transformers' loader joins these tensors, which takes their memory a second time.
 
     Args:
         model: of transformers, on any device.
@@ -79,10 +79,10 @@ def is_stored_experts(module: nn.Module) -> bool:
 
 
 def choose_stored_experts(model: nn.Module) -> None:
-    """Let a model's experts be multiplied by `multiply_experts` where some of them are stored.
+    """Choose `multiply_experts` for a model, if zolit stores some of its experts.
 
     Args:
-        model: prepared; its configuration is changed in a field that no file of it holds.
+        model: prepared. The field of its configuration that is changed is never saved.
     """
     for module in model.modules():
         if is_stored_experts(module):
@@ -112,11 +112,11 @@ def eager_experts(module: nn.Module) -> Iterator[None]:
 def multiply_experts(
     module: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor
 ) -> Tensor:
-    """What the experts of a layer make of its tokens, from weights stored or plain.
+    """The output of a layer's experts for its tokens, from stored or plain weights.
 
-    Sums over the experts of a token are taken as transformers' ``grouped_mm`` takes them. In a
-    pair the first half of the tokens meets the weights at +, the second at -. Arguments have the
-    names that transformers gives them.
+    The experts of a token are summed in the order of transformers' ``grouped_mm``. In a pair the
+    first half of the tokens meets the weights at +, the second half at -. The arguments have
+    transformers' names.
 
     Args:
         module: an experts module of transformers.
@@ -168,11 +168,11 @@ class StoredExperts(nn.Module):
 
     def __init__(self, experts: nn.Module) -> None:
         super().__init__()
-        # Not registered, or parameters would have its name in theirs.
+        # In a list, so that it is no submodule: names of parameters would contain its name.
         self.__dict__["experts"] = experts
         self._parameters, self._modules = experts._parameters, experts._modules
         number = next(_numbers)
-        # A tensor, as an integer would be a constant of the compilation.
+        # A tensor: an integer would become a constant, and each layer would be compiled anew.
         self.number = torch.tensor(number)
         _layers[number] = self
 
@@ -180,7 +180,7 @@ class StoredExperts(nn.Module):
         return StoredExperts(deepcopy(self.__dict__["experts"], memo))
 
     def forward(self, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
-        """As `multiply_experts`."""
+        """See `multiply_experts`."""
         made: Tensor = torch.ops.zolit.stored_experts(
             hidden_states, top_k_index, top_k_weights, self.number
         )

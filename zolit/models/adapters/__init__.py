@@ -1,4 +1,4 @@
-"""Adapters: small float weights that are tuned beside weights that stay as they are stored."""
+"""Adapters: small float weights beside layers whose own weights stay as they are stored."""
 
 from zolit.models.adapters.base import Adapter, Factor, LayerAdapter, keyed_uniform
 from zolit.models.adapters.lora import LoRA

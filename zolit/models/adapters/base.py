@@ -1,4 +1,4 @@
-"""What an adapter is, and how it joins a model without touching the weights that are there."""
+"""What an adapter is, and how it is added to a model without a change of the model's weights."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -17,14 +17,14 @@ from zolit.noise import fold, split_key, uniform
 from zolit.tensors.weight import PerturbedWeight
 
 NAME = "adapter"
-"""Name under which a layer holds its adapter, and the word of `tune` for all factors."""
+"""Attribute of a layer that holds its adapter; also the word of `tune` for all factors."""
 
 
 class Factor(nn.Linear):
     """A weight of an adapter: never quantized, moved if ``adapter`` is in `tune`.
 
-    A linear layer to everything that deals in them, so that a pair reads both of its versions in
-    one pass. Its values are the adapter's to set.
+    It is a linear layer, so that one pass can read both of its versions as of any linear layer. The
+    adapter sets its values.
 
     Example:
         >>> factor = Factor(8, 2, torch.float32, "cpu")
@@ -39,14 +39,14 @@ class Factor(nn.Linear):
         self.requires_grad_(False)
 
     def reset_parameters(self) -> None:
-        """Nothing: torch would draw from the global generator."""
+        """Do nothing: torch would draw from the global generator here."""
 
 
 class LayerAdapter(nn.Module, ABC):
-    """What stands beside one linear layer.
+    """The adapter of one linear layer.
 
     Attributes:
-        hook: calls it after its layer; None where the layer calls it itself.
+        hook: calls it after its layer; None if the layer calls it itself.
 
     Example:
         >>> class Shifted(LayerAdapter):
@@ -60,18 +60,19 @@ class LayerAdapter(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor, out: Tensor) -> Tensor:
-        """What the layer gives with its adapter.
+        """The output of the layer together with its adapter.
 
         Args:
-            x: ``[..., columns]``, what the layer was given.
-            out: ``[..., rows]``, what it made of that.
+            x: ``[..., columns]``, input of the layer.
+            out: ``[..., rows]``, output of the layer alone.
 
         Returns:
             ``[..., rows]`` in the dtype of ``out``.
         """
 
     def delta(self) -> Tensor:
-        """``[rows, columns]`` float32 that the layer's weight would have to grow by instead.
+        """``[rows, columns]`` float32: added to the layer's weight, it has the effect of the
+        adapter.
 
         Raises:
             UserError: if there is no such matrix.
@@ -86,8 +87,8 @@ class Adapter(ABC):
     """Adds small float factors to a model, beside layers whose weights stay as they are stored.
 
     Args:
-        targets: linear layers, by the end of their path as in PEFT (``q_proj``), their whole path,
-            or a pattern for it (``*`` and ``?``). The output layer has no adapter.
+        targets: linear layers, by the end of their path as in PEFT (``q_proj``), by their whole
+            path, or by a pattern for it (``*`` and ``?``). The output layer gets no adapter.
 
     Raises:
         UserError: if there are no targets.
@@ -204,7 +205,7 @@ def floats(weight: Tensor) -> Tensor:
 
 
 def take_adapter(layer: nn.Module) -> LayerAdapter | None:
-    """Take the adapter of a layer away from it, for one that calls it itself; None without."""
+    """Remove a layer's adapter and return it, for a layer that calls it itself; None without."""
     adapter = layer._modules.get(NAME)
     if not isinstance(adapter, LayerAdapter):
         return None
@@ -231,8 +232,8 @@ def merge(model: nn.Module) -> None:
 
 def _join(layer: nn.Module, adapter: LayerAdapter) -> None:
     layer.add_module(NAME, adapter)
-    # A hook leaves the layer's class and the names of its parameters as they are, on which plans,
-    # checkpoints and exports go.
+    # A hook, as it keeps the layer's class and the names of its parameters: plans, checkpoints and
+    # exports depend on them.
     adapter.hook = layer.register_forward_hook(_adapted)
 
 

@@ -18,7 +18,7 @@ class LowRank(LayerAdapter):
         columns: inputs of the layer.
         rows: its outputs.
         rank: of the product.
-        scaling: what multiplies it.
+        scaling: factor of the product.
         dtype: of the factors.
         device: where they lie.
     """
@@ -50,8 +50,8 @@ class LowRank(LayerAdapter):
 class LoRA(Adapter):
     """Low-rank factors A ``[rank, inputs]`` and B ``[outputs, rank]`` beside linear layers.
 
-    A layer gives ``W x + alpha / rank * B A x``; W stays as it is stored, quantized or not, and is
-    not copied. B starts at zero, so that a run starts from the model itself; A from
+    A layer computes ``W x + alpha / rank * B A x``. W stays as it is stored, quantized or not, and
+    is not copied. B starts at zero, so that a run starts from the model itself. A is drawn from
     U(-1/sqrt(inputs), 1/sqrt(inputs)), as in PEFT, by the counter generator.
 
     Args:
@@ -60,9 +60,9 @@ class LoRA(Adapter):
         targets: linear layers, by the end of their path (``q_proj``), their whole path, or a
             pattern for it; the query and value projections as in QZO's runs.
         dtype: of A and B: ``float32``, or ``model`` for that of the model's other floats.
-        seed: of A, whatever layers are named beside one.
-        start_from: folder of an adapter in PEFT's format whose A and B are taken instead; rank,
-            alpha and targets must be its.
+        seed: of A. The A of a layer does not depend on the other targets.
+        start_from: folder of an adapter in PEFT's format, from which A and B are taken instead. Its
+            rank, alpha and targets must be the ones given here.
 
     Raises:
         UserError: if ``rank`` or ``alpha`` is out of range or there are no targets.
@@ -104,7 +104,7 @@ class LoRA(Adapter):
         """See `Adapter.beside`.
 
         Raises:
-            UserError: if the rank exceeds that of the weight, or the folder to start from has
+            UserError: if the rank exceeds that of the weight, or the factors in the folder have
                 other shapes.
         """
         if self.rank > min(rows, columns):

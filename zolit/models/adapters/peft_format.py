@@ -22,8 +22,8 @@ from zolit.models.adapters.base import adapted, floats
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 _PREFIX = "base_model.model."
-# Options that say nothing of what an adapter computes, or that are compared by themselves. All
-# others must have PEFT's defaults.
+# Options that do not change what an adapter computes, and options that are compared one by one.
+# All others must have PEFT's defaults.
 _READ = {"peft_type", "r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules"}
 _READ |= {"layers_to_transform", "layers_pattern", "fan_in_fan_out", "base_model_name_or_path"}
 _READ |= {"revision", "task_type", "inference_mode", "auto_mapping", "peft_version"}
@@ -161,7 +161,7 @@ def _generates(model: Any) -> bool:
 
 
 def _targets(targets: list[str], paths: list[str]) -> list[str]:
-    """The targets in PEFT's words, which know no patterns."""
+    """The targets as PEFT spells them, which has no patterns."""
     if any(set(target) & set("*?[") for target in targets):
         return paths
     return targets

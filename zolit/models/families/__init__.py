@@ -1,4 +1,4 @@
-"""The kinds of models that zolit knows, each a file: what makes one, and how it is asked."""
+"""The kinds of models that zolit knows, one file each: how one is made and how it is called."""
 
 from functools import lru_cache
 from typing import Any
@@ -50,9 +50,10 @@ def find_kind(config: Any) -> Kind:
 
 
 def family_of(model: nn.Module) -> Family:
-    """The family of a model that is there, by its class or one that this is made from.
+    """The family of a model, found by its class and the classes that it inherits from.
 
-    A class of transformers that only fills in masks is masked; any other is taken to write on.
+    A model whose classes transformers lists as masked language models alone is masked; any other
+    counts as causal.
     """
     return _family(tuple(one.__name__ for one in type(model).__mro__))
 
@@ -72,7 +73,7 @@ def answer_logits(
 
 
 def last_logits(model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """`answer_logits` behind each row, ``[R, 1, V]``; to try how a model is called."""
+    """`answer_logits` at the last position of each row, ``[R, 1, V]``, for trials of a model."""
     last = torch.full_like(input_ids[:, :1], input_ids.shape[1] - 1)
     return answer_logits(model, input_ids, attention_mask, last)
 

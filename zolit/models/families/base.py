@@ -1,4 +1,4 @@
-"""What differs between kinds of models: the class that makes one, and how it is asked."""
+"""What differs between kinds of models: the class that makes one, and how it is called."""
 
 import inspect
 from abc import ABC, abstractmethod
@@ -13,7 +13,7 @@ Kind = Literal["causal", "masked"]
 """Names of the families in ``model.source.kind``."""
 
 REHEARSED = 64
-"""Tokens of the prompt that shows which weights are read; fewer where the model reads fewer."""
+"""Tokens of the trial prompt that shows which weights are read; fewer for a short context."""
 
 
 class Family(ABC):
@@ -21,8 +21,8 @@ class Family(ABC):
 
     Attributes:
         kind: its name in ``model.source.kind``.
-        writes_on: whether a model predicts the token after each: prompts are then padded on the
-            left, so that all end at the last position.
+        writes_on: whether a model predicts the next token at each position. Prompts are then padded
+            on the left, so that all end at the last position.
     """
 
     kind: ClassVar[Kind]
@@ -30,7 +30,7 @@ class Family(ABC):
 
     @abstractmethod
     def auto_class(self) -> Any:
-        """The class of transformers' that makes a model of a configuration, or of a checkpoint."""
+        """The class of transformers that makes a model from a configuration or a checkpoint."""
 
     @abstractmethod
     def class_names(self) -> dict[str, str]:
@@ -42,8 +42,8 @@ class Family(ABC):
     ) -> Tensor:
         """Vocabulary logits at chosen positions of each row.
 
-        The model's own forward is called wherever it can be, so that what it does after the head,
-        such as Gemma's soft cap, stays.
+        The model's own forward is called where possible, so that steps after the output layer, such
+        as Gemma's soft cap, are kept.
 
         Args:
             model: of this family.
@@ -56,14 +56,14 @@ class Family(ABC):
         """
 
     def rehearse(self, model: nn.Module) -> Tensor:
-        """Logits of one short prompt, ``[1, 1, V]``: what a model reads for them, it reads for all.
+        """Logits of one short prompt, ``[1, 1, V]``: they depend on the same weights as any others.
 
-        Its one word is no placeholder of an image or a sound.
+        The prompt repeats one word, which is no placeholder of an image or a sound.
         """
         config: Any = model.config
         text = config.get_text_config()
         context = getattr(text, "max_position_embeddings", None) or REHEARSED
-        # Half, as some types number their positions from the padding index on.
+        # Half of the context: some model types number positions from the padding index on.
         length = max(1, min(REHEARSED, int(context) // 2))
         marks = special_tokens(config)
         word = next(number for number in range(len(marks) + 1) if number not in marks)

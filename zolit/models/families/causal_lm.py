@@ -1,4 +1,4 @@
-"""Models that write on: each position predicts the next token."""
+"""Causal language models: each position predicts the next token."""
 
 from typing import Any, ClassVar
 
@@ -27,7 +27,7 @@ class CausalLM(Family):
     def logits_at(
         self, model: nn.Module, input_ids: Tensor, attention_mask: Tensor, positions: Tensor
     ) -> Tensor:
-        """By ``logits_to_keep`` where the model has it, else from the logits of all positions."""
+        """Uses ``logits_to_keep`` if the model has it, else makes the logits of all positions."""
         network: Any = model
         accepted = accepted_arguments(type(model))
         inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}

@@ -1,4 +1,4 @@
-"""Models that fill in masks: a masked position predicts its own token."""
+"""Masked language models: a masked position predicts its own token."""
 
 from typing import Any, ClassVar
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from zolit.models.families.base import Family, Kind, take_positions
 
 HEADS = ("lm_head", "cls")
-"""Heads that map hidden states to the vocabulary by themselves: RoBERTa's family and BERT's."""
+"""Names of heads that map hidden states to the vocabulary: those of RoBERTa and of BERT."""
 
 
 class MaskedLM(Family):
@@ -29,14 +29,14 @@ class MaskedLM(Family):
     def logits_at(
         self, model: nn.Module, input_ids: Tensor, attention_mask: Tensor, positions: Tensor
     ) -> Tensor:
-        """Hidden states at the positions through the model's own head, where it has one of `HEADS`;
-        else from the logits of all positions.
+        """If the model has one of `HEADS`, only the hidden states at the positions go through it;
+        else the logits of all positions are made.
         """
         network: Any = model
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         positions = positions.clamp(min=0)
         head = next((name for name in HEADS if hasattr(model, name)), None)
-        # A bare output layer may have more before it than hidden states.
+        # Before a bare output layer there may be further layers, which this would skip.
         if head is None or isinstance(getattr(network, head), nn.Linear):
             return take_positions(network(**inputs).logits, positions)
         hidden = network.base_model(**inputs).last_hidden_state

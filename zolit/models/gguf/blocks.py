@@ -30,15 +30,16 @@ class BlockCodes:
 
 
 def block_weight(found: BlockCodes) -> StoredWeight:
-    """A matrix of GGUF blocks as it is kept in memory: its codes take the bits that they have on
-    disk, each scale and zero of a group four bytes.
+    """A matrix of GGUF blocks as a stored weight.
+
+    Its codes take as many bits as on disk; each scale and zero of a group takes four bytes.
     """
     found = _without_zero_scales(found)
     bits, codes, scale, zero = found.bits, found.codes, found.scale, found.zero
     if codes.shape[1] == HALF_WORD * scale.shape[1]:
         return BitPlanesWeight.of_codes(codes, bits, scale, zero)
     if bits == 4:
-        # What a read adds to the code is moved to the zero: code - 8 is what is stored.
+        # Int4Weight stores code - 8; the zero makes up for it.
         shifted = None if zero is None else zero + 8.0 * scale
         return Int4Weight(pack_codes(codes.view(torch.int8) - 8), scale, shifted)
     if bits == 8 and zero is None:
@@ -47,8 +48,10 @@ def block_weight(found: BlockCodes) -> StoredWeight:
 
 
 def _without_zero_scales(found: BlockCodes) -> BlockCodes:
-    """Groups of one value as the code of their zero, with the smallest scale: codes of such a
-    group mean nothing, and a step in units of the weight divides by the scale.
+    """Replace scales of 0 by the smallest scale, as a step in weights divides by the scale.
+
+    A group with a scale of 0 has one value, whatever its codes are: they become the code of that
+    value.
     """
     empty = found.scale == 0
     if not empty.any():

@@ -1,4 +1,4 @@
-"""The transformers configuration of a GGUF file: all that its metadata say, or a refusal."""
+"""The transformers configuration of a GGUF file; metadata that it cannot express are refused."""
 
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,11 @@ from zolit.models.gguf.header import Header, read_header
 from zolit.models.gguf.stated import Stated
 
 _TOKENS = {"bos": "bos", "eos": "eos", "padding": "pad"}
-"""transformers' names of special tokens by those in a file."""
+"""Names of special tokens in GGUF files, and transformers' names."""
 
 
 def gguf_header(file: Path) -> Header:
-    """`read_header` of a file of the user's.
+    """`read_header`, with a sentence for the user if the file is damaged.
 
     Raises:
         UserError: if the file is not GGUF, is cut short or its metadata are damaged.
@@ -35,15 +35,15 @@ def not_whole(file: Path, error: Exception) -> UserError:
 def gguf_config(file: Path) -> Any:
     """The configuration that a file describes.
 
-    Every field under the name of its architecture is used, or its value is one that changes
-    nothing; tensors that hold positions become numbers of the configuration.
+    Every field of the file's architecture is either used or has a value that changes nothing.
+    Tensors that hold factors of positions become numbers of the configuration.
 
     Args:
         file: its path.
 
     Raises:
-        UserError: if the file is damaged, its architecture is none that zolit reads, or it says
-            something that the model would be computed without.
+        UserError: if the file is damaged, zolit does not read its architecture, or a field has a
+            meaning that the model would ignore.
         StrictDataclassError: if transformers finds the configuration not valid.
     """
     from transformers import AutoConfig
@@ -90,7 +90,7 @@ def _check_kind(stated: Stated) -> None:
 
 
 def _check_layers(stated: Stated) -> None:
-    """Refuse metadata that promise more layers than the file can hold."""
+    """Refuse metadata with more layers than the file has tensors."""
     layers, held = stated.count("block_count"), len(stated.header.tensors)
     if layers > held:
         raise UserError(

@@ -1,7 +1,7 @@
 """The families of models that are read from GGUF files: from metadata to a configuration.
 
-Each function asks the metadata for all that its model computes with. What the file leaves out is
-what llama.cpp takes then, which is often not the default of transformers' configuration.
+Each function reads every field that its model computes with. For a field that the file leaves out
+it takes llama.cpp's default, which often differs from that of transformers' configuration.
 """
 
 from collections.abc import Callable
@@ -158,7 +158,7 @@ def nemotron(stated: Stated) -> Options:
 
 
 def falcon(stated: Stated) -> Options:
-    """The layout of Falcon 7B; those with more key heads are stored with their rows reordered."""
+    """The layout of Falcon 7B. Models with more key heads are refused: their rows are reordered."""
     heads, width = read_heads(stated, own_width=False)
     if heads["num_key_value_heads"] != 1 or stated.has("attn_norm_2.weight"):
         raise stated.mistaken(

@@ -1,4 +1,4 @@
-"""What the metadata of a GGUF file say of parts that many models have: sizes, heads, positions.
+"""Reads the metadata of a GGUF file that many models share: sizes, heads, positions.
 
 The functions return options of transformers' configuration, or single numbers for them.
 """
@@ -71,17 +71,17 @@ def read_rotation(stated: Stated, width: int, partly: bool = False) -> Options:
 
 
 def rms_epsilon(stated: Stated) -> float:
-    """What is added to the mean square in a root-mean-square norm."""
+    """The number that a root-mean-square norm adds to the mean square."""
     return float(stated.number("attention.layer_norm_rms_epsilon"))
 
 
 def norm_epsilon(stated: Stated) -> float:
-    """What is added to the variance in a layer norm."""
+    """The number that a layer norm adds to the variance."""
     return float(stated.number("attention.layer_norm_epsilon"))
 
 
 def read_decoder(stated: Stated) -> Options:
-    """What Llama and its kin share."""
+    """The options that Llama and its kin share."""
     heads, width = read_heads(stated, own_width=True)
     check_attention_scale(stated, width**-0.5)
     rotation = read_rotation(stated, width)

@@ -1,7 +1,7 @@
-"""What a GGUF file says of its model, and where its tensors lie, measured before it is read.
+"""The metadata of a GGUF file and the places of its tensors, with a check of every count.
 
-The `gguf` package believes the counts in a file: one flipped bit, and it goes through 2^60 entries
-that are not there. Here each count is compared with the bytes that are left.
+The `gguf` package trusts the counts in a file: with one flipped bit it would walk over 2^60 entries
+that are not there. Here each count is compared with the bytes that are left in the file.
 """
 
 import struct
@@ -27,12 +27,12 @@ _FORMATS = {
     11: "<q",
     12: "<d",
 }
-"""How a value is read by its type in the file; 8 is a string, 9 an array."""
+"""How to unpack a value of each type of the format; 8 is a string, 9 an array."""
 _FLOAT32, _STRING, _ARRAY = 6, 8, 9
 _MAX_DIMENSIONS = 8
 _MAX_DEPTH = 4
 _MAX_NUMBERS = 4096
-"""Longer arrays belong to the vocabulary, and are passed over."""
+"""Longer arrays belong to the vocabulary and are skipped."""
 _ALIGNMENT = 32
 _F32 = 0
 
@@ -54,12 +54,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Header:
-    """What stands before the weights of a file.
+    """The part of a file before its weights.
 
     Attributes:
         path: of the file.
-        fields: the metadata by name. Floats of 32 bits are given as the shortest decimal number
-            that is stored as such; arrays of strings, and long ones of numbers, as their length.
+        fields: the metadata by name. A 32-bit float is given as the shortest decimal number that
+            rounds to it; an array of strings, or a long one of numbers, as its length.
         tensors: by name.
     """
 
@@ -84,15 +84,14 @@ class Header:
 
 
 def shortest(value: Any) -> float:
-    """The shortest decimal number that is this one as a 32-bit float."""
+    """The shortest decimal number that rounds to this 32-bit float."""
     return float(str(np.float32(value)))
 
 
 def read_header(path: Path) -> Header:
     """Walk over names, metadata and tensors of a file.
 
-    Only little-endian files are walked; the `gguf` package swaps the bytes of others, and their
-    version number shows which they are.
+    Files must be little-endian. Others are recognized by their version number and refused.
 
     Raises:
         ValueError: if a count or a length leads beyond the end of the file.
@@ -107,7 +106,8 @@ def read_header(path: Path) -> Header:
             raise ValueError("it is of a machine that counts bytes the other way round")
         if version not in _VERSIONS:
             raise ValueError(f"it is of version {version} of the format, expected 2 or 3")
-        # The least that an entry takes: a name's length and a type; and a dimension, an offset.
+        # The smallest entry: the length of a name and a type; a tensor also has a dimension and an
+        # offset.
         if fields * 13 + tensors * 24 > size:
             raise ValueError("its counts lead beyond its end")
         found: dict[str, Any] = {}

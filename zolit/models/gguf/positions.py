@@ -1,4 +1,4 @@
-"""How a GGUF file says that positions are encoded, as rotary parameters of transformers."""
+"""Reads how a GGUF file encodes positions, as rotary parameters of transformers."""
 
 import math
 from typing import Any
@@ -12,7 +12,7 @@ POSITION_TENSORS = (FREQUENCIES, LONG, SHORT)
 
 _CLOSE = 1e-6
 _LOW, _HIGH = 1.0, 4.0
-"""Llama 3's own bounds. Only their quotients with the old context show in the frequencies."""
+"""Llama 3's bounds. The frequencies show only their quotients with the old context."""
 
 
 def rotary(stated: Stated, dims: int, head: int, context: int) -> dict[str, Any]:
@@ -64,8 +64,8 @@ def rotary(stated: Stated, dims: int, head: int, context: int) -> dict[str, Any]
 def of_factors(factors: list[float], theta: float, context: int) -> dict[str, Any]:
     """Parameters that divide each frequency by a factor of its own.
 
-    They are Llama 3's where these give the factors; else the factors themselves, in the form that
-    transformers has for them.
+    Llama 3's parameters if they give these factors; else the factors themselves, as transformers
+    lists them.
 
     Args:
         factors: one for each pair of dimensions.
@@ -89,7 +89,7 @@ def of_factors(factors: list[float], theta: float, context: int) -> dict[str, An
 
 
 def llama3_factors(parameters: dict[str, Any], pairs: int) -> list[float]:
-    """What Llama 3's parameters divide each frequency by.
+    """The number by which Llama 3's parameters divide each frequency.
 
     Args:
         parameters: of transformers, with ``rope_theta``.
@@ -132,8 +132,8 @@ def _llama3(factors: list[float], theta: float) -> dict[str, Any] | None:
 def _yarn(stated: Stated, factor: float, original: int, attention: float) -> dict[str, Any]:
     usual = yarn_attention(factor)
     stated.expect("rope.scaling.yarn_ext_factor", lambda one: one in (-1, 1), "1")
-    # llama.cpp multiplies by this number, transformers replaces by it; where it is what both have
-    # anyway, there is nothing to choose.
+    # llama.cpp multiplies its default by this number; in transformers it replaces the default. The
+    # default itself needs no option.
     stated.expect(
         "rope.scaling.yarn_attn_factor",
         lambda one: _is_near(one, usual),
@@ -150,7 +150,7 @@ def _yarn(stated: Stated, factor: float, original: int, attention: float) -> dic
 
 
 def yarn_attention(factor: float) -> float:
-    """What YaRN multiplies queries and keys by where a model says nothing of its own."""
+    """The factor of queries and keys in YaRN, unless a model gives its own."""
     return 1.0 if factor <= 1 else 0.1 * math.log(factor) + 1.0
 
 

@@ -43,7 +43,7 @@ _Parts = tuple[int, Tensor, Tensor, Tensor | None]
 
 
 def _split(blocks: Tensor, *sizes: int) -> tuple[Tensor, ...]:
-    """Parts of so many bytes; what is left over comes last."""
+    """Parts of these sizes in bytes, and the rest of the bytes last."""
     return torch.split(blocks, [*sizes, blocks.shape[-1] - sum(sizes)], dim=-1)
 
 

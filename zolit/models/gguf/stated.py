@@ -1,8 +1,8 @@
-"""The metadata of a GGUF file, with a note of what was read: the rest must mean nothing.
+"""The metadata of a GGUF file, with a record of the fields that were read.
 
-A reader that takes the fields it knows and drops the others makes another model than the file
-holds. Here a family of models asks for each field that it builds its configuration from, and
-`Stated.check_rest` refuses what nobody asked for.
+A reader that ignores fields it does not know may make another model than the file holds. Here each
+family of models reads the fields that its configuration needs, and `Stated.check_rest` refuses a
+file with further fields, unless they change nothing.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "rope.scaling.alpha": _ONE,
     "rope.scaling.yarn_log_multiplier": _NOTHING,
     "use_parallel_residual": (False,),
-    # How the rows of queries and keys lie, which follows from the architecture.
+    # The order of the rows of queries and keys. It follows from the architecture.
     "tensor_data_layout": ("Meta AI original pth", "jploski", "reference"),
 }
 """Values of fields that change no model. (llama.cpp reads 0 as "not set".)"""
@@ -51,7 +51,7 @@ REQUIRED = object()
 
 
 class Stated:
-    """What a file says under the name of its architecture.
+    """The fields of a file under the name of its architecture.
 
     Args:
         header: of the file.
@@ -67,7 +67,7 @@ class Stated:
 
         Args:
             name: without the architecture.
-            absent: what a file without the field means; by default such a file is refused.
+            absent: the value if the file lacks the field; by default such a file is refused.
         """
         self._asked.add(name)
         found = self.header.fields.get(f"{self.architecture}.{name}")
@@ -83,7 +83,8 @@ class Stated:
         return found
 
     def count(self, name: str, absent: Any = REQUIRED) -> int:
-        """A whole number above 0; of a list, the one that all its layers share."""
+        """A whole number above 0; of a list with one number a layer, the number if all are
+        equal."""
         found = self.value(name, absent)
         if isinstance(found, list) and found and found.count(found[0]) == len(found):
             found = found[0]
@@ -92,7 +93,7 @@ class Stated:
         return found
 
     def expect(self, name: str, fits: Callable[[Any], bool], expected: str) -> None:
-        """Refuse a field whose value is not what the model computes with.
+        """Refuse a field with another value than the one that the model computes with.
 
         Args:
             name: without the architecture; absent fields pass.
@@ -119,10 +120,10 @@ class Stated:
         return place.shape[0]
 
     def check_rest(self) -> None:
-        """Refuse what was not asked for, unless its value changes nothing.
+        """Refuse a field that no family has read, unless its value changes nothing.
 
         Raises:
-            UserError: naming the first such field.
+            UserError: naming the first of these fields.
         """
         prefix = f"{self.architecture}."
         context = self.header.fields.get(f"{prefix}context_length", 0)
@@ -146,7 +147,7 @@ class Stated:
         )
 
     def refused(self, what: str, why: str) -> UserError:
-        """The error of a file that cannot be honoured."""
+        """The error for a file whose model zolit cannot compute."""
         return UserError(
             f"model.source.gguf_file: {str(self.header.path)!r} {what}, so it {why}; give the "
             "model's folder of safetensors instead"

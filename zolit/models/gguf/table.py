@@ -1,8 +1,8 @@
 """The tensors of a GGUF file under the names of a transformers model, none of them read yet.
 
-The `gguf` package dequantizes; transformers knows the names and what its
-converter did to the weights of each architecture (llama.cpp stores Llama's query and key rows in
-another order). The tensors themselves are read by position, see `zolit.models.loading.shards`.
+The `gguf` package dequantizes. transformers maps the names, and undoes the changes that llama.cpp's
+converter makes to the weights of each architecture, such as the order of Llama's query and key
+rows. The tensors themselves are read by position, see `zolit.models.loading.shards`.
 """
 
 from collections.abc import Callable
@@ -69,11 +69,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class GgufTable:
-    """What a file holds.
+    """The tensors of a file.
 
     Attributes:
         file: its path.
-        architecture: the name that it gives to its kind of model.
+        architecture: the file's name for its kind of model.
         entries: its tensors.
     """
 
@@ -99,7 +99,11 @@ def read_table(file: Path) -> GgufTable:
 
 
 def _entry(name: str, place: Place, size: int) -> Entry:
-    """Raises `ValueError` if the file of ``size`` bytes ends before the tensor does."""
+    """The entry of a tensor.
+
+    Raises:
+        ValueError: if the file of ``size`` bytes ends before the tensor does.
+    """
     kind = GGMLQuantizationType(place.kind)
     dtype = _DTYPES.get(kind)
     # Blocks are counted in bytes.
@@ -116,7 +120,7 @@ class Placed:
 
     Attributes:
         entry: where it lies in the file.
-        convert: its values in the file's shape, as the model has them.
+        convert: turns its values, in the file's shape, into the model's tensor.
     """
 
     entry: Entry
@@ -175,7 +179,7 @@ def check_gguf_places(table: GgufTable, skeleton: nn.Module) -> None:
     else:
         _, names = _processor(table, skeleton)
         places = {one.name: _place_of(one.name, names) for one in table.entries}
-    # Positions have become numbers of the configuration.
+    # Tensors of positions have become numbers of the configuration.
     positions = POSITION_TENSORS if getattr(config, "rope_parameters", None) else ()
     for name, place in places.items():
         if place not in there and name not in positions:
@@ -187,19 +191,19 @@ def check_gguf_places(table: GgufTable, skeleton: nn.Module) -> None:
 
 
 def _processor(table: GgufTable, skeleton: nn.Module) -> tuple[Any, dict[str, str]]:
-    """What transformers does to tensors of the architecture, and its names for them."""
+    """transformers' converter for tensors of the architecture, and its map of names."""
     config: Any = skeleton.config
     processor = TENSOR_PROCESSORS.get(table.architecture, TensorProcessor)(config=config.to_dict())
     return processor, get_gguf_hf_weights_map(skeleton, processor)
 
 
 def _place_of(name: str, names: dict[str, str]) -> str | None:
-    """The parameter that a tensor is, or, as experts are named, a part of."""
+    """The parameter of a tensor; experts are named without their ending."""
     return names.get(name) or names.get(name.removesuffix(".weight"))
 
 
 def gguf_tensors(table: GgufTable, skeleton: nn.Module) -> dict[str, LazyTensor] | str:
-    """Lazy tensors under the model's names, float32 when read; see `place`."""
+    """Lazy tensors under the model's names, float32 when read; see `place_tensors`."""
     placed = place_tensors(table, skeleton)
     if isinstance(placed, str):
         return placed
@@ -222,7 +226,7 @@ def _lazy(file: Path, one: Placed) -> LazyTensor:
 
 def _converter(entry: Entry, processor: Any, names: dict[str, str]) -> Callable[[Values], Tensor]:
     def convert(values: Values) -> Tensor:
-        # What a processor does not return, it puts here (GPT-2's output layer).
+        # A processor puts some tensors here instead of returning them (GPT-2's output layer).
         aside: dict[str, Any] = {"tensors": {}}
         result = processor.process(
             weights=values, name=entry.name, tensor_key_mapping=names, parsed_parameters=aside

@@ -1,7 +1,7 @@
 """A fine-tuned model as a GGUF file, which llama.cpp loads.
 
-Codes stand in the file unchanged where a block format holds them. Names, row orders and fields
-follow llama.cpp's convert_hf_to_gguf.py; the bytes are written by the `gguf` package.
+Codes are written unchanged if a block format can hold them. Names, row orders and fields follow
+llama.cpp's convert_hf_to_gguf.py; the `gguf` package writes the bytes.
 """
 
 from collections import Counter
@@ -70,14 +70,15 @@ def save_gguf(
             for a model that was loaded from another kind of file.
 
     Returns:
-        Sentences on weights that are not as they were in the run, and on readers of the file.
+        Sentences about weights that are not written as the run had them, and about readers of the
+        file.
 
     Raises:
         UserError: if llama.cpp has no place for the model or its tokenizer.
     """
     config = model.config.get_text_config()
     names = Names(config)
-    # Tensors wait for the table in a temporary file, not in memory.
+    # Tensors are kept in a temporary file, not in memory, until the table is written.
     writer = GGUFWriter(
         folder / FILE, MODEL_ARCH_NAMES[names.family.architecture], use_temp_file=True
     )
@@ -102,7 +103,7 @@ def save_gguf(
         writer.add_tensor(name, made.data, raw_dtype=made.kind)
         counts[made.kind] += parameter.numel()
         rounded[made.kind] += not made.same
-    for name, one in kept.items():  # what the model has no parameter for
+    for name, one in kept.items():  # tensors of the file that are no parameters of the model
         writer.add_tensor(name, one.data, raw_dtype=one.kind)
     writer.add_file_type(_FILE_TYPES[counts.most_common(1)[0][0]])
     writer.add_quantization_version(GGML_QUANT_VERSION)
@@ -125,7 +126,7 @@ def save_gguf(
 
 
 def _dropped(config: Any) -> list[str]:
-    """What a model has and transformers' reader does not take."""
+    """Parts of a model that transformers' reader of GGUF files ignores, in words."""
     biases = getattr(config, "attention_bias", False) or getattr(config, "mlp_bias", False)
     scaled = rope_type(config) != "default"
     return ["biases"] * bool(biases) + [f"{rope_type(config)} scaling of positions"] * scaled
@@ -136,8 +137,8 @@ def tensor_of(parameter: Tensor, wanted: Kind | None, order: Tensor | None) -> W
 
     Args:
         parameter: of a prepared model.
-        wanted: form of matrices; None: the one that holds codes or floats as they are.
-        order: which row stands at each row of the file, None for the same.
+        wanted: block format of matrices; None: the one that holds the codes or floats unchanged.
+        order: the row of the model at each row of the file; None for the same order.
     """
     quantized = isinstance(parameter, PerturbedWeight) and parameter.store.quantized
     if isinstance(parameter, PerturbedWeight) and quantized:

@@ -17,10 +17,10 @@ from zolit.formats.base import StoredWeight
 
 BLOCK = 32
 _CLOSE = 1.01 * 2.0**-11
-"""Largest error of a weight, as a part of what it is the sum of: float16's rounding of each number,
-where float16 can hold it at all."""
+"""Largest error of a weight ``d * code + m``, relative to the sizes of the two terms: float16
+rounds each number by at most this, if it can hold the number at all."""
 _NOTHING = 2.0**-16
-"""The same as a part of the largest in the matrix, where a block is far smaller than others."""
+"""The same relative to the largest weight of the matrix, for blocks of far smaller weights."""
 
 Array = np.ndarray[Any, Any]
 
@@ -96,12 +96,12 @@ def _joined(*parts: Tensor) -> Array:
 
 
 def _close(made: Array, kind: Kind, blocks: Tensor, scale: Tensor, zero: Tensor | None) -> bool:
-    """Whether what a reader makes of the blocks is what the weight reads as, to float16."""
+    """Whether a reader decodes the blocks to the weight, up to the rounding of float16."""
     there = torch.from_numpy(dequantize(made, kind)).view(blocks.shape)
     here = blocks * scale.unsqueeze(2)
     if zero is not None:
         here += zero.unsqueeze(2)
-    # Blocks of four bits count up to 15 steps from their least value, which is 8 below code 0.
+    # In four bits a weight is the least value, 8 codes below code 0, plus up to 15 steps.
     size = blocks.abs().clamp(min=23) * scale.abs().unsqueeze(2)
     if zero is not None:
         size += zero.abs().unsqueeze(2)

@@ -1,4 +1,4 @@
-"""The fields of a GGUF file that say what the model is."""
+"""Writes the fields of a GGUF file that describe the model."""
 
 from typing import Any
 
@@ -16,7 +16,8 @@ _WRITTEN = (
 
 
 def copy_fields(writer: GGUFWriter, reader: GGUFReader) -> None:
-    """Everything that a file says of its model and tokenizer, but for the form of its weights."""
+    """Copy all fields of a file about its model and tokenizer, but not the format of its
+    weights."""
     for name, field in reader.fields.items():
         if name.startswith(("GGUF.", "split.")) or name in _WRITTEN:
             continue
@@ -28,7 +29,7 @@ def copy_fields(writer: GGUFWriter, reader: GGUFReader) -> None:
 
 
 def write_fields(writer: GGUFWriter, config: Any, architecture: MODEL_ARCH) -> None:
-    """Sizes of a model from its transformers configuration.
+    """Write the sizes of a model from its transformers configuration.
 
     Args:
         writer: of the file.
@@ -36,7 +37,7 @@ def write_fields(writer: GGUFWriter, config: Any, architecture: MODEL_ARCH) -> N
         architecture: as which llama.cpp reads the model.
 
     Raises:
-        UserError: if the model computes something that the file cannot say.
+        UserError: if the format has no field for something that the model computes.
     """
     if config.hidden_act != "silu":
         raise UserError(

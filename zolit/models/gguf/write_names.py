@@ -18,8 +18,8 @@ class Family:
         architecture: as which it reads them.
         interleaved: whether the rows of queries and keys are stored with the two halves of each
             head's rotation interleaved.
-        width: whether a head may be of another width than hidden size by heads.
-        attention_bias: whether the option ``attention_bias`` has a place.
+        width: whether the width of a head may differ from the hidden size over the heads.
+        attention_bias: whether llama.cpp reads biases of attention.
     """
 
     architecture: MODEL_ARCH
@@ -71,7 +71,7 @@ def _without_place(what: str, kind: str) -> UserError:
 
 
 class Names:
-    """From a parameter of the model to its tensor in the file.
+    """Maps a parameter of the model to its tensor in the file.
 
     Args:
         config: transformers configuration.
@@ -104,7 +104,7 @@ class Names:
         return str(name)
 
     def rows(self, name: str, count: int) -> Tensor | None:
-        """Which row of the model stands at each row of the file; None: the same.
+        """The row of the model at each row of the file; None for the same order.
 
         Args:
             name: in the file.

@@ -1,7 +1,7 @@
-"""The fields and the tensor of a GGUF file that say how positions are encoded.
+"""Writes the fields and the tensor of a GGUF file that describe how positions are encoded.
 
-As llama.cpp's converter writes them: a linear stretch and YaRN are fields, Llama 3's frequencies a
-tensor, which llama.cpp looks for in files of Llama's architecture alone.
+As in llama.cpp's converter, a linear stretch and YaRN become fields, and Llama 3's frequencies a
+tensor. llama.cpp reads this tensor only in files of Llama's architecture.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ _WRITTEN = ("default", "linear", "yarn", "llama3")
 
 
 def write_positions(writer: GGUFWriter, config: Any, architecture: MODEL_ARCH) -> None:
-    """Fields of the rotation.
+    """Write the fields of the rotation.
 
     Args:
         writer: of the file.
@@ -24,7 +24,7 @@ def write_positions(writer: GGUFWriter, config: Any, architecture: MODEL_ARCH) -
         architecture: as which llama.cpp reads the model.
 
     Raises:
-        UserError: if positions are encoded in a way that the file cannot say.
+        UserError: if the format has no field for the way that positions are encoded.
     """
     parameters = config.rope_parameters
     kind = rope_type(config)
@@ -45,12 +45,13 @@ def write_positions(writer: GGUFWriter, config: Any, architecture: MODEL_ARCH) -
 
 
 def rope_type(config: Any) -> str:
-    """How a model's positions are scaled, in transformers' words."""
+    """How a model's positions are scaled, as transformers names it."""
     return str((getattr(config, "rope_parameters", None) or {}).get("rope_type", "default"))
 
 
 def rope_factors(model: nn.Module, config: Any) -> Tensor | None:
-    """What Llama 3 divides each frequency by, ``[head / 2]`` float32; None for other models."""
+    """The number by which Llama 3 divides each frequency, ``[head / 2]`` float32; None for other
+    models."""
     if rope_type(config) != "llama3":
         return None
     rotary: Any = model.get_submodule("model.rotary_emb")
@@ -77,7 +78,7 @@ def _write_yarn(writer: GGUFWriter, parameters: dict[str, Any]) -> None:
 
 
 def _yarn_attention(parameters: dict[str, Any], factor: float) -> float:
-    """What transformers multiplies queries and keys by."""
+    """The factor by which transformers multiplies queries and keys."""
     given = parameters.get("attention_factor")
     if given is not None:
         return float(given)
