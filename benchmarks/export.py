@@ -22,7 +22,7 @@ import numpy as np
 import torch
 import transformers as hf
 
-from zolit.commands.export import export
+from zolit.export.run import export
 from zolit.recipes.parts import module_of
 from zolit.runs.finished import checkpoint_file, load_checkpoint
 from zolit.runs.folder import RunFolder

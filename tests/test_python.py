@@ -149,6 +149,93 @@ def test_a_run_from_python_is_kept_and_resumed(tiny_llama, films_csv, tmp_path):
     assert all(torch.equal(one, mine["state_dict"][n]) for n, one in last["state_dict"].items())
 
 
+@pytest.fixture(scope="module")
+def kept(
+    tiny_llama: Path, films_csv: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Tensor]]:
+    """Folder of a run from Python, and its weights at the end."""
+    folder = tmp_path_factory.mktemp("kept") / "run"
+    module, data = made(tiny_llama, films_csv)
+    zolit.fit(
+        module,
+        data,
+        folder,
+        options=zolit.RunOptions(zero_shot=False),
+        max_steps=4,
+        val_check_interval=2,
+        check_val_every_n_epoch=None,
+        enable_progress_bar=False,
+        accelerator="cpu",
+    )
+    last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    return folder, last["state_dict"]
+
+
+def test_a_run_from_python_is_replayed_and_verified(kept, tiny_llama, films_csv, tmp_path, capsys):
+    folder, weights = kept
+    assert zolit.verify(folder, made(tiny_llama, films_csv)[0]) == [2, 4]
+    assert zolit.verify(folder, records_only=True) == []
+    module = made(tiny_llama, films_csv)[0]
+    file = zolit.replay(folder, tmp_path / "again", until=4, module=module)
+    assert [one.name for one in file.parent.iterdir()] == ["step=4.ckpt"]
+    assert f"zolit.load({str(folder)!r}, {str(file)!r}, module=module)" in capsys.readouterr().out
+    again = made(tiny_llama, films_csv)[0]
+    assert zolit.load(folder, file, module=again) is again
+    assert all(torch.equal(one, weights[name]) for name, one in again.state_dict().items())
+
+
+def test_a_module_that_has_moved_already_is_no_start(kept, tiny_llama, films_csv):
+    folder, _ = kept
+    module = zolit.load(folder, module=made(tiny_llama, films_csv)[0])
+    with pytest.raises(zolit.UserError, match="make the module anew, as for the run"):
+        zolit.verify(folder, module)
+
+
+def test_the_model_of_a_run_from_python_is_exported(kept, tiny_llama, films_csv, tmp_path):
+    folder, _ = kept
+    last = folder / "checkpoints" / "last.ckpt"
+    tuned = zolit.load(folder, last, module=made(tiny_llama, films_csv)[0])
+    with pytest.raises(zolit.UserError, match="kind: got 'onnx', expected one of safetensors"):
+        zolit.export_model(folder, tmp_path / "model", "onnx")
+    module = made(tiny_llama, films_csv)[0]
+    zolit.export_model(folder, tmp_path / "model", checkpoint=last, module=module)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    ids = rows()[0]["input_ids"][None]
+    with torch.no_grad():
+        mine, theirs = (one(input_ids=ids).logits for one in (model, tuned.network))
+    torch.testing.assert_close(mine, theirs)
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    for line in ("| weights while tuned | Int8 |", "| optimizer | ZOSGD |", "| steps | 4 |"):
+        assert line in card
+
+
+@pytest.mark.parametrize(
+    ("command", "call"),
+    [
+        (["replay", "RUN", "--to", "TO"], "zolit.replay("),
+        (["verify", "RUN"], "zolit.verify("),
+        (["export", "RUN", "--to", "TO"], "zolit.export_model("),
+        (["publish", "RUN", "--to", "TO"], "zolit.export_model("),
+        (["predict", "RUN", "--rows", "ROWS"], "zolit.load("),
+        (["fit", "--resume", "RUN"], "zolit.fit(module, data, "),
+    ],
+)
+def test_commands_name_the_call_from_python(command, call, kept, films_csv, tmp_path, capsys):
+    places = {"RUN": str(kept[0]), "TO": str(tmp_path / "to"), "ROWS": str(films_csv)}
+    with pytest.raises(SystemExit) as ended:
+        main([places.get(word, word) for word in command])
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert "was made from Python and has no recipe" in told
+    assert call in told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_python_needs_a_module_for_is_said(kept):
+    with pytest.raises(zolit.UserError, match=r"has no recipe.*zolit\.load\("):
+        zolit.load(kept[0])
+
+
 def test_a_folder_with_a_run_is_refused(tiny_llama, films_csv, tmp_path):
     (tmp_path / "config.yaml").write_text("seed: 0\n", encoding="utf-8")
     with pytest.raises(zolit.UserError, match="not empty"):

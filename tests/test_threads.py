@@ -63,8 +63,27 @@ def test_a_setting_of_the_user_is_left_alone(name):
     assert not [one for one in threading.enumerate() if one.name == "zolit-cores"]
 
 
-def test_where_the_system_does_not_tell_nothing_is_started(monkeypatch, tmp_path):
-    monkeypatch.setattr(threads, "_STAT", tmp_path / "none")
+def no_file(monkeypatch, folder):
+    monkeypatch.setattr(threads, "_STAT", folder / "none")
+
+
+def other_columns(monkeypatch, folder):
+    (folder / "stat").write_text("cpu0 1 2\ncpu1 1 2\n", encoding="ascii")
+    monkeypatch.setattr(threads, "_STAT", folder / "stat")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+
+
+def no_affinity(monkeypatch, folder):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+
+
+def no_clock(monkeypatch, folder):
+    monkeypatch.delattr(os, "sysconf", raising=False)
+
+
+@pytest.mark.parametrize("lacks", [no_file, other_columns, no_affinity, no_clock])
+def test_where_the_system_does_not_tell_nothing_is_started(lacks, monkeypatch, tmp_path):
+    lacks(monkeypatch, tmp_path)
     share_cores({})
     assert not [one for one in threading.enumerate() if one.name == "zolit-cores"]
 

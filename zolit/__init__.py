@@ -1,7 +1,8 @@
 """zolit: fine-tune quantized neural networks with forward passes only.
 
-The names below are what a program needs; each is imported from its home when it is first asked
-for, so that ``import zolit`` itself is light. The command line needs none of this: ``zolit fit``.
+The names below are what a program needs, and what a part of one's own is written with; each is
+imported from its home when it is first asked for, so that ``import zolit`` itself is light. The
+command line needs none of this: ``zolit fit``.
 
 Example:
     >>> import zolit
@@ -13,48 +14,95 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zolit.coordinates import Coordinates as Coordinates
+    from zolit.coordinates import Elements as Elements
+    from zolit.coordinates import LowRank as LowRank
+    from zolit.coordinates import OutputScales as OutputScales
+    from zolit.coordinates import Scales as Scales
     from zolit.datamodules import FileRows as FileRows
+    from zolit.datamodules import HubRows as HubRows
     from zolit.datamodules import PromptDataModule as PromptDataModule
+    from zolit.datamodules import RowSource as RowSource
     from zolit.datamodules import TableRows as TableRows
     from zolit.datamodules import Task as Task
     from zolit.errors import UserError as UserError
-    from zolit.evaluations.base import Evaluation as Evaluation
+    from zolit.evaluations import Classification as Classification
+    from zolit.evaluations import Evaluation as Evaluation
+    from zolit.evaluations import MeanLoss as MeanLoss
+    from zolit.evaluations import Perplexity as Perplexity
+    from zolit.formats.base import StoredWeight as StoredWeight
+    from zolit.formats.dense import DenseWeight as DenseWeight
+    from zolit.formats.float8 import Float8Weight as Float8Weight
+    from zolit.formats.int4 import Int4Weight as Int4Weight
+    from zolit.formats.int8 import Int8Weight as Int8Weight
+    from zolit.models.adapters import Adapter as Adapter
+    from zolit.models.adapters import Factor as Factor
+    from zolit.models.adapters import LayerAdapter as LayerAdapter
     from zolit.models.adapters import LoRA as LoRA
+    from zolit.models.adapters import keyed_uniform as keyed_uniform
     from zolit.models.source import ModelSource as ModelSource
     from zolit.objectives.base import Objective as Objective
+    from zolit.objectives.base import Scored as Scored
     from zolit.objectives.loss_function import LossFunction as LossFunction
     from zolit.objectives.option_scoring import OptionScoring as OptionScoring
+    from zolit.objectives.prompt_batch import PromptBatch as PromptBatch
     from zolit.optim import ZOSGD as ZOSGD
     from zolit.optim import ZOSignSGD as ZOSignSGD
+    from zolit.python import export_model as export_model
     from zolit.python import fit as fit
     from zolit.python import load as load
+    from zolit.python import replay as replay
+    from zolit.python import verify as verify
+    from zolit.runs.folder import RunOptions as RunOptions
     from zolit.strategies import *  # noqa: F403
+    from zolit.supports import ALL as ALL
+    from zolit.supports import Blocks as Blocks
+    from zolit.supports import Hashed as Hashed
+    from zolit.supports import Support as Support
+    from zolit.tensors.reading import Reading as Reading
     from zolit.threads import share_cores as share_cores
+    from zolit.training.module import TuningModule as TuningModule
     from zolit.training.wrap import wrap as wrap
     from zolit.training.zero_order import ZeroOrderModule as ZeroOrderModule
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "FileRows": "zolit.datamodules",
-    "LoRA": "zolit.models.adapters",
-    "LossFunction": "zolit.objectives.loss_function",
-    "ModelSource": "zolit.models.source",
-    "Evaluation": "zolit.evaluations.base",
-    "Objective": "zolit.objectives.base",
-    "OptionScoring": "zolit.objectives.option_scoring",
-    "PromptDataModule": "zolit.datamodules",
-    "TableRows": "zolit.datamodules",
-    "Task": "zolit.datamodules",
-    "UserError": "zolit.errors",
-    "ZOSGD": "zolit.optim",
-    "ZOSignSGD": "zolit.optim",
-    "ZeroOrderModule": "zolit.training.zero_order",
-    "fit": "zolit.python",
-    "load": "zolit.python",
-    "share_cores": "zolit.threads",
-    "wrap": "zolit.training.wrap",
+_NAMES = {
+    "zolit.coordinates": ("Coordinates", "Elements", "LowRank", "OutputScales", "Scales"),
+    "zolit.datamodules": (
+        "FileRows",
+        "HubRows",
+        "PromptDataModule",
+        "RowSource",
+        "TableRows",
+        "Task",
+    ),
+    "zolit.errors": ("UserError",),
+    "zolit.evaluations": ("Classification", "Evaluation", "MeanLoss", "Perplexity"),
+    "zolit.formats.base": ("StoredWeight",),
+    "zolit.formats.dense": ("DenseWeight",),
+    "zolit.formats.float8": ("Float8Weight",),
+    "zolit.formats.int4": ("Int4Weight",),
+    "zolit.formats.int8": ("Int8Weight",),
+    "zolit.models.adapters": ("Adapter", "Factor", "LayerAdapter", "LoRA", "keyed_uniform"),
+    "zolit.models.source": ("ModelSource",),
+    "zolit.objectives.base": ("Objective", "Scored"),
+    "zolit.objectives.loss_function": ("LossFunction",),
+    "zolit.objectives.option_scoring": ("OptionScoring",),
+    "zolit.objectives.prompt_batch": ("PromptBatch",),
+    "zolit.optim": ("ZOSGD", "ZOSignSGD"),
+    "zolit.python": ("export_model", "fit", "load", "replay", "verify"),
+    "zolit.runs.folder": ("RunOptions",),
+    "zolit.supports": ("ALL", "Blocks", "Hashed", "Support"),
+    "zolit.tensors.reading": ("Reading",),
+    "zolit.threads": ("share_cores",),
+    "zolit.training.module": ("TuningModule",),
+    "zolit.training.wrap": ("wrap",),
+    "zolit.training.zero_order": ("ZeroOrderModule",),
 }
+"""What each module gives to the top."""
+
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
 _PARTS = "zolit.strategies"
 """Home of the names that are in none above: quantizers, perturbers and the other parts."""
 

@@ -203,7 +203,7 @@ class Lock:
     """
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = open_to_change(_lock_file(path))
+        self._descriptor = open_to_change(lock_file(path))
         _held.add(self)
         if not _lock(self._descriptor):
             self.release()
@@ -224,7 +224,7 @@ class LockedError(Exception):
 def is_locked(path: Path) -> bool:
     """Whether someone holds the `Lock` of a file. Writes nothing."""
     try:
-        descriptor = open_to_read(_lock_file(path))
+        descriptor = open_to_read(lock_file(path))
     except OSError:
         return False
     try:
@@ -233,7 +233,8 @@ def is_locked(path: Path) -> bool:
         os.close(descriptor)
 
 
-def _lock_file(path: Path) -> Path:
+def lock_file(path: Path) -> Path:
+    """The file beside `path` whose lock guards it."""
     return path.with_name(f".{path.name}.lock")
 
 

@@ -25,6 +25,8 @@ _UNHELPFUL = {
         "Restoring states from the checkpoint",
         "Restored all states from the checkpoint",
         "Loaded model weights from the checkpoint",
+        # The table at the end says after how many steps.
+        "`Trainer.fit` stopped: `max_",
     )
 }
 _TOLD_OTHERWISE = {

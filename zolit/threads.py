@@ -42,8 +42,12 @@ def share_cores(environment: Mapping[str, str] = os.environ, every: float = 1.0)
         every: seconds between two looks at the machine.
     """
     asked = any(name in environment for name in SETTINGS)
-    if asked or not _STAT.exists() or any(isinstance(t, _Watch) for t in threading.enumerate()):
+    if asked or any(isinstance(t, _Watch) for t in threading.enumerate()):
         return
+    try:
+        Moment()
+    except (AttributeError, OSError, ValueError):
+        return  # a system that does not tell who uses its cores
     _Watch(every).start()
 
 
@@ -54,7 +58,11 @@ def busy_cores(before: "Moment", after: "Moment") -> float:
 
 
 class Moment:
-    """Processor seconds so far: of all cores that this process may use, and of the process."""
+    """Processor seconds so far: of all cores that this process may use, and of the process.
+
+    Raises:
+        AttributeError, OSError, ValueError: where the system does not tell.
+    """
 
     def __init__(self) -> None:
         cores = {f"cpu{number}" for number in os.sched_getaffinity(0)}

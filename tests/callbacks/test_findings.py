@@ -99,6 +99,16 @@ def test_a_result_that_is_worse() -> None:
     assert "worse than zero-shot: test loss 1.3509 -> 1.3523" in said
 
 
+def test_a_loss_above_that_of_a_guess() -> None:
+    assert findings.of_guess(0.6931, 2) is None
+    assert findings.of_guess(0.693149, 2) is None, "no difference that can be shown"
+    assert findings.of_guess(1.2, 4) is None
+    assert findings.of_guess(None, 2) is None
+    assert findings.of_guess(2.0, None) is None
+    assert findings.of_guess(math.nan, 2) is None
+    assert "0.7500 is above 0.6931, that of a guess among 2" in str(findings.of_guess(0.75, 2))
+
+
 def test_a_language_that_is_forgotten() -> None:
     assert findings.of_text(5.5, 5.7) is None
     assert findings.of_text(None, 23.7) is None

@@ -23,6 +23,13 @@ def test_about_twenty_lines_by_default(capsys: pytest.CaptureFixture[str]) -> No
     assert sum(line.startswith("step ") for line in out.splitlines()) == 20
 
 
+def test_a_long_test_says_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    trainer(Progress(every_n_seconds=0)).test(Toy(), loader(), verbose=False)
+    trainer(Progress()).test(Toy(), loader(), verbose=False)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("test:")]
+    assert lines == [f"test: {n}/{len(loader())} batches" for n in range(1, len(loader()) + 1)]
+
+
 def test_a_bar_in_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

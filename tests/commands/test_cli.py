@@ -32,7 +32,7 @@ def finished(
     config = write(recipe(tiny_llama, films_csv), folder / "recipe.yaml")
     done = zolit("fit", "--config", config, cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "`Trainer.fit` stopped: `max_steps=3` reached.\n"
+    assert done.stderr == ""
     return folder / "runs" / "recipe", done.stdout
 
 

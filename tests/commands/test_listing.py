@@ -67,6 +67,13 @@ def test_one_run_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert found["best"] == SUMMARY["best"]
 
 
+def test_a_run_from_python_has_no_recipe_and_is_listed(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    JournalWriter(tmp_path / "one" / "journal.bin").close()
+    assert list(runs_below(tmp_path)) == [tmp_path / "one"]
+    assert list(runs_below(tmp_path / "one")) == [tmp_path / "one"]
+
+
 @pytest.mark.parametrize("broken", ["", "[]", "{"])
 def test_a_summary_that_is_broken(tmp_path: Path, broken: str) -> None:
     folder = made(tmp_path / "one")

@@ -95,6 +95,23 @@ def test_a_folder_with_something_in_it_is_refused(
     assert summary_of(folder) == before
 
 
+def test_a_second_run_is_refused_before_it_measures(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+
+    class Second(Data):
+        """Starts another run in the folder while the first one prepares."""
+
+        def prepare_data(self) -> None:
+            other = RunFolder(folder.path)
+            with pytest.raises(UserError, match="another process is writing to"):
+                fit(trainer(other), module(), Data(), other)
+            raise UserError("rows: none")
+
+    with pytest.raises(UserError, match="rows: none"):
+        fit(trainer(folder), module(), Second(), folder)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_checkpoints_are_whole_or_not_there(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     options = RunOptions(zero_shot=False, test_after_fit=False)

@@ -38,7 +38,7 @@ def test_overwrite_removes_only_a_runs_files(tmp_path: Path) -> None:
     for path in (folder.checkpoints / "last.ckpt", tmp_path / "notes.txt"):
         path.touch()
     folder.create()
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".journal.bin.lock", "notes.txt"]
 
 
 @pytest.mark.parametrize("below", ["", "run"])
@@ -61,7 +61,7 @@ def test_unwritable_file_system() -> None:
         RunFolder("/proc/zolit").check()
 
 
-def test_discard_takes_back_what_create_made(tmp_path: Path) -> None:
+def test_discard_takes_back_what_claim_made(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "a" / "b")
     folder.create()
     folder.config.touch()
@@ -74,4 +74,42 @@ def test_discard_keeps_a_folder_that_was_there(tmp_path: Path) -> None:
     folder.create()
     folder.config.touch()
     folder.discard()
-    assert tree(tmp_path) == [folder.config]
+    assert tree(tmp_path) == [tmp_path / ".journal.bin.lock", folder.config]
+
+
+def test_discard_keeps_the_runs_of_others(tmp_path: Path) -> None:
+    first, second = RunFolder(tmp_path / "runs" / "a"), RunFolder(tmp_path / "runs" / "b")
+    first.claim()
+    second.create()
+    first.discard()
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["b"]
+    second.release()
+
+
+def test_a_claimed_folder_is_refused_to_others(tmp_path: Path) -> None:
+    first, second = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run", overwrite=True)
+    first.claim()
+    first.claim()
+    first.check()
+    with pytest.raises(UserError, match="another process is writing to"):
+        second.claim()
+    second.discard()
+    assert first.path.is_dir()
+    first.release()
+    second.claim()
+    second.release()
+
+
+def test_a_lock_that_a_run_has_left_is_not_in_the_way(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.claim()
+    folder.release()
+    RunFolder(tmp_path).check()
+
+
+def test_claiming_changes_nothing_of_an_earlier_run(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("seed: 0\n", encoding="utf-8")
+    folder = RunFolder(tmp_path, overwrite=True)
+    folder.claim()
+    folder.discard()
+    assert folder.config.read_text(encoding="utf-8") == "seed: 0\n"

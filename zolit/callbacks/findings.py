@@ -109,6 +109,26 @@ def of_loss(loss: float, classes: int | None, zero_shot: float | None) -> str | 
     )
 
 
+def of_guess(loss: float | None, classes: int | None) -> str | None:
+    """Whether the tuned model's loss is above that of a guess, ln C.
+
+    Args:
+        loss: of the test after fitting, in nats; None if it is not known.
+        classes: candidate answers, None if they are not known.
+    """
+    if loss is None or not classes or not math.isfinite(loss):
+        return None
+    guess = math.log(classes)
+    # A difference that the sentence cannot show is none.
+    if loss <= guess or f"{loss:.4f}" == f"{guess:.4f}":
+        return None
+    return (
+        f"the test loss {loss:.4f} is above {guess:.4f}, that of a guess among {classes} answers: "
+        "the probabilities are worth less than none, whatever the accuracy; take more steps, "
+        "another lr, or words that the model would use"
+    )
+
+
 def of_result(
     before: float | None, after: float | None, name: str = "loss", mode: Mode = "min"
 ) -> str | None:

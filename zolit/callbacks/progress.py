@@ -1,5 +1,6 @@
 """Progress of a run, in a terminal and in a log."""
 
+import time
 from typing import Any
 
 import lightning as L
@@ -16,12 +17,14 @@ _LOG_LINES = 20
 class Progress(ProgressBar):
     """Steps, loss, primary figure of the last validation with its step, ms per step, peak memory.
 
-    A bar in a terminal; elsewhere (a log file, CI) a line every ``every_n_steps``. Says before the
-    first pass that kernels are compiled.
+    A bar in a terminal; elsewhere (a log file, CI) a line every ``every_n_steps``, and while a test
+    takes long a line every ``every_n_seconds``. Says before the first pass that kernels are
+    compiled.
 
     Args:
         every_n_steps: steps between lines where there is no terminal; by default such that a run
             prints about 20.
+        every_n_seconds: seconds between lines of a test where there is no terminal.
 
     Example:
         ::
@@ -33,15 +36,19 @@ class Progress(ProgressBar):
                   every_n_steps: 50
     """
 
-    def __init__(self, every_n_steps: int | None = None) -> None:
+    def __init__(self, every_n_steps: int | None = None, every_n_seconds: float = 20.0) -> None:
         super().__init__()
         self.every_n_steps = every_n_steps
+        self.every_n_seconds = every_n_seconds
         self._enabled = True
         self._validated: tuple[int, str, float] | None = None
         self._told_compiling = False
         self._bar: bars.Progress | None = None
         self._total: int | None = None
         self._printed = 0
+        self._batches: int | None = None
+        self._tested = 0
+        self._told_at = 0.0
 
     def disable(self) -> None:
         self._enabled = False
@@ -87,7 +94,9 @@ class Progress(ProgressBar):
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._tell_compiling(pl_module)
         total = sum(trainer.num_test_batches)
-        self._start_bar("test", int(total) if total < float("inf") else None, 0)
+        self._batches = int(total) if total < float("inf") else None
+        self._tested, self._told_at = 0, time.monotonic()
+        self._start_bar("test", self._batches, 0)
 
     def on_test_batch_end(
         self,
@@ -98,8 +107,12 @@ class Progress(ProgressBar):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
+        self._tested += 1
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=batch_idx + 1)
+            self._bar.update(self._bar.task_ids[0], completed=self._tested)
+        elif self._enabled and time.monotonic() - self._told_at >= self.every_n_seconds:
+            print(f"test: {self._tested}/{self._batches or '?'} batches", flush=True)
+            self._told_at = time.monotonic()
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._stop_bar()

@@ -117,9 +117,12 @@ class Watch:
             zero_shot: those of the untuned model; empty if they are not known.
         """
         loss, before = metrics.get("test_loss"), zero_shot.get("test_loss")
-        for kind, sentence in self._judgements(_patterns(module, "test"), loss, before).items():
+        patterns = _patterns(module, "test")
+        for kind, sentence in self._judgements(patterns, loss, before).items():
             if sentence is not None:
                 self._tell(kind, f"the tested model: {sentence}")
+        classes = patterns[0].classes if len(patterns) == 1 else None
+        self._set("guess", findings.of_guess(loss, classes))
         evaluation = evaluation_of(module)
         name = "loss" if loss is not None else primary(evaluation, metrics) or "loss"
         mode = direction(evaluation, name)

@@ -54,9 +54,8 @@ def runs_below(folder: Path) -> Iterator[Path]:
     if _is_run(folder):
         yield folder
         return
-    for config in sorted(folder.rglob("config.yaml")):
-        if _is_run(config.parent):
-            yield config.parent
+    found = {file.parent for name in ("config.yaml", "journal.bin") for file in folder.rglob(name)}
+    yield from filter(_is_run, sorted(found))
 
 
 def described(run: RunFolder) -> dict[str, Any]:
@@ -112,10 +111,11 @@ def _figures(figures: dict[str, Any]) -> str:
 
 
 def _is_run(folder: Path) -> bool:
-    """A configuration alone may be a recipe."""
+    """A configuration alone may be a recipe; a run that was made from Python has none."""
     run = RunFolder(folder)
-    return run.config.is_file() and any(
-        file.exists() for file in (run.journal, run.summary, run.metrics, run.checkpoints)
+    return run.journal.is_file() or (
+        run.config.is_file()
+        and any(file.exists() for file in (run.summary, run.metrics, run.checkpoints))
     )
 
 

@@ -99,18 +99,19 @@ def predictions(run: Path, rows: Path, ckpt_path: Path | None, options: dict[str
     from zolit.commands.tables import predictions_csv
     from zolit.datamodules import TableRows
     from zolit.recipes.guard import load_yaml
-    from zolit.recipes.parts import data_of, module_of
-    from zolit.runs.finished import checkpoint_file, load_checkpoint
+    from zolit.recipes.parts import data_of
+    from zolit.runs.finished import checkpoint_file, load_checkpoint, module_of_run, recipe_text
     from zolit.runs.folder import RunFolder
 
     folder = RunFolder(run)
     file = checkpoint_file(folder, ckpt_path, "predict")
-    text = folder.config.read_text(encoding="utf-8")
+    text = recipe_text(folder)
+    call = f"lightning.Trainer().predict(zolit.load({str(run)!r}, module=module), loader)"
+    module = module_of_run(text, run, call)
     config = load_yaml(text, str(folder.config))
     data = data_of(text, _changes(rows, options))
     data.predict_on(TableRows(_read(config, rows, options)))
     data.setup("predict")
-    module = module_of(text)
     module.evaluation.check_predicts()
     step = load_checkpoint(module, file)
     machine = config.get("trainer") or {}

@@ -54,7 +54,7 @@ def _replay_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _replay(given: argparse.Namespace) -> None:
-    from zolit.commands.replay import replay
+    from zolit.runs.replay import replay
 
     replay(given.run, given.until, given.to, given.salvage)
 
@@ -67,7 +67,7 @@ def _verify_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _verify(given: argparse.Namespace) -> None:
-    from zolit.commands.verify import verify
+    from zolit.runs.verify import verify
 
     verify(given.run, given.records, given.salvage)
 
@@ -93,7 +93,7 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(given: argparse.Namespace) -> None:
-    from zolit.commands.export import export
+    from zolit.export.run import export
 
     export(given.run, given.to, given.format, given.ckpt_path, given.gguf_type)
 

@@ -1,9 +1,11 @@
-"""What is left of a run: the checkpoint that stands for it."""
+"""What is left of a run: the checkpoint that stands for it, and the module that it is of."""
 
 from pathlib import Path
+from typing import Any
 
 from zolit.checkpoints.file import read_checkpoint
 from zolit.errors import UserError
+from zolit.recipes.parts import module_of
 from zolit.runs.folder import RunFolder
 from zolit.training.zero_order import ZeroOrderModule
 
@@ -17,7 +19,7 @@ def checkpoint_file(folder: RunFolder, ckpt_path: Path | None, command: str = "e
         command: that asks, for the message.
 
     Raises:
-        UserError: if there is none, or no configuration beside it.
+        UserError: if there is none.
     """
     if ckpt_path is not None and not ckpt_path.is_file():
         there = sorted(str(one) for one in folder.checkpoints.glob("*.ckpt"))
@@ -25,14 +27,47 @@ def checkpoint_file(folder: RunFolder, ckpt_path: Path | None, command: str = "e
             f"--ckpt_path: there is no file {str(ckpt_path.absolute())!r}; checkpoints of the run: "
             f"{', '.join(there) or 'none'}"
         )
+    if not (folder.config.is_file() or folder.journal.is_file()):
+        raise _no_run(folder, command)
     names = [folder.checkpoints / "best.ckpt", folder.checkpoints / "last.ckpt"]
     found = [path for path in ([ckpt_path] if ckpt_path else names) if path.is_file()]
-    if not (found and folder.config.is_file()):
-        raise UserError(
-            f"{command}: {str(folder.path)!r} holds no run with a checkpoint; make one with zolit "
-            "replay, or name a file with --ckpt_path"
-        )
+    if not found:
+        raise _no_run(folder, command)
     return found[0]
+
+
+def _no_run(folder: RunFolder, command: str) -> UserError:
+    return UserError(
+        f"{command}: {str(folder.path)!r} holds no run with a checkpoint; make one with zolit "
+        "replay, or name a file with --ckpt_path"
+    )
+
+
+def recipe_text(folder: RunFolder) -> str:
+    """The configuration of a run as YAML; empty for a run that was made from Python."""
+    return folder.config.read_text(encoding="utf-8") if folder.config.is_file() else ""
+
+
+def module_of_run(config: str, run: Path, call: str, module: Any = None) -> Any:
+    """The module of a run, not yet loaded: as its configuration says, or the one that is given.
+
+    Args:
+        config: of the run, as YAML; empty for a run that was made from Python.
+        run: its folder.
+        call: what does the same from Python, for the message.
+        module: made as for the run; None for the one that the configuration describes.
+
+    Raises:
+        UserError: if there is neither, or the configuration names no parts.
+    """
+    if module is not None:
+        return module
+    if not config:
+        raise UserError(
+            f"{str(run)!r} was made from Python and has no recipe, which says how its model is "
+            f"made; make its module from Python, as for the run, and call {call}"
+        )
+    return module_of(config)
 
 
 def load_checkpoint(module: ZeroOrderModule, file: Path) -> int:

@@ -41,9 +41,10 @@ def fit(
 ) -> dict[str, Any]:
     """Make a run in a folder of its own, or go on with the one that is there.
 
-    Nothing is written before the model is loaded and the data prepared. What is kept depends on the
-    trainer's callbacks; `zolit.callbacks.defaults.default_callbacks` makes those of the command
-    line.
+    The folder is taken at once, so that no other run takes it, and given back if the run is
+    refused; nothing is written into it before the model is loaded and the data prepared. What is
+    kept depends on the trainer's callbacks; those of the command line are made by
+    `zolit.callbacks.defaults.default_callbacks`.
 
     Args:
         trainer: that makes the steps.
@@ -89,6 +90,7 @@ def fit(
     try:
         _run(trainer, module, data, folder, options, recipe, resume, asked, ckpt_path, weights_only)
     finally:
+        folder.release()
         if journal is not None:
             journal.close()
     report: Reports | None = _one(trainer, Reports)
@@ -109,18 +111,25 @@ def _run(
 ) -> None:
     journal: KeepsJournal | None = _one(trainer, KeepsJournal)
     resumed = Resumption(folder, journal, options.salvage) if resume else None
-    # What would be refused only inside trainer.fit is made once before the folder is.
-    data.prepare_data()
-    data.setup("fit")
-    check_validation(trainer, data.train_dataloader())
+    if resumed is None:
+        folder.claim()
     tests = is_overridden("test_dataloader", data, L.LightningDataModule)
-    if options.zero_shot and tests and not (resumed and resumed.zero_shot):
-        _measure_untuned(trainer, module, data)
-    module.configure_model()
-    module.configure_optimizers()
+    try:
+        # What would be refused only inside trainer.fit is made once before the folder is written.
+        data.prepare_data()
+        data.setup("fit")
+        check_validation(trainer, data.train_dataloader())
+        if options.zero_shot and tests and not (resumed and resumed.zero_shot):
+            _measure_untuned(trainer, module, data)
+        module.configure_model()
+        module.configure_optimizers()
+    except BaseException:
+        folder.discard()
+        raise
     if resumed is None:
         folder.create()
         if journal is not None:
+            folder.release()  # it holds the same lock from here on
             journal.claim(folder.path)
     else:
         text = recipe(settled_options(module))
@@ -182,7 +191,7 @@ def _make_steps(
         if isinstance(stop.__context__, StopRequested):
             said = f"zolit: stopped after step {stop.__context__.step}"
             if journal is not None:
-                said += f"; go on with: {resume_command(folder.path)}"
+                said += f"; go on with: {resume_command(folder.path, bool(text))}"
             print(said, file=sys.stderr)
             raise stop.__context__ from None
         if trainer.interrupted:

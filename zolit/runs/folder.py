@@ -3,11 +3,13 @@
 import json
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from zolit.errors import UserError
+from zolit.files import Lock, LockedError, lock_file
 from zolit.runs.journal.writer import is_written
 
 
@@ -42,7 +44,7 @@ class RunOptions:
 
 
 class RunFolder:
-    """The paths of a run; nothing is touched on disk before ``create``.
+    """The paths of a run; nothing is touched on disk before ``claim``.
 
     Args:
         path: the folder.
@@ -59,13 +61,14 @@ class RunFolder:
         self.journal = self.path / "journal.bin"
         self.checkpoints = self.path / "checkpoints"
         self._made: Path | None = None
+        self._lock: Lock | None = None
 
     def check(self) -> None:
-        """Whether ``create`` would succeed, leaving no trace.
+        """Whether ``claim`` would succeed, leaving no trace.
 
         Raises:
             UserError: the path is a file, a folder with something in it (without ``overwrite``),
-                or cannot be written.
+                cannot be written, or another process is writing to it.
         """
         existing = self.path
         while not existing.exists() and existing != existing.parent:
@@ -76,7 +79,7 @@ class RunFolder:
                 "folder that is new or empty."
             )
         try:
-            occupied = existing == self.path and any(self.path.iterdir())
+            occupied = existing == self.path and any(map(self._counts, self.path.iterdir()))
             with tempfile.TemporaryFile(dir=existing):
                 pass
         except OSError as error:
@@ -105,17 +108,40 @@ class RunFolder:
             raise self._unwritable(error) from error
         self._refuse_if_written()
 
-    def create(self) -> None:
-        """Make the folder; with ``overwrite``, remove what an earlier run left, and only that.
+    def claim(self) -> None:
+        """Make the folder, and keep other runs out of it until ``release``; what is in it stays.
 
         Raises:
             UserError: as ``check``.
         """
+        if self._lock is not None:
+            return
         self.check()
         try:
             if not self.path.exists():
                 self._made = self._first_missing()
-                self.path.mkdir(parents=True)
+                self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = Lock(self.journal)
+        except LockedError as error:
+            self._made = None  # it is the other one's
+            raise self._written() from error
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def release(self) -> None:
+        """Let others take the folder; may be called again."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def create(self) -> None:
+        """Claim the folder; with ``overwrite``, remove what an earlier run left, and only that.
+
+        Raises:
+            UserError: as ``check``.
+        """
+        self.claim()
+        try:
             for old in (self.journal, self.config, self.metrics, self.summary, self.curves):
                 old.unlink(missing_ok=True)
             if self.checkpoints.exists():
@@ -124,23 +150,37 @@ class RunFolder:
             raise self._unwritable(error) from error
 
     def discard(self) -> None:
-        """Undo ``create`` for a run that was refused before its first step."""
-        if self._made is not None:
-            shutil.rmtree(self._made, ignore_errors=True)
+        """Undo ``claim`` and ``create`` for a run that was refused before its first step."""
+        self.release()
+        if self._made is None:
+            return
+        shutil.rmtree(self.path, ignore_errors=True)
+        above = self.path.parent
+        with suppress(OSError):  # a folder that has got something else since
+            while above.is_relative_to(self._made):
+                above.rmdir()
+                above = above.parent
 
     def _first_missing(self) -> Path:
-        """The outermost folder that ``create`` has to make."""
+        """The outermost folder that ``claim`` has to make."""
         missing = self.path
         while not missing.parent.exists():
             missing = missing.parent
         return missing
 
+    def _counts(self, file: Path) -> bool:
+        """Whether a file in the folder is more than the lock that every run leaves."""
+        return file != lock_file(self.journal)
+
     def _refuse_if_written(self) -> None:
-        if is_written(self.journal):
-            raise UserError(
-                f"run.run_dir: got {str(self.path)!r}, which another process is writing to; wait "
-                "until it has ended, or name another folder."
-            )
+        if self._lock is None and is_written(self.journal):
+            raise self._written()
+
+    def _written(self) -> UserError:
+        return UserError(
+            f"run.run_dir: got {str(self.path)!r}, which another process is writing to; wait "
+            "until it has ended, or name another folder."
+        )
 
     def _unwritable(self, error: OSError) -> UserError:
         return UserError(

@@ -207,6 +207,13 @@ def earlier_zero_shot(folder: RunFolder) -> dict[str, float]:
         return {}
 
 
-def resume_command(folder: Path) -> str:
-    """What goes on with the run in a folder."""
-    return f"zolit fit --resume {folder}"
+def resume_command(folder: Path, recipe: bool) -> str:
+    """What goes on with the run in a folder.
+
+    Args:
+        folder: of the run.
+        recipe: whether it has one; a run that was made from Python has none.
+    """
+    if recipe:
+        return f"zolit fit --resume {folder}"
+    return f"zolit.fit(module, data, {str(folder)!r}, resume=True)"

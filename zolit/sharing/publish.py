@@ -15,7 +15,7 @@ from zolit.errors import UserError
 from zolit.files import check_new_folder, new_folder
 from zolit.models.source import ModelSource
 from zolit.recipes.parts import module_of
-from zolit.runs.finished import checkpoint_file
+from zolit.runs.finished import checkpoint_file, module_of_run
 from zolit.runs.folder import RunFolder, summary_of
 from zolit.runs.journal.format import Header, Step, Weights
 from zolit.runs.journal.reader import Contents, read_journal
@@ -61,7 +61,8 @@ def publish(run: Path, to: Path, until: int | None = None) -> None:
             f"publish: {str(run)!r} started from a checkpoint of another run, which others do not "
             "have; use zolit export"
         )
-    module = module_of(header.config)
+    call = f"zolit.export_model({str(run)!r}, to, module=module)"
+    module = module_of_run(header.config, run, call)
     public = replace(
         header,
         config=yaml.safe_dump(public_recipe(yaml.safe_load(header.config)), sort_keys=False),

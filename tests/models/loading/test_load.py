@@ -52,6 +52,19 @@ def test_every_architecture_and_format(name: str, quantizer: str, tmp_path: Path
     assert torch.equal(logits(got, name), logits(expected, name))
 
 
+def test_where_files_cannot_be_read_by_position(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows: they are mapped, and left as they are."""
+    source = saved("llama", tmp_path)
+    file = next(tmp_path.glob("*.safetensors"))
+    before, (expected, _) = file.read_bytes(), whole(source, Int8(), torch.float32)
+    monkeypatch.delattr(os, "pread")
+    got, _ = load_prepared(source, torch.float32, preparation(Int8()))
+    assert_same(got, expected)
+    assert file.read_bytes() == before
+
+
 @pytest.mark.parametrize("tune", [["*"], ["output", "norms"], ["model.layers.1.*", "embeddings"]])
 @pytest.mark.parametrize("name", ["llama", "llama_tied", "gemma3"])
 def test_shards_dtypes_and_whatever_is_tuned(name: str, tune: list[str], tmp_path: Path) -> None:

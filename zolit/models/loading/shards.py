@@ -1,10 +1,11 @@
 """The tensors of a safetensors checkpoint, none of them read yet.
 
 Files are read by position, not mapped: pages of a mapped file would count as memory of the process
-for as long as the file stays open.
+for as long as the file stays open. Windows cannot read by position, so that files are mapped there.
 """
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,8 +85,9 @@ def find_safetensors(source: ModelSource) -> dict[str, LazyTensor] | None:
 
 
 def _tensors(file: Path) -> dict[str, LazyTensor]:
+    how = "pread" if hasattr(os, "pread") else "mmap"
     try:
-        handle = safe_open(file, framework="pt", device="cpu", backend="pread")
+        handle = safe_open(file, framework="pt", device="cpu", backend=how)
     except (OSError, SafetensorError) as error:
         raise UserError(
             f"model.source: {str(file)!r} is not a whole safetensors file ({first_line(error)}); "

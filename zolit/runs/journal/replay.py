@@ -185,7 +185,9 @@ def check_start(state: Replayed, header: Header, run: str) -> None:
     Raises:
         UserError: naming the first tensor that differs.
     """
-    advice = f"use the model, quantizer, tune and dtype of {run}/config.yaml"
+    advice = "make the module anew, as for the run"
+    if header.config:
+        advice = f"use the model, quantizer, tune and dtype of {run}/config.yaml"
     mine = tensor_digests(start_tensors(state.network))
     for name in sorted(mine.keys() | header.weights.keys()):
         if mine.get(name) == header.weights.get(name):

@@ -1,15 +1,16 @@
-"""``zolit replay``: the weights of any step of a run."""
+"""The weights of any step of a run, from its journal."""
 
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 
 from zolit.checkpoints.file import FileCheckpoints
 from zolit.errors import UserError
 from zolit.files import write_text
-from zolit.recipes.parts import module_of
+from zolit.runs.finished import module_of_run
 from zolit.runs.folder import RunFolder
 from zolit.runs.journal.format import Header
 from zolit.runs.journal.reader import Contents
@@ -17,14 +18,18 @@ from zolit.runs.journal.replay import Difference
 from zolit.runs.rebuild import checkpoint, load_start, newest_base, read_run
 
 
-def replay(run: Path, until: int | None, to: Path, salvage: bool) -> None:
-    """Write the checkpoint of a step, and the configuration beside it.
+def replay(run: Path, until: int | None, to: Path, salvage: bool, module: Any = None) -> Path:
+    """Write the checkpoint of a step, and the configuration beside it if the run has one.
 
     Args:
         run: folder of the run.
         until: steps; None for all.
         to: folder, made if it does not exist.
         salvage: use the intact part of a damaged journal.
+        module: made as for the run, for a run without a configuration; its weights are moved.
+
+    Returns:
+        The file.
 
     Raises:
         UserError: if there is no such step, or the weights differ from those of the run.
@@ -37,7 +42,8 @@ def replay(run: Path, until: int | None, to: Path, salvage: bool) -> None:
             f"--until: got {until}, the journal of {str(run)!r} holds steps {header.step + 1} to "
             f"{contents.end}"
         )
-    module = module_of(header.config)
+    call = f"zolit.replay({str(run)!r}, {str(to)!r}, module=module)"
+    module = module_of_run(header.config, run, call, module)
     started = time.perf_counter()
     made = load_start(module, header, str(run))
     base = newest_base(folder, contents, until, _say)
@@ -52,11 +58,15 @@ def replay(run: Path, until: int | None, to: Path, salvage: bool) -> None:
     content = checkpoint(made, trainer, last, bool(header.data), base)
     file = to / f"step={until}.ckpt"
     FileCheckpoints().save_checkpoint(content, file)
-    write_text(to / "config.yaml", header.config)
+    use = f"zolit.load({str(run)!r}, {str(file)!r}, module=module)"
+    if header.config:
+        write_text(to / "config.yaml", header.config)
+        use = f"zolit test --config {to / 'config.yaml'} --ckpt_path {file}"
     print(
         f"{file}: step {until}, {until - first} of them replayed in {seconds:.1f} s; use it with "
-        f"zolit test --config {to / 'config.yaml'} --ckpt_path {file}"
+        f"{use}"
     )
+    return file
 
 
 def journal_of(folder: RunFolder, salvage: bool) -> tuple[Contents, Header]:

@@ -1,6 +1,7 @@
-"""``zolit export``: a checkpoint of a run as a folder for other tools."""
+"""A checkpoint of a run as a folder for other tools."""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ from zolit.export.torchao import save_torchao
 from zolit.extras import EXTRAS, require_extra
 from zolit.files import check_new_folder, new_folder
 from zolit.models.adapters.base import merge
-from zolit.recipes.parts import module_of
 from zolit.runs.differences import changes_by_step
-from zolit.runs.finished import checkpoint_file, load_checkpoint
+from zolit.runs.finished import checkpoint_file, load_checkpoint, module_of_run, recipe_text
 from zolit.runs.folder import RunFolder, summary_of
 from zolit.runs.journal.reader import read_journal
+from zolit.runs.rebuild import optimizer_and_schedule
 
 
 def export(
@@ -28,6 +29,7 @@ def export(
     kind: str = "safetensors",
     ckpt_path: Path | None = None,
     gguf_type: str | None = None,
+    module: Any = None,
 ) -> None:
     """Write the model of a checkpoint, tokenizer and model card.
 
@@ -37,6 +39,8 @@ def export(
         kind: one of `FORMATS`.
         ckpt_path: of a checkpoint of the run; None for its best, else its last.
         gguf_type: one of `GGUF_TYPES`, for ``gguf`` alone.
+        module: made as for the run, for a run without a configuration; it becomes the exported
+            model and is of no use afterwards.
 
     Raises:
         UserError: if the run, its checkpoint or the folder cannot be used, or the model has no
@@ -49,9 +53,11 @@ def export(
     check_new_folder(to)
     folder = RunFolder(run)
     file = checkpoint_file(folder, ckpt_path)
-    text = folder.config.read_text(encoding="utf-8")
-    module = module_of(text)
+    text = recipe_text(folder)
+    call = f"zolit.export_model({str(run)!r}, {str(to)!r}, module=module)"
+    module = module_of_run(text, run, call, module)
     step = load_checkpoint(module, file)
+    made_of = yaml.safe_load(text) or _parts(module)  # while it still has its stored weights
     tokenizer = module.source.load_tokenizer()
     model: Any = module.network
     if kind != "peft":
@@ -74,7 +80,7 @@ def export(
         library = "peft" if kind == "peft" else "transformers"
         records = read_journal(folder.journal).records if folder.journal.is_file() else []
         card = model_card(
-            yaml.safe_load(text),
+            made_of,
             summary_of(folder),
             step,
             stored,
@@ -85,3 +91,20 @@ def export(
     for note in notes:
         print(f"zolit: {note}", file=sys.stderr)
     print(f"{to}: the model of {file} after step {step}, as {kind}")
+
+
+def _parts(module: Any) -> dict[str, Any]:
+    """What `model_card` reads of a configuration, of a module that was made without one: its parts
+    by their classes, as their arguments are not known."""
+    optimizer, schedule = optimizer_and_schedule(module)
+    parts = {
+        "quantizer": module.quantizer,
+        "perturber": module.perturber,
+        "estimator": module.estimator,
+        "adapter": module.adapter,
+        "optimizer": optimizer,
+        "lr_scheduler": schedule,
+    }
+    named = {name: None if one is None else type(one).__name__ for name, one in parts.items()}
+    source = asdict(module.source)
+    return {"model": {"source": source, **named, "tune": module.tune, "seed": module.seed}}
