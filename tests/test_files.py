@@ -211,7 +211,8 @@ assert read_journal(folder / "journal.bin").records == [step(number) for number 
 content = {"epoch": 0, "global_step": 0, "pytorch-lightning_version": "2.6.6", "state_dict": {}}
 FileCheckpoints().save_checkpoint(content, folder / "last.ckpt")
 assert read_checkpoint(folder / "last.ckpt")["global_step"] == 0
-assert peak_memory() >= resident_memory() > 0
+resident = resident_memory()  # first: what is asked later may find more
+assert peak_memory() > 0.9 * resident > 0
 """
 
 
