@@ -250,14 +250,12 @@ def with_recipe(args: list[str]) -> list[str]:
     if given.configs or not isinstance(run, str):
         return args
     file = Path(run) / "config.yaml"
-    if not file.is_file() and (Path(run) / "journal.bin").is_file():
-        raise UserError(
-            f"resume: {run!r} was made from Python and has no recipe; go on from Python, "
-            f"with module and data as for the run: zolit.fit(module, data, {run!r}, resume=True)"
-        )
     if not file.is_file():
-        raise UserError(
-            f"resume: {run!r} holds no config.yaml; give the folder of a run, or its recipe by "
-            "--config"
-        )
+        instead = "give the folder of a run, or its recipe by --config"
+        if (Path(run) / "journal.bin").is_file():
+            instead = (
+                "give its recipe by --config, or where the run was made from Python go on there: "
+                f"zolit.fit(module, data, {run!r}, resume=True)"
+            )
+        raise UserError(f"resume: {run!r} holds no config.yaml; {instead}")
     return ["fit", "--config", str(file), *args[1:]]

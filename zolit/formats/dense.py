@@ -61,6 +61,10 @@ class DenseWeight(ElementWeight):
 
     Attributes:
         weight: the matrix.
+
+    Example:
+        >>> DenseWeight(torch.tensor([[1.0, -2.0, 0.5]])).floats()
+        tensor([[ 1.0000, -2.0000,  0.5000]])
     """
 
     quantized: ClassVar[bool] = False

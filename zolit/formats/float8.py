@@ -99,6 +99,11 @@ class Float8Weight(ByteWeight):
         scale: ``[rows, 1]`` float32.
         activation_dtype: float8 rounds activations for each token as well (`emulate_float8`); None
             leaves them as they are.
+
+    Example:
+        >>> store = Float8Weight.quantize(torch.tensor([[1.0, -2.0, 0.5]]))
+        >>> store.codes.float()
+        tensor([[ 224., -448.,  112.]])
     """
 
     levels = 896
