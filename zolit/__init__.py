@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from zolit.runs.folder import RunOptions as RunOptions
     from zolit.strategies import *  # noqa: F403
     from zolit.supports import ALL as ALL
+    from zolit.supports import Bits as Bits
     from zolit.supports import Blocks as Blocks
     from zolit.supports import Hashed as Hashed
     from zolit.supports import Support as Support
@@ -93,7 +94,7 @@ _NAMES = {
     "zolit.optim": ("ZOSGD", "ZOSignSGD"),
     "zolit.python": ("export_model", "fit", "load", "replay", "verify"),
     "zolit.runs.folder": ("RunOptions",),
-    "zolit.supports": ("ALL", "Blocks", "Hashed", "Support"),
+    "zolit.supports": ("ALL", "Bits", "Blocks", "Hashed", "Support"),
     "zolit.tensors.reading": ("Reading",),
     "zolit.threads": ("share_cores",),
     "zolit.training.module": ("TuningModule",),
