@@ -1,6 +1,7 @@
 """Perplexity on WikiText-2 of a model stored by each quantizer: what quantizing costs.
 
-python benchmarks/perplexity.py --text FILE.jsonl --calibration FILE.txt [--only NAME ...]
+python benchmarks/perplexity.py --text FILE.jsonl --calibration FILE.txt [--saliency FILE]
+    [--only NAME ...]
 
 The text is cut into windows that follow one another; every token but the first of a window is
 predicted. Quantizers store the linear layers of the blocks; embeddings stay bfloat16.
@@ -13,6 +14,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import waiting  # noqa: F401
 import torch
@@ -22,25 +24,53 @@ from torch.nn import functional as F
 
 from zolit.models.loading.load import load_prepared
 from zolit.models.prepare import Preparation, stored_weights
-from zolit.strategies import GPTQ, HQQ, Int4, Int8, NoQuantizer, Quantizer, ScalePerturber
+from zolit.strategies import (
+    GPTQ,
+    HQQ,
+    Int4,
+    Int8,
+    NoQuantizer,
+    Quantizer,
+    ScalePerturber,
+    SqueezeLLM,
+)
 from zolit.strategies.perturber import DensePerturber
 from zolit.tensors.reading import Reading
 
-# What makes each, from the file of calibration text and its windows of 512 tokens.
-QUANTIZERS: dict[str, Callable[[str, int], Quantizer]] = {
-    "bfloat16": lambda text, samples: NoQuantizer(),
-    "Int8": lambda text, samples: Int8(),
-    "Int4, group 64, nearest": lambda text, samples: Int4(64),
-    "Int4, group 64, HQQ": lambda text, samples: HQQ(64),
-    "Int4, group 64, GPTQ": lambda text, samples: GPTQ(text, samples, 512, 64),
-    "Int4, group 64, GPTQ, act-order": lambda text, samples: GPTQ(
-        text, samples, 512, 64, act_order=True
-    ),
-    "Int4, group 64, GPTQ on HQQ's grid": lambda text, samples: GPTQ(
-        text, samples, 512, 64, grid="half_quadratic"
-    ),
-    "Int4, group 64, GPTQ on HQQ's grid, act-order": lambda text, samples: GPTQ(
-        text, samples, 512, 64, grid="half_quadratic", act_order=True
+
+class Given(NamedTuple):
+    """What quantizers are calibrated on.
+
+    Attributes:
+        text: file of calibration text.
+        samples: its windows of 512 tokens.
+        saliency: file of a score for every weight, None for none.
+    """
+
+    text: str
+    samples: int
+    saliency: str | None
+
+
+def gptq(given: Given, **options: Any) -> Quantizer:
+    """`GPTQ` on the text, in groups of 64."""
+    return GPTQ(given.text, given.samples, 512, 64, **options)
+
+
+QUANTIZERS: dict[str, Callable[[Given], Quantizer]] = {
+    "bfloat16": lambda given: NoQuantizer(),
+    "Int8": lambda given: Int8(),
+    "Int4, group 64, nearest": lambda given: Int4(64),
+    "Int4, group 64, HQQ": lambda given: HQQ(64),
+    "SqueezeLLM, 4 bits": lambda given: SqueezeLLM(4),
+    "SqueezeLLM, 3 bits": lambda given: SqueezeLLM(3),
+    "SqueezeLLM, 4 bits, sensitivity": lambda given: SqueezeLLM(4, given.saliency),
+    "SqueezeLLM, 3 bits, sensitivity": lambda given: SqueezeLLM(3, given.saliency),
+    "Int4, group 64, GPTQ": gptq,
+    "Int4, group 64, GPTQ, act-order": lambda given: gptq(given, act_order=True),
+    "Int4, group 64, GPTQ on HQQ's grid": lambda given: gptq(given, grid="half_quadratic"),
+    "Int4, group 64, GPTQ on HQQ's grid, act-order": lambda given: gptq(
+        given, grid="half_quadratic", act_order=True
     ),
 }
 
@@ -94,17 +124,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--calibration", required=True, help="text, a document a line")
+    parser.add_argument("--saliency", help="file of a score for every weight (zolit saliency)")
     parser.add_argument("--samples", type=int, default=64, help="windows of calibration text")
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--windows", type=int, default=10**6)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--only", nargs="*", choices=QUANTIZERS, default=list(QUANTIZERS))
     options = parser.parse_args()
+    given = Given(options.calibration, options.samples, options.saliency)
     ids = windows(options.text, options.length, options.windows)
     rows = []
     for name in options.only:
-        quantizer = QUANTIZERS[name](options.calibration, options.samples)
-        rows.append(measure(name, quantizer, ids, options.batch))
+        if "sensitivity" in name and given.saliency is None:
+            print(f"{name}: left out, it takes --saliency", flush=True)
+            continue
+        rows.append(measure(name, QUANTIZERS[name](given), ids, options.batch))
         print(json.dumps(rows[-1]), flush=True)
         gc.collect()
     print("| " + " | ".join(rows[0]) + " |")

@@ -26,7 +26,17 @@ from zolit.strategies.perturber import (
     Perturber,
     ScalePerturber,
 )
-from zolit.strategies.quantizer import GPTQ, HQQ, Float8, Int4, Int8, NoQuantizer, Quantizer, Stored
+from zolit.strategies.quantizer import (
+    GPTQ,
+    HQQ,
+    Float8,
+    Int4,
+    Int8,
+    NoQuantizer,
+    Quantizer,
+    SqueezeLLM,
+    Stored,
+)
 from zolit.strategies.query_scheduler import ConstantQueries, QueryScheduler
 
 __all__ = [
@@ -58,6 +68,7 @@ __all__ = [
     "RandomMask",
     "ScalePerturber",
     "ScoredMask",
+    "SqueezeLLM",
     "Stored",
     "TwoPoint",
 ]

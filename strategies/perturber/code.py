@@ -68,6 +68,11 @@ class CodePerturber(Perturber):
                 f"perturber CodePerturber moves integer or float8 codes, got quantizer {name}; "
                 "use DensePerturber with it, or quantizer Int8, Int4 or Float8"
             )
+        if not quantizer.codes_move:
+            raise UserError(
+                f"perturber CodePerturber moves numbers along their grid, got quantizer {name}, "
+                "whose codes are indices of a table; use ScalePerturber with it, or quantizer Int4"
+            )
         if not quantizer.integer_products:
             return
         step = self.direction().grid_step

@@ -35,10 +35,10 @@ class DensePerturber(Perturber):
 
     def check(self, quantizer: Quantizer) -> None:
         if quantizer.quantized:
+            fitting = "CodePerturber or " * quantizer.codes_move + "ScalePerturber"
             raise UserError(
                 f"perturber DensePerturber moves floating-point weights, got quantizer "
-                f"{type(quantizer).__name__}; use CodePerturber or ScalePerturber with it, or "
-                "quantizer NoQuantizer"
+                f"{type(quantizer).__name__}; use {fitting} with it, or quantizer NoQuantizer"
             )
 
     def quantized_coordinates(self, store: StoredWeight) -> Coordinates:

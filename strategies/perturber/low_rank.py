@@ -54,7 +54,13 @@ class LowRankPerturber(Perturber):
         return Direction(self.distribution, rank=self.rank)
 
     def check(self, quantizer: Quantizer) -> None:
-        """Nothing to refuse: it moves floats, and codes in units of the weight."""
+        """It moves floats, and codes in units of the weight."""
+        if not quantizer.codes_move:
+            raise UserError(
+                f"perturber LowRankPerturber moves numbers along their grid, got quantizer "
+                f"{type(quantizer).__name__}, whose codes are indices of a table; use "
+                "ScalePerturber with it, or quantizer Int4"
+            )
 
     def coordinates(self, store: StoredWeight) -> Coordinates:
         if store.quantized:

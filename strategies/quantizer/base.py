@@ -16,6 +16,7 @@ class Quantizer(ABC):
         integer_products: whether layers multiply integer codes with quantized activations, so
             that a perturbation must keep codes integer.
         converts: whether it makes codes of floats, rather than keep those of a checkpoint.
+        codes_move: whether codes are numbers along a grid, rather than indices of a table.
         calibrated: whether `calibrate` must see the whole model before `store`.
         keep_error: keep the rounding error of each tuned weight, two bytes a code. An optimizer
             with error feedback starts from it: codes then follow the weight that was quantized, and
@@ -34,6 +35,7 @@ class Quantizer(ABC):
 
     quantized: ClassVar[bool] = True
     converts: ClassVar[bool] = True
+    codes_move: ClassVar[bool] = True
     calibrated: ClassVar[bool] = False
     integer_products: bool = False
     keep_error: bool = False

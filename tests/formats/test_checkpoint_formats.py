@@ -1,4 +1,4 @@
-"""Formats of quantized checkpoints: bit planes, int8 with zeros, codebooks, permuted columns.
+"""Formats beside the plain ones: bit planes, int8 with zeros, codebooks, tables, permuted columns.
 
 Reads are compared with float64 arithmetic on numpy's noise, updates with numpy's rounding.
 """
@@ -20,6 +20,7 @@ from zolit.formats.bit_planes import BitPlanesWeight
 from zolit.formats.codebook import CodebookWeight
 from zolit.formats.int8 import Int8Weight
 from zolit.formats.permuted import PermutedWeight
+from zolit.formats.row_tables import RowTablesWeight
 from zolit.kernels.arguments import Perturbation, Query, Update
 from zolit.kernels.dispatch import Preference
 from zolit.noise import Direction, split_key
@@ -87,6 +88,13 @@ def codebook(books: int, bits: int) -> tuple[StoredWeight, np.ndarray]:
     return CodebookWeight(codes, torch.from_numpy(vectors), torch.from_numpy(scale)), value
 
 
+def tables(bits: int) -> tuple[StoredWeight, np.ndarray]:
+    codes, scale, _ = random_parts(0, 2**bits, bits, 1)
+    table = torch.randn(ROWS, 2**bits, generator=torch.Generator().manual_seed(2)).half()
+    value = np.take_along_axis(table.double().numpy(), codes.numpy(), axis=1) * spread(scale)
+    return RowTablesWeight.of_codes(codes, table, scale), value
+
+
 def permuted() -> tuple[StoredWeight, np.ndarray]:
     inner, stored = planes(3)
     order = torch.randperm(COLUMNS, generator=torch.Generator().manual_seed(1))
@@ -107,9 +115,12 @@ CASES: dict[str, Callable[[], tuple[StoredWeight, np.ndarray]]] = {
     "1x16": lambda: codebook(1, 16),
     "2x8": lambda: codebook(2, 8),
     "4x5": lambda: codebook(4, 5),
+    "tables of 3 bits": lambda: tables(3),
+    "tables of 4 bits": lambda: tables(4),
     "permuted": permuted,
 }
-MOVING = [name for name in CASES if "x" not in name]
+INDICES = ("1x16", "2x8", "4x5", "tables of 3 bits", "tables of 4 bits")
+MOVING = [name for name in CASES if name not in INDICES]
 
 
 def with_kernels(names: list[str]) -> list[Any]:
@@ -161,7 +172,7 @@ def test_perturbed_read(name: str, kernels: Preference) -> None:
     assert (np.abs(minus.numpy() - (value - added)) > 1e-4).sum() <= 1
 
 
-@pytest.mark.parametrize("name", ["1x16", "2x8"])
+@pytest.mark.parametrize("name", ["1x16", "2x8", "tables of 3 bits"])
 def test_indices_do_not_move(name: str) -> None:
     store, _ = CASES[name]()
     with pytest.raises(TypeError, match="do not move"):

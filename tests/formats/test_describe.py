@@ -11,6 +11,7 @@ from zolit.formats.float8 import Float8Weight
 from zolit.formats.int4 import Int4Weight
 from zolit.formats.int8 import Int8Weight
 from zolit.formats.permuted import PermutedWeight
+from zolit.formats.row_tables import RowTablesWeight
 from zolit.tensors.reading import Reading
 
 FLOATS = torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
@@ -36,6 +37,9 @@ STORES: dict[str, StoredWeight] = {
     "CodebookWeight": CodebookWeight(
         torch.zeros(4, 8, 1, dtype=torch.int8), torch.ones(1, 256, 8), SCALE[:, :1]
     ),
+    "RowTablesWeight of 3 bits": RowTablesWeight.of_codes(
+        CODES, FLOATS[:, :8].half(), SCALE[:, :1]
+    ),
     "PermutedWeight of GroupedWeight of 3 bits": PermutedWeight(
         planes(2, zero=False), torch.arange(63, -1, -1)
     ),
@@ -60,7 +64,7 @@ def test_codes_times_scales_are_the_weight(name: str) -> None:
     if floats is not None:
         assert torch.equal(floats, decoded)
     if found is None:
-        assert name.split("Weight")[0] in ("Dense", "Codebook", "Permuted")
+        assert name.split("Weight")[0] in ("Dense", "Codebook", "Permuted", "RowTables")
         return
     spread = [
         torch.zeros(()) if part is None else part.repeat_interleave(64 // part.shape[1], dim=1)

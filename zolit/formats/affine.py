@@ -46,13 +46,15 @@ _CHUNK_ELEMENTS = 1 << 18
 
 
 def quantize_rows(
-    quantize: Callable[[Tensor], tuple[Tensor, ...]], weight: Tensor
+    quantize: Callable[..., tuple[Tensor, ...]], weight: Tensor, *beside: Tensor | None
 ) -> tuple[Tensor, ...]:
     """Quantize a matrix chunk by chunk of rows, for formats whose rows are independent.
 
     Args:
-        quantize: ``[R, K]`` float32, which it may overwrite, to tensors of R rows each.
+        quantize: ``[R, K]`` float32, which it may overwrite, and the same rows of each matrix of
+            ``beside``, to tensors of R rows each.
         weight: ``[rows, K]`` float.
+        beside: matrices of as many rows; None for one that there is not.
 
     Returns:
         What ``quantize`` would return for the whole matrix.
@@ -61,7 +63,8 @@ def quantize_rows(
     whole: tuple[Tensor, ...] = ()
     for rows in chunks(count, max(1, _CHUNK_ELEMENTS // columns)):
         part = torch.empty(weight[rows].shape, device=weight.device)
-        made = quantize(part.copy_(weight[rows]))
+        others = (None if one is None else one[rows] for one in beside)
+        made = quantize(part.copy_(weight[rows]), *others)
         if not whole:
             whole = tuple(one.new_empty(count, *one.shape[1:]) for one in made)
         for one, to in zip(made, whole, strict=True):

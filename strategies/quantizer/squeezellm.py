@@ -1,0 +1,109 @@
+"""Codes of 3 or 4 bits with a table for each row, fitted to the weights that matter: SqueezeLLM."""
+
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from zolit.calibration.saliency_file import Saliency
+from zolit.errors import UserError
+from zolit.formats.affine import quantize_rows
+from zolit.formats.row_tables import RowTablesWeight, code_planes
+from zolit.strategies.quantizer.base import Quantizer
+from zolit.strategies.quantizer.kmeans import nearest, weighted_kmeans_1d
+
+_SMALLEST_SCALE = 1e-12
+
+
+class SqueezeLLM(Quantizer):
+    """A table of 8 or 16 values for each output channel, by k-means on its weights (Kim et al.
+    2023, arXiv 2306.07629, sensitivity-based non-uniform quantization).
+
+    A row's table makes ``sum_i s_i (w_i - q_i)**2`` small, where ``s_i`` is the squared gradient of
+    weight i, the diagonal of the Fisher information: the rise of the loss to second order. Without
+    a file of such scores all weights count alike.
+
+    Args:
+        bits: 3 or 4 bits a code, for tables of 8 or 16 values.
+        saliency: file with a score for every weight (`zolit saliency` with ``--saliency.keep 1``);
+            null counts all weights alike.
+        zeros_weigh: whether weights that are exactly 0 count as the others do. In the released code
+            they do not, since it sets weights to 0 that it keeps elsewhere.
+
+    Raises:
+        UserError: if ``bits`` is neither 3 nor 4.
+    """
+
+    codes_move: ClassVar[bool] = False
+
+    def __init__(
+        self, bits: int = 4, saliency: str | None = None, zeros_weigh: bool = True
+    ) -> None:
+        if bits not in (3, 4):
+            raise UserError(f"bits must be 3 or 4, got {bits}; for 8 bits use quantizer Int8")
+        self.bits = bits
+        self.saliency = saliency
+        self.zeros_weigh = zeros_weigh
+        self._file: Saliency | None = None
+
+    def store(self, weight: Tensor, path: str, excluded: Tensor | None = None) -> RowTablesWeight:
+        """A weight in this format.
+
+        Args:
+            weight: ``[rows, columns]`` float, output channels first.
+            path: parameter name, for the file's scores and for messages.
+            excluded: ``[rows, columns]`` bool, weights that are kept elsewhere and so have no
+                influence on the tables; None for none.
+
+        Raises:
+            UserError: if the weight is not finite, or the file has no fitting scores for it.
+        """
+        scores = None if self.saliency is None else self._scores(weight, path)
+        made = quantize_rows(partial(self._rows, path), weight, scores, excluded)
+        *planes, table, scale = made
+        return RowTablesWeight(planes, table, scale, weight.shape[1])
+
+    def _scores(self, weight: Tensor, path: str) -> Tensor:
+        """The file's scores of one weight, ``[rows, columns]`` float."""
+        if self._file is None:
+            self._file = Saliency.open(str(self.saliency))
+        if weight.is_meta:  # `zolit estimate` counts memory
+            return torch.empty_like(weight)
+        self._file.check_matrix(path, weight)
+        scores = self._file.dense(path)
+        if scores is None:
+            raise UserError(
+                f"saliency: {self.saliency!r} keeps some of the scores of {path}, but quantizer "
+                "SqueezeLLM weighs every weight; make a file with --saliency.keep 1"
+            )
+        return scores.to(weight.device)
+
+    def _rows(
+        self, path: str, part: Tensor, scores: Tensor | None, excluded: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """Planes, tables and scales of ``[R, K]`` float32 rows."""
+        _check(part, f"{path} has weights")
+        counted = torch.ones_like(part) if excluded is None else (~excluded).float()
+        if not self.zeros_weigh:
+            counted = counted * (part != 0)
+        weights = counted
+        if scores is not None:
+            _check(scores, f"saliency: {self.saliency!r} has scores of {path}", least=0)
+            weights = counted * scores.float()
+            # What is left of a row without a score above 0 counts alike.
+            weights = torch.where((weights > 0).any(dim=1, keepdim=True), weights, counted)
+        centres, _ = weighted_kmeans_1d(part, weights, 2**self.bits)
+        scale = centres.abs().amax(dim=1, keepdim=True).clamp(min=_SMALLEST_SCALE).float()
+        table = (centres / scale).half()
+        codes = nearest(part, table.float() * scale)
+        return (*code_planes(codes, self.bits), table, scale)
+
+
+def _check(values: Tensor, what: str, least: float = -torch.inf) -> None:
+    """Refuse numbers that no clusters can be made of; a model on the meta device has none."""
+    if not values.is_meta and not (values.isfinite() & (values >= least)).all():
+        raise UserError(
+            f"{what} that are not finite{' or below 0' if least == 0 else ''}; expected numbers "
+            "that a mean can be taken of, look at where the file comes from"
+        )
