@@ -33,6 +33,11 @@ class SqueezeLLM(Quantizer):
 
     Raises:
         UserError: if ``bits`` is neither 3 nor 4.
+
+    Example:
+        >>> store = SqueezeLLM(bits=3).store(torch.arange(64.0).view(1, 64), "weight")
+        >>> store.levels, store.codes()[0, ::8].tolist()
+        (8, [0, 1, 2, 3, 4, 5, 6, 7])
     """
 
     codes_move: ClassVar[bool] = False

@@ -19,7 +19,7 @@ from zolit.formats.codebook import CodebookWeight
 from zolit.formats.int4 import Int4Weight
 from zolit.formats.int8 import Int8Weight
 from zolit.formats.permuted import PermutedWeight
-from zolit.strategies import Float8, Int4, Int8, NoQuantizer, Quantizer
+from zolit.strategies import Float8, Int4, Int8, NoQuantizer, Quantizer, SqueezeLLM
 from zolit.tensors.weight import PerturbedWeight
 
 FORMATS = [
@@ -167,5 +167,6 @@ def test_formats_that_torchao_lacks() -> None:
     codes = random(4, 8, 1, low=0, high=100).to(torch.int8)
     book = CodebookWeight(codes, torch.rand(1, 256, 8), SCALE)
     assert torchao_tensor(book, torch.float32) is None
+    assert torchao_tensor(SqueezeLLM().store(torch.rand(4, 64), "w"), torch.float32) is None
     flat = Int8Weight(torch.zeros(4, 64, dtype=torch.int8), torch.zeros(4, 1), torch.ones(4, 1))
     assert torchao_tensor(flat, torch.float32) is None

@@ -29,6 +29,7 @@ from zolit.strategies import (
     Perturber,
     Quantizer,
     ScalePerturber,
+    SqueezeLLM,
     Stored,
 )
 from zolit.training.zero_order import ZeroOrderModule
@@ -41,6 +42,7 @@ RECIPES: list[tuple[Quantizer, Perturber, bool]] = [
     (Int4(64), ScalePerturber(1e-2), False),
     (Float8(keep_error=True), CODES, True),
     (NoQuantizer(), DensePerturber(), True),
+    (SqueezeLLM(3), ScalePerturber(1e-2), False),
 ]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from zolit.models.gguf.write import save_gguf
 from zolit.models.prepare import prepare
-from zolit.strategies import CodePerturber, DensePerturber, Quantizer
+from zolit.strategies import DensePerturber, Quantizer, ScalePerturber
 from zolit.tensors.reading import Reading
 
 SIZES: dict[str, Any] = {
@@ -96,7 +96,7 @@ def written(
     model: nn.Module, quantizer: Quantizer, tokenizer: Any, to: Path, kind: str | None = None
 ) -> tuple[Tensor, list[str]]:
     """Logits of the prepared model, and the notes of its export."""
-    perturber = CodePerturber() if quantizer.quantized else DensePerturber()
+    perturber = ScalePerturber() if quantizer.quantized else DensePerturber()
     prepare(model, quantizer, perturber, Reading(perturber.direction(), "reference"), ["linear"])
     tokenizer.save_pretrained(to)
     notes = save_gguf(model, tokenizer, kind, to)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from zolit.models.loading.load import load_model
 from zolit.models.prepare import Preparation
 from zolit.models.source import ModelSource
-from zolit.strategies import CodePerturber, DensePerturber, Quantizer
+from zolit.strategies import DensePerturber, Quantizer, ScalePerturber
 from zolit.tensors.reading import Reading
 from zolit.tensors.weight import perturbed_weights
 
@@ -20,7 +20,7 @@ def saved(name: str, folder: Path, shard: str = "1GB") -> ModelSource:
 
 
 def preparation(quantizer: Quantizer, tune: list[str] | None = None) -> Preparation:
-    perturber = CodePerturber() if quantizer.quantized else DensePerturber()
+    perturber = ScalePerturber() if quantizer.quantized else DensePerturber()
     return Preparation(
         quantizer, perturber, Reading(perturber.direction(), "reference"), tune or ["linear"]
     )

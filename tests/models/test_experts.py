@@ -23,6 +23,7 @@ from zolit.strategies import (
     Perturber,
     Quantizer,
     ScalePerturber,
+    SqueezeLLM,
 )
 from zolit.strategies.quantizer.hqq import HQQ
 from zolit.tensors.experts import sort_choices
@@ -35,6 +36,7 @@ QUANTIZERS: dict[str, Quantizer] = {
     "int4": Int4(32),
     "float8": Float8(),
     "hqq": HQQ(32),
+    "tables": SqueezeLLM(4),
 }
 RECIPES: dict[str, tuple[Quantizer, Perturber]] = {
     "MeZO": (NoQuantizer(), DensePerturber(1e-2)),

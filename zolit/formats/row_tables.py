@@ -81,8 +81,12 @@ class RowTablesWeight(StoredWeight):
         return self.scale.device
 
     @property
-    def format_name(self) -> str:
+    def title(self) -> str:
         return f"RowTablesWeight of {self.bits} bits"
+
+    @property
+    def format_name(self) -> str:
+        return self.title
 
     def codes(self) -> Tensor:
         """Unpacked codes, ``[rows, columns]`` int32."""

@@ -37,6 +37,7 @@ from zolit.strategies import (
     Int8,
     NoQuantizer,
     Quantizer,
+    SqueezeLLM,
 )
 from zolit.tensors.reading import Reading
 
@@ -70,6 +71,7 @@ def test_architectures(name: str, tokenizer: Any, tmp_path: Path) -> None:
         (Int4(64, symmetric=True), Kind.Q4_0),
         (Float8(), Kind.F32),
         (NoQuantizer(), Kind.F32),
+        (SqueezeLLM(), Kind.F32),
     ],
 )
 def test_codes_choose_their_blocks(
@@ -79,7 +81,7 @@ def test_codes_choose_their_blocks(
     found = kinds(tmp_path)
     assert found["blk.1.ffn_down.weight"] == kind
     assert found["token_embd.weight"] == Kind.F32
-    assert len(notes) == isinstance(quantizer, Float8)
+    assert len(notes) == isinstance(quantizer, Float8 | SqueezeLLM)
     close = 1e-5 if kind == Kind.F32 else 4e-3
     torch.testing.assert_close(loaded(tmp_path), expected, atol=close, rtol=close)
 

@@ -28,6 +28,7 @@ from zolit.strategies import (
     Int8,
     NoQuantizer,
     Quantizer,
+    SqueezeLLM,
 )
 
 QUANTIZERS: dict[str, Quantizer] = {
@@ -63,6 +64,12 @@ def test_where_files_cannot_be_read_by_position(
     got, _ = load_prepared(source, torch.float32, preparation(Int8()))
     assert_same(got, expected)
     assert file.read_bytes() == before
+
+
+def test_tables_are_made_one_weight_at_a_time(tmp_path: Path) -> None:
+    source = saved("llama", tmp_path)
+    got, _ = load_prepared(source, torch.bfloat16, preparation(SqueezeLLM(3)))
+    assert_same(got, whole(source, SqueezeLLM(3), torch.bfloat16)[0])
 
 
 @pytest.mark.parametrize("tune", [["*"], ["output", "norms"], ["model.layers.1.*", "embeddings"]])
