@@ -35,9 +35,9 @@ QUANTIZERS = {
     "Int4": part("Int4", group_size=32),
     "Int4, symmetric": part("Int4", group_size=64, symmetric=True),
     "HQQ": part("HQQ", group_size=32),
-    "SqueezeLLM": part("SqueezeLLM", bits=3),
     "Float8": part("Float8"),
     "Float8, activations float8": part("Float8", activations="float8"),
+    "SqueezeLLM": part("SqueezeLLM", bits=3),
 }
 # The learning rate of each is for ZOSignSGD: about half a code, or a small part of a weight.
 PERTURBERS = {

@@ -70,7 +70,7 @@ def test_mask_and_estimator_combine_with_everything_but_masks_with_low_rank() ->
             assert "use NoMask" in sentence
         else:
             assert (refusal(recipe) is None) == wanted, recipe
-    assert sum(works.values()) == 82
+    assert sum(works.values()) == 86
 
 
 @pytest.mark.parametrize("mask", BITS)
