@@ -45,9 +45,9 @@ def main(
     try:
         if takes_run(given):
             share_cores()
-            from zolit.commands import runs
+            from zolit.commands import on_runs
 
-            runs.run(given)
+            on_runs.run(given)
         else:
             from zolit.commands.early import refuse_early
 

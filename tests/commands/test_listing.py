@@ -7,7 +7,7 @@ import pytest
 
 from zolit.commands.help import help_text, takes_run
 from zolit.commands.listing import described, runs_below, table
-from zolit.commands.runs import run as run_command
+from zolit.commands.on_runs import run as run_command
 from zolit.errors import UserError
 from zolit.runs.folder import RunFolder
 from zolit.runs.journal.writer import JournalWriter

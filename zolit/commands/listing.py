@@ -51,11 +51,11 @@ def runs_below(folder: Path) -> Iterator[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"runs: got {str(folder)!r}, which is no folder; name one with runs in it")
-    if _is_run(folder):
+    if RunFolder(folder).holds_run():
         yield folder
         return
     found = {file.parent for name in ("config.yaml", "journal.bin") for file in folder.rglob(name)}
-    yield from filter(_is_run, sorted(found))
+    yield from (path for path in sorted(found) if RunFolder(path).holds_run())
 
 
 def described(run: RunFolder) -> dict[str, Any]:
@@ -108,15 +108,6 @@ def _cells(run: dict[str, Any]) -> list[str]:
 def _figures(figures: dict[str, Any]) -> str:
     numbers = {name: one for name, one in figures.items() if isinstance(one, int | float)}
     return ", ".join(f"{name.replace('_', ' ')} {one:.4g}" for name, one in numbers.items())
-
-
-def _is_run(folder: Path) -> bool:
-    """A configuration alone may be a recipe; a run that was made from Python has none."""
-    run = RunFolder(folder)
-    return run.journal.is_file() or (
-        run.config.is_file()
-        and any(file.exists() for file in (run.summary, run.metrics, run.checkpoints))
-    )
 
 
 def _rows(run: RunFolder) -> list[Row]:

@@ -63,6 +63,16 @@ class RunFolder:
         self._made: Path | None = None
         self._lock: Lock | None = None
 
+    def holds_run(self) -> bool:
+        """Whether there are files of a run.
+
+        A configuration alone may be a recipe. A run that was made from Python has no configuration.
+        """
+        made = (self.summary, self.metrics, self.checkpoints)
+        return self.journal.is_file() or (
+            self.config.is_file() and any(file.exists() for file in made)
+        )
+
     def check(self) -> None:
         """Whether ``claim`` would succeed, leaving no trace.
 

@@ -1,0 +1,53 @@
+"""Runs the commands that take the folder of a run, one file each.
+
+Their options are read before torch is loaded: each file imports what it needs only when it starts.
+"""
+
+import argparse
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+from zolit.commands import apply, export, listing, predict, publish, replay, verify
+from zolit.commands.help import RUN_COMMANDS
+from zolit.errors import UserError
+from zolit.quiet import quiet_libraries
+
+_COMMANDS: dict[str, ModuleType] = {
+    "runs": listing,
+    "predict": predict,
+    "replay": replay,
+    "verify": verify,
+    "export": export,
+    "publish": publish,
+    "apply": apply,
+}
+"""The file of each command: ``add_options`` adds its options, and ``start`` runs it with them."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog}: {message}; see {self.prog} --help")
+
+
+def run(args: list[str]) -> None:
+    """Run one of `RUN_COMMANDS`.
+
+    Args:
+        args: the command and its arguments.
+
+    Raises:
+        UserError: if an argument is wrong, or the run is not what its journal says.
+    """
+    name, *rest = args
+    command, what = _COMMANDS[name], RUN_COMMANDS[name]
+    parser = _Parser(
+        f"zolit {name}", description=f"{what[0].upper()}{what[1:]}.", allow_abbrev=False
+    )
+    if name not in ("apply", "runs"):
+        parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
+    command.add_options(parser)
+    given = parser.parse_args(rest)
+    if name != "runs":  # it loads no library that would print anything
+        quiet_libraries()
+    command.start(given)
