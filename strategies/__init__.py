@@ -11,6 +11,7 @@ from zolit.strategies.estimator import (
 )
 from zolit.strategies.mask import (
     ElementMask,
+    FromFile,
     Magnitude,
     Mask,
     NoMask,
@@ -18,6 +19,7 @@ from zolit.strategies.mask import (
     RandomBlocks,
     RandomMask,
     ScoredMask,
+    Sensitive,
 )
 from zolit.strategies.perturber import (
     CodePerturber,
@@ -50,6 +52,7 @@ __all__ = [
     "Estimate",
     "Estimator",
     "Float8",
+    "FromFile",
     "GaussNewton",
     "Int4",
     "Int8",
@@ -68,6 +71,7 @@ __all__ = [
     "RandomMask",
     "ScalePerturber",
     "ScoredMask",
+    "Sensitive",
     "SqueezeLLM",
     "Stored",
     "TwoPoint",

@@ -2,16 +2,19 @@
 
 from zolit.models.parts import Candidate
 from zolit.strategies.mask.base import ElementMask, Mask
+from zolit.strategies.mask.from_file import FromFile
 from zolit.strategies.mask.magnitude import Magnitude
 from zolit.strategies.mask.none import NoMask
 from zolit.strategies.mask.outliers import Outliers
 from zolit.strategies.mask.random import RandomMask
 from zolit.strategies.mask.random_blocks import RandomBlocks
 from zolit.strategies.mask.scored import ScoredMask
+from zolit.strategies.mask.sensitive import Sensitive
 
 __all__ = [
     "Candidate",
     "ElementMask",
+    "FromFile",
     "Magnitude",
     "Mask",
     "NoMask",
@@ -19,4 +22,5 @@ __all__ = [
     "RandomBlocks",
     "RandomMask",
     "ScoredMask",
+    "Sensitive",
 ]

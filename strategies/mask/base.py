@@ -3,6 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from torch import nn
+
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
 from zolit.models.parts import Candidate
@@ -27,6 +29,16 @@ class Mask(ABC):
 
         Raises:
             UserError: naming both parts and what to use instead.
+        """
+
+    def look_at(self, model: nn.Module) -> None:  # noqa: B027 (most masks need no more than weights)
+        """See the model before its weights are asked for; called once, before anything has moved.
+
+        Args:
+            model: with stored weights, on the meta device where a run is estimated.
+
+        Raises:
+            UserError: if the mask is of another model.
         """
 
     @abstractmethod

@@ -82,7 +82,7 @@ class ScoredMask(ElementMask):
         in_rows = self.per == "row" and one.shape[0] > 1
         length = one.shape[1] if in_rows else one.count
         where = f"a row of {one.path}" if in_rows else one.path
-        count = self._part_of(length, where)
+        count = self.count_of(length, where)
         if one.on_meta:
             return one.without_numbers()
         if in_rows:
@@ -98,7 +98,7 @@ class ScoredMask(ElementMask):
 
     def _of_model(self, each: Sequence["_Scores"]) -> list[Support]:
         total = sum(one.count for one in each)
-        count = self._part_of(total, "the model")
+        count = self.count_of(total, "the model")
         if any(one.on_meta for one in each):
             return [one.without_numbers() for one in each]
         largest = Largest(lambda: (part for one in each for part in one.parts()), total, count)
@@ -116,7 +116,16 @@ class ScoredMask(ElementMask):
             )
         return list(supports)
 
-    def _part_of(self, length: int, where: str) -> int:
+    def count_of(self, length: int, where: str) -> int:
+        """How many of some coordinates move.
+
+        Args:
+            length: how many there are.
+            where: what they are of, for the message.
+
+        Raises:
+            UserError: if none does.
+        """
         count = int(length * self.fraction)
         if count == 0:
             raise UserError(

@@ -30,7 +30,10 @@ KINDS = {
         QUANTIZERS | {"Stored": part("Stored"), "GPTQ": part("GPTQ", text="c4.txt")},
     ),
     "perturber": (Perturber, PERTURBERS),
-    "mask": (Mask, MASKS | BITS),
+    "mask": (
+        Mask,
+        MASKS | BITS | {name: part(name, file="c4.file") for name in ("Sensitive", "FromFile")},
+    ),
     "estimator": (Estimator, ESTIMATORS),
     "query_scheduler": (
         QueryScheduler,

@@ -71,5 +71,8 @@ class Candidate(NamedTuple):
 class ChoosesSupports(Protocol):
     """A `zolit.strategies.Mask`."""
 
+    def look_at(self, model: nn.Module) -> None:
+        """See the model before its weights are asked for."""
+
     def choose_all(self, candidates: Sequence[Candidate]) -> list[Support]:
         """Which coordinates of each weight move."""

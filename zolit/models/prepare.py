@@ -144,6 +144,8 @@ class Preparation:
             elif not store.quantized:
                 continue
             self._replace(model, one, self.wrap(one, store, site, parameter))
+        if self.mask is not None:
+            self.mask.look_at(model)
         self.choose(model)
         choose_stored_experts(model)
         factors = {

@@ -1,0 +1,171 @@
+"""A choice that was made before, kept in a file."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from zolit.calibration.model_digest import float_digests
+from zolit.errors import UserError, first_line
+from zolit.files import replacing
+from zolit.formats.base import StoredWeight
+from zolit.models.parts import Candidate
+from zolit.strategies.mask.base import ElementMask
+from zolit.supports import Bits, Support
+from zolit.tensors.weight import perturbed_weights
+
+VERSION = 1
+
+_AGAIN = "keep one of this model's run with FromFile.save(model, file)"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a file of a mask says beside its bits.
+
+    Attributes:
+        version: of the format.
+        shapes: rows and columns of the coordinates of each weight, by the parameter's name.
+        digests: `float_digests` of the parameters that do not move.
+    """
+
+    version: int
+    shapes: dict[str, tuple[int, int]]
+    digests: dict[str, str]
+
+
+class FromFile(ElementMask):
+    """Moves what a mask of the same model chose before: its bits, kept with `save`.
+
+    A choice that took long, or was made by code of one's own, serves further runs of the model.
+
+    Args:
+        file: that `save` wrote.
+
+    Example::
+
+        model:
+          mask:
+            class_path: FromFile
+            init_args:
+              file: sensitive.mask
+    """
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+
+    @staticmethod
+    def save(model: nn.Module, file: str | Path) -> None:
+        """Keep which coordinates of a model's weights move, one bit each, in a safetensors file.
+
+        Args:
+            model: whose weights a mask of single coordinates has been asked about.
+            file: written whole or not at all.
+
+        Raises:
+            UserError: if a weight moves by another kind of support, or the file cannot be written.
+        """
+        bits: dict[str, Tensor] = {}
+        shapes = {}
+        moving = perturbed_weights(model)
+        for weight in moving:
+            support = None if weight.site is None else weight.site.support
+            if not isinstance(support, Bits):
+                raise UserError(
+                    f"FromFile.save: {weight.path} moves by {type(support).__name__}, expected "
+                    "bits of single coordinates; keep the mask's seed and options instead"
+                )
+            shapes[weight.path] = support.shape
+            bits[weight.path] = in_model_order(support, weight.store).cpu()
+        paths = {weight.path for weight in moving}
+        digests = {name: one for name, one in float_digests(model).items() if name not in paths}
+        facts = json.dumps(asdict(Facts(VERSION, shapes, digests)))
+        try:
+            with replacing(Path(file), durable=True) as scratch:
+                scratch.write_bytes(save(bits, {"zolit_mask": facts}))
+        except OSError as error:
+            raise UserError(
+                f"FromFile.save: {str(file)!r} cannot be written ({error.strerror or error}); name "
+                "another file"
+            ) from error
+
+    def look_at(self, model: nn.Module) -> None:
+        facts = self._facts()
+        if any(parameter.is_meta for parameter in model.parameters()):
+            return
+        mine = float_digests(model)
+        both = sorted(mine.keys() & facts.digests.keys())
+        different = [name for name in both if mine[name] != facts.digests[name]]
+        if different or not both:
+            why = f"{different[0]} has other values" if different else "they share no parameter"
+            raise UserError(f"mask FromFile: {self.file!r} is of another model: {why}; {_AGAIN}")
+
+    def choose(self, path: str, weight: StoredWeight, block: int, blocks: int) -> Support:
+        shape = weight.rows, weight.columns
+        return self.choose_all([Candidate(path, weight, block, blocks, shape)])[0]
+
+    def choose_all(self, candidates: Sequence[Candidate]) -> list[Support]:
+        facts = self._facts()
+        return [self._choose(one, facts) for one in candidates]
+
+    def _choose(self, one: Candidate, facts: Facts) -> Bits:
+        shape = one.shape or (one.weight.rows, one.weight.columns)
+        if one.path not in facts.shapes:
+            raise UserError(
+                f"mask FromFile: {self.file!r} says nothing of {one.path}; leave it out of `tune`, "
+                f"or {_AGAIN}"
+            )
+        if facts.shapes[one.path] != shape:
+            rows, columns = facts.shapes[one.path]
+            raise UserError(
+                f"mask FromFile: {self.file!r} holds {rows}x{columns} coordinates of {one.path}, "
+                f"expected {shape[0]}x{shape[1]}; use the perturber that it was made with, or "
+                f"{_AGAIN}"
+            )
+        with safe_open(self.file, "pt") as opened:
+            support = Bits(opened.get_tensor(one.path), shape[1])
+        if shape == (one.weight.rows, one.weight.columns):
+            support = Bits.of(one.weight.in_stored_order(support.chosen()))
+        return support.on(one.weight.device)
+
+    def _facts(self) -> Facts:
+        if not Path(self.file).is_file():
+            raise UserError(f"mask FromFile: got {self.file!r}, expected a file; {_AGAIN}")
+        try:
+            with safe_open(self.file, "pt") as opened:
+                text = (opened.metadata() or {}).get("zolit_mask", "")
+        except SafetensorError as error:
+            raise UserError(
+                f"mask FromFile: {self.file!r} is not a whole safetensors file "
+                f"({first_line(error)}); copy it again, or {_AGAIN}"
+            ) from error
+        try:
+            found = json.loads(text)
+            found["shapes"] = {name: (int(a), int(b)) for name, (a, b) in found["shapes"].items()}
+            facts = Facts(**found)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(
+                f"mask FromFile: {self.file!r} holds no mask of zolit; {_AGAIN}"
+            ) from error
+        if facts.version != VERSION:
+            raise UserError(
+                f"mask FromFile: {self.file!r} has version {facts.version} of the format, expected "
+                f"{VERSION}; {_AGAIN}"
+            )
+        return facts
+
+
+def in_model_order(support: Bits, store: StoredWeight) -> Tensor:
+    """Bits with the columns of elements as the model has them."""
+    if support.shape != (store.rows, store.columns):  # of scales
+        return support.packed
+    chosen = support.chosen()
+    ordered = torch.zeros_like(chosen)
+    places = store.in_stored_order(torch.arange(store.columns).unsqueeze(0))[0]
+    ordered[:, places.to(chosen.device)] = chosen
+    return Bits.of(ordered).packed

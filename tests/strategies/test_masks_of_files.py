@@ -1,0 +1,196 @@
+"""Masks that read their choice from a file: of saliency, or of a mask that chose before."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
+from test_masks import ask, floats, largest
+from tiny_models import prepared, tiny
+
+from zolit.calibration.model_digest import float_digests
+from zolit.calibration.saliency_file import VERSION, Facts, kept_tensors
+from zolit.errors import UserError
+from zolit.formats.bit_planes import BitPlanesWeight
+from zolit.formats.dense import DenseWeight
+from zolit.formats.permuted import PermutedWeight
+from zolit.models.parts import Candidate
+from zolit.strategies import (
+    CodePerturber,
+    DensePerturber,
+    FromFile,
+    Int4,
+    Int8,
+    Magnitude,
+    NoQuantizer,
+    Quantizer,
+    RandomMask,
+    ScalePerturber,
+    Sensitive,
+)
+from zolit.supports import Bits
+from zolit.tensors.weight import perturbed_weights
+
+Q_PROJ = "model.layers.0.self_attn.q_proj.weight"
+
+
+def saliency(file: Path, model: nn.Module, keep: float) -> dict[str, Tensor]:
+    """A file of made-up scores, with ties, of a tiny Llama's blocks; and all of the scores."""
+    generator = torch.Generator().manual_seed(7)
+    scores = {
+        path: torch.randint(0, 200, tuple(one.shape), generator=generator).float()
+        for path, one in model.named_parameters()
+        if path.endswith("_proj.weight")
+    }
+    tensors: dict[str, Tensor] = {}
+    for path, one in scores.items():
+        tensors |= kept_tensors(path, one, keep)
+    shapes = {path: (one.shape[0], one.shape[1]) for path, one in scores.items()}
+    facts = Facts(VERSION, "fisher", "00", 2, 8, keep, shapes, float_digests(model))
+    save_file(tensors, file, facts.metadata())
+    return scores
+
+
+@pytest.mark.parametrize("quantizer", [NoQuantizer(), Int4(32)])
+@pytest.mark.parametrize("keep", [0.1, 1.0])
+def test_the_most_sensitive_weights_move(keep: float, quantizer: Quantizer, tmp_path: Path) -> None:
+    file = tmp_path / "c4.saliency"
+    scores = saliency(file, tiny("llama"), keep)
+    model, reading, _ = prepared("llama", quantizer, mask=Sensitive(str(file), 0.05))
+    weights = perturbed_weights(model)
+    assert {weight.path for weight in weights} == scores.keys()
+    for weight in weights:
+        value = scores[weight.path].numpy()
+        wanted = largest(value, int(value.size * 0.05))
+        assert np.array_equal(weight.site.support.chosen().numpy(), wanted)
+    rest = weights[0] * 1.0
+    with reading.perturbed(3, 1.0, 1):
+        moved = (weights[0] * 1.0 != rest).numpy()
+    assert not (moved & ~weights[0].site.support.chosen().numpy()).any()
+    assert moved.any()
+    # The weight as it is before it is quantized, where the others are not there yet.
+    alone = DenseWeight(tiny("llama").get_parameter(Q_PROJ).detach())
+    support = Sensitive(str(file), 0.05).choose(Q_PROJ, alone, 0, 1)
+    assert torch.equal(support.bits(), weights[0].site.support.bits())
+
+
+def test_rows_the_model_and_scales_take_all_scores(tmp_path: Path) -> None:
+    file = tmp_path / "c4.saliency"
+    scores = saliency(file, tiny("llama"), 1.0)
+    one = scores[Q_PROJ].numpy()
+    store = Int4(32).store(tiny("llama").get_parameter(Q_PROJ).detach(), "w")
+    by_row = Sensitive(str(file), 0.1, "row").choose(Q_PROJ, store, 0, 1)
+    wanted = np.stack([largest(row, int(one.shape[1] * 0.1)) for row in one])
+    assert np.array_equal(by_row.chosen().numpy(), wanted)
+    shape = one.shape[0], one.shape[1] // 32
+    [scales] = Sensitive(str(file), 0.25).choose_all([Candidate(Q_PROJ, store, 0, 1, shape)])
+    sums = one.reshape(*shape, 32).sum(2)
+    assert np.array_equal(scales.chosen().numpy(), largest(sums, int(sums.size * 0.25)))
+    model, _, _ = prepared("llama", Int8(), mask=Sensitive(str(file), 0.1, "model"))
+    flat = np.concatenate([scores[w.path].numpy().ravel() for w in perturbed_weights(model)])
+    bits = [w.site.support.chosen().numpy().ravel() for w in perturbed_weights(model)]
+    assert np.array_equal(np.concatenate(bits), largest(flat, int(flat.size * 0.1)))
+
+    part = tmp_path / "part.saliency"
+    saliency(part, tiny("llama"), 0.2)
+    for mask in (Sensitive(str(part), 0.1, "row"), Sensitive(str(part), 0.1, "model")):
+        with pytest.raises(
+            UserError, match=r"keeps a part of the scores .* keep 1, or use per: ma"
+        ):
+            mask.choose_all([Candidate(Q_PROJ, store, 0, 1, (store.rows, store.columns))])
+
+
+def test_a_saliency_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "c4.saliency"
+    saliency(file, tiny("llama"), 0.1)
+    with pytest.raises(UserError, match=r"keeps the .* highest scores of .* asked for"):
+        prepared("llama", Int8(), mask=Sensitive(str(file), 0.2))
+    with pytest.raises(UserError, match=r"holds no scores of model.embed_tokens.weight"):
+        prepared("llama", Int8(), ["embeddings"], mask=Sensitive(str(file), 0.05))
+    with pytest.raises(UserError, match="of another model"):
+        prepared("gpt2", Int8(), mask=Sensitive(str(file), 0.05))
+    value = tiny("llama").get_parameter(Q_PROJ).detach() + 0.1
+    with pytest.raises(UserError, match=r"q_proj.weight has other values"):
+        Sensitive(str(file), 0.05).choose(Q_PROJ, DenseWeight(value), 0, 1)
+    with pytest.raises(UserError, match=r"is of another model, whose .* is \[.*\], not \[3, 40\]"):
+        Sensitive(str(file), 0.05).choose(Q_PROJ, Int8().store(floats(3, 40), "w"), 0, 1)
+    with pytest.raises(UserError, match="expected a file"):
+        prepared("llama", Int8(), mask=Sensitive(str(tmp_path / "none"), 0.05))
+    with pytest.raises(UserError, match="fraction must be in"):
+        Sensitive(str(file), 2.0)
+
+
+@pytest.mark.parametrize("perturber", [CodePerturber(), ScalePerturber(granularity="group")])
+def test_a_choice_is_kept_and_made_again(perturber: Any, tmp_path: Path) -> None:
+    file = str(tmp_path / "chosen.mask")
+    mask = Magnitude(0.2)
+    model, _, _ = prepared("llama", Int4(32), None, perturber, mask=mask)
+    FromFile.save(model, file)
+    again, _, _ = prepared("llama", Int4(32), None, perturber, mask=FromFile(file))
+    for one, two in zip(perturbed_weights(model), perturbed_weights(again), strict=True):
+        assert torch.equal(one.site.support.bits(), two.site.support.bits())
+        assert one.site.support.shape == two.site.support.shape
+    if isinstance(perturber, CodePerturber):  # chosen of codes, moved in floats
+        other, _, _ = prepared("llama", NoQuantizer(), None, DensePerturber(), mask=FromFile(file))
+        first = perturbed_weights(other)[0].site.support
+        assert torch.equal(first.bits(), perturbed_weights(model)[0].site.support.bits())
+
+
+def test_bits_are_kept_in_the_order_of_the_model(tmp_path: Path) -> None:
+    from zolit.strategies.mask.from_file import in_model_order
+
+    codes = torch.randint(0, 8, (6, 64), generator=torch.Generator().manual_seed(1))
+    inner = BitPlanesWeight.of_codes(codes, 3, 0.5 + torch.rand(6, 2), None)
+    order = torch.randperm(64, generator=torch.Generator().manual_seed(2))
+    store = PermutedWeight(inner, order)
+    support = ask(Magnitude(0.25), store)
+    kept = Bits(in_model_order(support, store), 64)
+    sizes = torch.where(kept.chosen(), store.decoded(slice(0, 6)).abs(), 0)
+    stored = torch.where(support.chosen(), inner.decoded(slice(0, 6)).abs(), 0)
+    assert torch.equal(store.in_stored_order(sizes), stored)
+    assert kept.count == support.count
+
+
+def test_a_file_of_a_mask_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "chosen.mask"
+    model, _, _ = prepared("llama", Int4(32), mask=Magnitude(0.2))
+    FromFile.save(model, file)
+    mask = FromFile(str(file))
+    with pytest.raises(UserError, match=r"is of another model: "):
+        prepared("gpt2", Int8(), mask=mask)
+    with pytest.raises(UserError, match=r"holds 32x32 coordinates of .*, expected 32x1; use the"):
+        prepared("llama", Int4(32), None, ScalePerturber(granularity="group"), mask=mask)
+    with pytest.raises(UserError, match=r"says nothing of model.embed_tokens.weight"):
+        prepared("llama", Int8(), ["embeddings"], mask=mask)
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-9])
+    with pytest.raises(UserError, match="is not a whole safetensors file"):
+        prepared("llama", Int8(), mask=mask)
+    save_file({"a": torch.ones(1)}, file)
+    with pytest.raises(UserError, match="holds no mask of zolit"):
+        prepared("llama", Int8(), mask=mask)
+    with pytest.raises(UserError, match="expected a file"):
+        prepared("llama", Int8(), mask=FromFile(str(tmp_path / "none")))
+    random, _, _ = prepared("llama", Int8(), mask=RandomMask(0.1))
+    with pytest.raises(UserError, match="moves by Hashed, expected bits"):
+        FromFile.save(random, file)
+    with pytest.raises(UserError, match="cannot be written"):
+        FromFile.save(model, tmp_path / "none" / "file")
+
+
+def test_estimates_need_no_numbers(tmp_path: Path) -> None:
+    file = tmp_path / "c4.saliency"
+    saliency(file, tiny("llama"), 0.1)
+    store = Int8().store(tiny("llama").get_parameter(Q_PROJ).detach(), "w")
+    there = store.replace({n: t.to("meta") for n, t in store.tensors().items()})
+    meta = tiny("llama").to("meta")
+    mask = Sensitive(str(file), 0.05)
+    mask.look_at(meta)
+    [support] = mask.choose_all([Candidate(Q_PROJ, there, 0, 1, (store.rows, store.columns))])
+    assert support.bits().is_meta
