@@ -47,13 +47,13 @@ class FromFile(ElementMask):
     Args:
         file: that `save` wrote.
 
-    Example::
+    Example:
+        ::
 
-        model:
-          mask:
-            class_path: FromFile
-            init_args:
-              file: sensitive.mask
+            mask:
+              class_path: FromFile
+              init_args:
+                file: sensitive.mask
     """
 
     def __init__(self, file: str) -> None:

@@ -29,14 +29,14 @@ class Sensitive(ScoredMask):
     Raises:
         UserError: if ``fraction`` is out of range.
 
-    Example::
+    Example:
+        ::
 
-        model:
-          mask:
-            class_path: Sensitive
-            init_args:
-              file: c4.saliency
-              fraction: 0.001
+            mask:
+              class_path: Sensitive
+              init_args:
+                file: c4.saliency
+                fraction: 0.001
     """
 
     def __init__(self, file: str, fraction: float = 1e-3, per: Per = "matrix") -> None:
