@@ -100,9 +100,7 @@ def test_rows_the_model_and_scales_take_all_scores(tmp_path: Path) -> None:
     part = tmp_path / "part.saliency"
     saliency(part, tiny("llama"), 0.2)
     for mask in (Sensitive(str(part), 0.1, "row"), Sensitive(str(part), 0.1, "model")):
-        with pytest.raises(
-            UserError, match=r"keeps a part of the scores .*keep 1, or use per: ma"
-        ):
+        with pytest.raises(UserError, match=r"keeps a part of the scores .*keep 1, or use per: ma"):
             mask.choose_all([Candidate(Q_PROJ, store, 0, 1, (store.rows, store.columns))])
 
 
