@@ -1,4 +1,4 @@
-"""A tensor of a checkpoint that is read when it is asked for."""
+"""A tensor of a checkpoint that is read only when it is indexed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from zolit.errors import UserError, first_line
 
 @dataclass(frozen=True)
 class LazyTensor:
-    """A tensor of a file, read each time it is indexed (which is how transformers asks for it).
+    """A tensor of a file, read each time it is indexed, as transformers' loader does.
 
     Attributes:
         name: in the checkpoint.
         file: that holds it.
-        read: returns it in a dtype of the file's.
-        dtype: of the file's, as torch calls it; None where it is not told without reading.
-        shape: likewise.
+        read: reads it, in the file's dtype.
+        dtype: of the file's, as torch calls it; None if it is not known before the tensor is read.
+        shape: None if it is not known before the tensor is read.
     """
 
     name: str

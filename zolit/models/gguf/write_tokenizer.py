@@ -1,4 +1,4 @@
-"""The fields of a GGUF file that tell llama.cpp how to tokenize."""
+"""Writes the fields of a GGUF file that tell llama.cpp how to tokenize."""
 
 import json
 from pathlib import Path
@@ -14,11 +14,11 @@ _BY_PATTERN = {
     _SPLIT_HEAD + "{1,3}" + _SPLIT_TAIL: "llama-bpe",
     _SPLIT_HEAD + _SPLIT_TAIL: "qwen2",
 }
-"""llama.cpp's name of a pre-tokenizer, by the expression that Llama 3 and Qwen 2 split with."""
+"""llama.cpp's names of pre-tokenizers, by the regular expressions of Llama 3 and Qwen 2."""
 
 
 def write_tokenizer(writer: GGUFWriter, folder: Path, tokenizer: Any, size: int) -> None:
-    """Vocabulary, merges, special tokens and chat template.
+    """Write vocabulary, merges, special tokens and chat template.
 
     Args:
         writer: of the file.
@@ -27,7 +27,7 @@ def write_tokenizer(writer: GGUFWriter, folder: Path, tokenizer: Any, size: int)
         size: rows of the model's embedding.
 
     Raises:
-        UserError: if llama.cpp has no tokenizer that does the same.
+        UserError: if no tokenizer of llama.cpp splits text in the same way.
     """
     file = folder / "tokenizer.json"
     if not file.is_file():
@@ -61,7 +61,7 @@ def write_tokenizer(writer: GGUFWriter, folder: Path, tokenizer: Any, size: int)
 
 
 def pre_tokenizer(content: dict[str, Any]) -> str:
-    """llama.cpp's name of how a tokenizer splits text before it merges.
+    """llama.cpp's name for the way in which a tokenizer splits text before it merges.
 
     Args:
         content: of tokenizer.json.

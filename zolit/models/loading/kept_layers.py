@@ -41,8 +41,8 @@ class KeptLayers:
     keep_error: ClassVar[bool] = False
 
     def calibrate(self, model: nn.Module, tokenizer: Any) -> None:
-        """Nothing to look at: the codes are there."""
+        """Do nothing: the weights are quantized already."""
 
     def store(self, weight: Tensor, path: str) -> StoredWeight:
-        """The checkpoint's layer of that name; ``weight`` itself where it left floats."""
+        """The checkpoint's layer of that name; ``weight`` itself if the checkpoint has floats."""
         return self.layers[path].read() if path in self.layers else DenseWeight(weight)

@@ -48,20 +48,20 @@ def load_prepared(
         The model, and whether every tuned weight can be read in two versions in one pass.
 
     Raises:
-        UserError: if the model cannot be read, or ``tune`` or a format does not fit it; the former
-            is told before any weight is read.
+        UserError: if the model cannot be read, or ``tune`` or a format does not fit it. A wrong
+            ``tune`` is found before any weight is read.
     """
     opened = open_checkpoint(source, dtype, preparation)
     if isinstance(opened, OpenCheckpoint):
         model = _read(opened, source, dtype, preparation)
     else:
         model = load_model(source, dtype)
-        # Afterwards, so that a checkpoint that is refused has one line.
+        # Only now, so that a checkpoint that is refused causes no second line.
         level = logging.WARNING if preparation.quantizer.quantized else logging.INFO
         log.log(level, "%s is loaded whole and quantized afterwards: %s", source.path, opened)
         if preparation.quantizer.calibrated:
             preparation.quantizer.calibrate(model, source.load_tokenizer())
-    # Of what was loaded: a checkpoint may hold two weights where the model would tie them.
+    # A plan of the loaded model: a checkpoint may hold two weights that the skeleton ties.
     plan = preparation.plan(preparation.adapt(model))
     plan.tell()
     preparation.apply(model, plan)
@@ -83,11 +83,11 @@ def _read(
 
 
 def _describe(model: Any, source: ModelSource) -> None:
-    """What `from_pretrained` with a path notes beside the weights."""
+    """Set the attributes that `from_pretrained` sets when it is given a path."""
     path = source.resolved_path()
     model.name_or_path = model.config.name_or_path = path
     if source.gguf_file is None and model.can_generate():
-        # Without such a file the model has made one from its configuration.
+        # Without the file the model keeps the one that it made from its configuration.
         with suppress(OSError):
             model.generation_config = GenerationConfig.from_pretrained(
                 path, revision=source.revision
@@ -113,7 +113,7 @@ def load_model(source: ModelSource, dtype: torch.dtype) -> nn.Module:
     options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": source.trust_remote_code}
     if source.gguf_file is not None:
         options["gguf_file"] = source.gguf_file
-        # zolit quantizes by itself; packed GGUF layers have no weight that it could read.
+        # zolit quantizes the floats itself; it cannot read a weight from a packed GGUF layer.
         options["quantization_config"] = GgufConfig(dequantize=True)
         from zolit.models.gguf.table import check_gguf_places, read_table
 
@@ -125,7 +125,7 @@ def load_model(source: ModelSource, dtype: torch.dtype) -> nn.Module:
         model, report = auto.from_pretrained(
             path, ignore_mismatched_sizes=True, output_loading_info=True, **options
         )
-    # Of sound pickles only tensors are accepted.
+    # Of pickles torch accepts only those that hold nothing but tensors.
     except UNREADABLE as error:
         raise unreadable(source.path, error) from error
     check_report(report, model, path)
@@ -138,9 +138,9 @@ def load_model(source: ModelSource, dtype: torch.dtype) -> nn.Module:
 
 
 def _own_tensors(source: ModelSource, config: Any) -> dict[str, LazyTensor] | None:
-    """The tensors of a checkpoint of floats; None if another reader makes floats of them."""
+    """The tensors of a checkpoint of floats; None for a format that another reader decodes."""
     if source.gguf_file is not None or getattr(config, "quantization_config", None) is not None:
         return None
     if has_adapter(source):
-        return None  # which gives its layers other names
+        return None  # an adapter gives the layers other names
     return find_safetensors(source) or find_pickled(source)

@@ -1,4 +1,4 @@
-"""What a checkpoint is, before any of its weights is read."""
+"""Opens a checkpoint: finds its tensors before any of them is read."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ class OpenCheckpoint:
 
     Attributes:
         skeleton: the model on the meta device.
-        plan: what becomes of its parameters, without an adapter's.
+        plan: what becomes of its parameters, except those of an adapter.
         quantizer: stores its linear layers: that of the recipe, or the layers that the checkpoint
             keeps (`KeptLayers`).
         tensors: of the checkpoint, under the model's names.
@@ -60,9 +60,9 @@ def open_checkpoint(
         The checkpoint, or why its tensors cannot be read one by one.
 
     Raises:
-        UserError: if it is damaged, or the quantizer or the adapter is not for it.
+        UserError: if it is damaged, or the quantizer or the adapter does not fit it.
     """
-    # First, as it says best what is wrong with a damaged file.
+    # First, as it has the best message about a damaged file.
     table = _gguf_table(source)
     config = source.load_config()
     if preparation.adapter is not None and has_adapter(source):
@@ -107,7 +107,7 @@ def open_checkpoint(
     return OpenCheckpoint(skeleton, plan, quantizer, placed)
 
 
-# The modules that read GGUF files are imported where there is one: the package gguf is an extra.
+# Modules that read GGUF files are imported only for such a file: the package gguf is an extra.
 
 
 def _gguf_table(source: ModelSource) -> "GgufTable | None":
@@ -133,7 +133,8 @@ def meta_model(source: ModelSource, config: Any, dtype: torch.dtype) -> nn.Modul
     """The model of a configuration on the meta device: names, shapes and ties without memory.
 
     Raises:
-        UserError: if the configuration is of neither kind of model, or of none.
+        UserError: if the configuration describes no model, or one that is neither causal nor
+            masked.
     """
     auto = FAMILIES[source.resolved_kind(config)].auto_class()
     try:
@@ -147,7 +148,7 @@ def meta_model(source: ModelSource, config: Any, dtype: torch.dtype) -> nn.Modul
 
 
 def _whole(source: ModelSource, config: Any) -> str | None:
-    """Why the weights cannot be read one by one, as far as the configuration tells."""
+    """A reason in the configuration why the weights cannot be read one by one; None for none."""
     if brings_code(source, config):
         return "it brings code of its own"
     if getattr(config, "quantization_config", None) is not None and source.gguf_file is None:
@@ -158,7 +159,7 @@ def _whole(source: ModelSource, config: Any) -> str | None:
 
 
 def brings_code(source: ModelSource, config: Any) -> bool:
-    """Whether the model is made by Python code of its own."""
+    """Whether the checkpoint comes with Python code that makes the model."""
     return source.trust_remote_code and bool(getattr(config, "auto_map", None))
 
 

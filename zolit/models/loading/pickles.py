@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint of pickles (``pytorch_model.bin``), by name, type and shape alone."""
+"""Names, types and shapes of the tensors in a checkpoint of pickles (``pytorch_model.bin``)."""
 
 import json
 from pathlib import Path
@@ -24,11 +24,11 @@ UNREADABLE = (
     TypeError,
     AttributeError,
 )
-"""What readers of damaged pickles and indices come to."""
+"""Exceptions that readers of damaged pickles and indices raise."""
 
 
 def find_pickled(source: ModelSource) -> dict[str, LazyTensor] | None:
-    """The checkpoint's tensors, for their facts; None if it is not of such files.
+    """The checkpoint's tensors, to look at their shapes; None if it has no such files.
 
     Raises:
         UserError: if a file is missing, cannot be read, or holds something else.
@@ -77,7 +77,7 @@ def _facts(name: str, file: Path, tensor: Tensor) -> LazyTensor:
 
 
 def unreadable(what: str, error: BaseException) -> UserError:
-    """The error of weights that no reader could read."""
+    """The error for weights that cannot be read."""
     reason = first_line(error)
     advice = "give a folder saved by save_pretrained or a hub name, and check the network"
     if isinstance(error, UnpicklingError):

@@ -1,8 +1,8 @@
-"""Whether every tensor of a checkpoint has its place in the model, told before one is read.
+"""Checks, before a tensor is read, that every tensor of a checkpoint has a place in the model.
 
-transformers' loader drops tensors without a place, and casts whatever numbers a tensor holds to the
-dtype of its parameter. Names are matched here by the loader's own rules (renamed keys, conversions,
-base-model prefixes, what a class declares to be ignorable).
+transformers' loader drops tensors without a place, and casts any numbers, codes included, to the
+dtype of a parameter. Names are matched here by the loader's own rules: renamed keys, conversions,
+base-model prefixes, and names that a class declares as ignorable.
 """
 
 import logging
@@ -33,15 +33,15 @@ _HEADS = re.compile(
     r"|discriminator_predictions|classification_head|multiple_choice_head|nsp_cls)\."
     r"|^cls\.seq_relationship\.|^predictions_sop\."
 )
-"""Heads of other tasks, beside the blocks: the loss of a language model reads none of them."""
+"""Names of heads of other tasks: the loss of a language model reads none of them."""
 
 _CONSTANTS = re.compile(
     r"(rotary_emb\.(original_)?inv_freq|(^|\.)position_ids|\.masked_bias|relative_position_index)$"
 )
-"""Buffers that older versions of transformers wrote, and that a model makes by itself."""
+"""Buffers that older versions of transformers saved; today's models make them themselves."""
 
 _MASK = re.compile(r"\b(attn|attention)\.bias$")
-"""A causal mask, where it has four dimensions."""
+"""Names of a causal mask, if the tensor has four dimensions."""
 
 _QUANTIZED = re.compile(
     r"\.(qweight|qzeros|scales|g_idx|SCB|weight_format|weight_scale(_inv)?|weight_scale_2|scale"
@@ -58,8 +58,8 @@ class Places:
     """Where the tensors of a checkpoint go.
 
     Attributes:
-        targets: for each tensor with a place, the names of the model's that it fills.
-        unknown: names of tensors without one.
+        targets: for each tensor with a place, the names of the model's tensors that it fills.
+        unknown: names of tensors without a place.
     """
 
     targets: dict[str, list[str]]
@@ -69,16 +69,16 @@ class Places:
 def check_places(
     model: nn.Module, tensors: Mapping[str, LazyTensor], origin: str, declared: str | None = None
 ) -> dict[str, LazyTensor]:
-    """Refuse a checkpoint that the model would not be loaded from exactly.
+    """Refuse a checkpoint from which the model would not be loaded exactly.
 
-    Heads of other tasks are left out with a line of the log, and constants that the model makes
-    by itself without one.
+    Heads of other tasks are left out with a line in the log. Constants that the model makes itself
+    are left out silently.
 
     Args:
         model: on the meta device, or loaded.
         tensors: of the checkpoint; none is read.
         origin: name of the checkpoint, for messages.
-        declared: quantized format that config.json declares, whose layers are taken care of.
+        declared: quantized format in config.json; the tensors of its layers were sorted out before.
 
     Returns:
         The tensors that have a place.
@@ -176,7 +176,7 @@ def _check_values(
 
 
 def _check_single(places: Places, tensors: Mapping[str, LazyTensor]) -> None:
-    """Refuse two tensors for one parameter, of which the loader would take either."""
+    """Refuse two tensors for one parameter: the loader would take one of them."""
     sources: dict[str, list[str]] = defaultdict(list)
     for name, targets in places.targets.items():
         if len(targets) == 1:
@@ -196,14 +196,14 @@ def is_head(name: str) -> bool:
 
 
 def is_constant(model: nn.Module, tensor: LazyTensor) -> bool:
-    """Whether a model makes this tensor by itself."""
+    """Whether a model makes this tensor itself, as a constant."""
     if _MASK.search(tensor.name):
         return len(tensor.shape or ()) == 4
     return is_ignorable(model, tensor.name) and not is_head(tensor.name)
 
 
 def is_ignorable(model: nn.Module, name: str) -> bool:
-    """Whether a tensor without a place can be left out, as far as its name tells."""
+    """Whether a tensor without a place can be left out, to judge by its name."""
     names = (name, f"{getattr(model, 'base_model_prefix', '')}.{name}")
     return (
         is_head(name)
@@ -220,7 +220,7 @@ def _tell_heads(names: list[str]) -> None:
 
 
 def unplaced(model: nn.Module, names: list[str], file: str, declared: str | None) -> UserError:
-    """The error of tensors that the model has no place for."""
+    """The error for tensors without a place in the model."""
     more = f" and {len(names) - 1} more have" if len(names) > 1 else " has"
     reason, advice = _reason(model, names[0], declared)
     return UserError(
@@ -268,7 +268,7 @@ def _submodule(model: nn.Module, path: str) -> nn.Module | None:
 
 
 def missing(names: list[str], origin: str) -> UserError:
-    """The error of parameters of the model that the checkpoint lacks."""
+    """The error for parameters of the model that the checkpoint lacks."""
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return UserError(
         f"model.source: {origin!r} holds no tensor {names[0]!r}{more}, which its configuration "
@@ -277,7 +277,7 @@ def missing(names: list[str], origin: str) -> UserError:
 
 
 def not_converted(origin: str, error: Exception) -> UserError:
-    """The error of tensors that transformers could not put together for the model."""
+    """The error for tensors that transformers could not convert for the model."""
     said = " ".join(str(error).split())
     return UserError(
         f"model.source: the tensors of {origin!r} do not fit the model that config.json describes "

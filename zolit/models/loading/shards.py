@@ -20,7 +20,7 @@ from zolit.models.source import ModelSource
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 VALUES = ("float64", "float32", "float16", "bfloat16")
-"""Types of tensors whose numbers are values, not codes."""
+"""Types of tensors that hold values, not codes."""
 
 _DTYPES = {
     "F64": "float64",
@@ -34,7 +34,7 @@ _DTYPES = {
     "I32": "int32",
     "I64": "int64",
 }
-"""torch's words for those of safetensors."""
+"""torch's names of dtypes by those of safetensors."""
 
 
 def safetensors_files(source: ModelSource) -> list[Path] | None:
@@ -95,7 +95,7 @@ def _tensors(file: Path) -> dict[str, LazyTensor]:
         ) from error
 
     def reader(name: str) -> Callable[[], Tensor]:
-        # Not by slice, which copies once more.
+        # A slice would copy the tensor a second time.
         return lambda: handle.get_tensor(name)
 
     def lazy(name: str) -> LazyTensor:
@@ -140,6 +140,6 @@ def find_file(source: ModelSource, name: str) -> Path | None:
     try:
         found = cached_file(path, name, revision=source.revision)
     except OSError:
-        # Not on the hub, or no network: transformers' own loader then says which.
+        # The file is not on the hub, or there is no network: transformers' own loader says which.
         return None
     return None if found is None else Path(found)

@@ -1,9 +1,9 @@
 """Quantize while loading: each weight is read, stored in its format and freed before the next.
 
-transformers' own loader does the naming (renamed keys, base-model prefixes, conversions), buffers
-and ties. It is given tensors that are read when it asks for them, and a quantizer registered with
-it, whose operation on a weight is `zolit.models.prepare.Preparation.store`. Above the stored
-weights the peak is one tensor of the checkpoint and its copy in the model's dtype.
+transformers' own loader handles names (renamed keys, base-model prefixes, conversions), buffers and
+tied weights. It gets lazy tensors, and a registered quantizer that calls
+`zolit.models.prepare.Preparation.store` on each weight. The peak of memory is the stored weights,
+one tensor of the checkpoint, and its copy in the model's dtype.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ METHOD = "zolit"
 
 
 class Stream(QuantizationConfigMixin):
-    """What the loader stores at once, handed to it as a quantization configuration.
+    """Stores weights for transformers' loader, which gets it as a quantization configuration.
 
     Args:
         preparation: formats of the weights.
@@ -46,8 +46,8 @@ class Stream(QuantizationConfigMixin):
         self.preparation = preparation
         self.failure: Exception | None = None
         parameters = dict(skeleton.named_parameters())
-        # A weight that the model keeps in another dtype is cast to that one, after the operation;
-        # and whether weights are tied is known once all are read.
+        # The loader casts some weights to another dtype after the operation, and it ties weights
+        # when all are read.
         self.planned: dict[str, Planned] = {
             one.path: one
             for one in plan.weights
@@ -60,19 +60,19 @@ class Stream(QuantizationConfigMixin):
         self.state_dict = {name: _Guarded(self, tensor) for name, tensor in tensors.items()}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Stream":
-        # transformers copies the configuration of a model together with this object.
+        # transformers deep-copies the configuration of a model, which holds this object.
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """All that a printed configuration shows of it."""
+        """The entries that a printed configuration shows."""
         return {"quant_method": METHOD}
 
     def store(self, path: str, value: Tensor, sources: list[str]) -> Tensor:
-        """A weight as it is to stand in the model.
+        """The stored weight that replaces a parameter.
 
         Args:
             path: its name in the model.
-            value: what was read and cast.
+            value: the tensor, read and cast.
             sources: names in the checkpoint, for messages.
         """
         one = self.planned.get(path)
@@ -91,9 +91,9 @@ class Stream(QuantizationConfigMixin):
 
 
 class _Guarded:
-    """A tensor that is no longer read once the loading failed.
+    """A lazy tensor that refuses to be read after an error.
 
-    The loader collects the errors of operations and goes on to the next weight.
+    The loader collects the errors of operations and would go on to the next weight.
     """
 
     def __init__(self, stream: Stream, tensor: LazyTensor) -> None:
@@ -106,7 +106,7 @@ class _Guarded:
 
 
 class _Store(ConversionOps):
-    """The operation on each weight that `Stream` names."""
+    """transformers' operation on a weight: calls `Stream.store`."""
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
@@ -114,7 +114,7 @@ class _Store(ConversionOps):
     def convert(
         self, input_dict: dict[str, Any], source_patterns: list[str], **kwargs: Any
     ) -> dict[str, Any]:
-        """Names and weights in, names and stored weights out."""
+        """Turn weights by name into stored weights by name."""
         done: dict[str, Any] = {}
         for path in list(input_dict):
             value = input_dict.pop(path)
@@ -129,7 +129,7 @@ class _Store(ConversionOps):
 
 @register_quantizer(METHOD)
 class StreamQuantizer(HfQuantizer):
-    """transformers' side of a `Stream`: which weights are its, and the operation on them."""
+    """The quantizer that transformers finds for a `Stream`."""
 
     quantization_config: Stream
 
@@ -138,21 +138,21 @@ class StreamQuantizer(HfQuantizer):
         return param_name in self.quantization_config.planned
 
     def get_quantize_ops(self) -> ConversionOps:
-        """The operation on such a parameter."""
+        """The operation that stores a parameter."""
         return _Store(self.quantization_config)
 
     def postprocess_model(self, model: Any, **kwargs: Any) -> Any:
-        """Leave a plain model: its weights read by themselves."""
+        """Change nothing: stored weights need no changed modules."""
         self.remove_quantization_config(model)
         return model
 
     def is_serializable(self) -> bool:
-        """zolit writes its own checkpoints."""
+        """False: zolit writes its own checkpoints."""
         return False
 
     @property
     def is_trainable(self) -> bool:
-        """Not by gradients."""
+        """False: stored weights take no gradients."""
         return False
 
 
@@ -199,7 +199,7 @@ def stream(
 
 
 def check_report(report: Mapping[str, Any], model: nn.Module, origin: str) -> None:
-    """Refuse a model that the loader filled in with random weights, or left tensors out of.
+    """Refuse a model for which the loader made random weights or left out tensors.
 
     Args:
         report: transformers' loading info.

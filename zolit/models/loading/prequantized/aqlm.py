@@ -28,8 +28,8 @@ class AqlmFormat:
         codebooks: vectors that are summed.
         bits: of an index, at most 16.
         group: columns of a vector: a divisor of 32.
-        marks: tensors that tell a layer of this format.
-        parts: all that such a layer has.
+        marks: names of tensors by which a layer of this format is recognized.
+        parts: names of all tensors of a layer.
     """
 
     marks: ClassVar[tuple[str, ...]] = ("codebooks",)
@@ -70,7 +70,7 @@ def aqlm_format(config: dict[str, Any], file: str) -> AqlmFormat:
         file: that holds it, for messages.
 
     Raises:
-        UserError: if it asks for what cannot be read, in one sentence.
+        UserError: if zolit does not read this variant.
     """
 
     def number(key: str, fits: Any, expected: str) -> int:
@@ -100,7 +100,7 @@ def read_aqlm(layer: LayerTensors, form: AqlmFormat, rows: int, columns: int) ->
         columns: its inputs.
 
     Raises:
-        UserError: if a tensor is missing, of another shape or dtype, or holds what it cannot.
+        UserError: if a tensor is missing, of another shape or dtype, or holds an invalid value.
     """
     if columns % form.group:
         raise layer.bad("codes", f"has {columns} columns, no multiple of {form.group}")

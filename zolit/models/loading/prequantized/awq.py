@@ -1,4 +1,4 @@
-"""Read AWQ layers of the gemm layout: 4-bit codes packed along outputs, in an order of their own.
+"""Read AWQ layers of the gemm layout: 4-bit codes packed along outputs, in a fixed odd order.
 
 A layer of N rows (outputs) and K columns (inputs) in G groups has
 
@@ -33,8 +33,8 @@ class AwqFormat:
 
     Attributes:
         group_size: columns that share a scale, -1 for all of them.
-        marks: tensors that tell a layer of this format.
-        parts: all that such a layer has.
+        marks: names of tensors by which a layer of this format is recognized.
+        parts: names of all tensors of a layer.
     """
 
     marks: ClassVar[tuple[str, ...]] = ("qweight",)
@@ -54,7 +54,7 @@ def awq_format(config: dict[str, Any], file: str) -> AwqFormat:
         file: that holds it, for messages.
 
     Raises:
-        UserError: if it asks for what cannot be read, in one sentence.
+        UserError: if zolit does not read this variant.
     """
 
     def refuse(key: str, expected: str) -> UserError:
@@ -86,7 +86,7 @@ def read_awq(layer: LayerTensors, form: AwqFormat, rows: int, columns: int) -> G
         columns: its inputs.
 
     Raises:
-        UserError: if a tensor is missing, of another shape or dtype, or holds what it cannot.
+        UserError: if a tensor is missing, of another shape or dtype, or holds an invalid value.
     """
     size = columns if form.group_size == -1 else form.group_size
     if columns % size or rows % len(NIBBLES):

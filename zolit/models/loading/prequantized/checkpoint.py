@@ -1,4 +1,4 @@
-"""Load a checkpoint that is quantized already, its linear layers kept as they are."""
+"""Load a checkpoint that is quantized already; its linear layers keep their codes."""
 
 import logging
 from collections import defaultdict
@@ -50,8 +50,8 @@ class Contents:
 
     Attributes:
         layers: the quantized ones.
-        tensors: of the other parameters, and for each quantized layer a stand-in of its shape
-            without memory, so that the loader passes by it.
+        tensors: of the other parameters; and for each quantized layer a stand-in of its shape
+            without memory, as the loader expects a tensor there.
     """
 
     layers: KeptLayers
@@ -59,7 +59,7 @@ class Contents:
 
 
 def take_declared(config: Any, source: ModelSource, quantizer: StoresWeights) -> Format | None:
-    """The quantized format of a checkpoint, taken out of the model's configuration.
+    """The quantized format of a checkpoint; it is removed from the model's configuration.
 
     Args:
         config: transformers configuration; without ``quantization_config`` afterwards.
@@ -67,14 +67,15 @@ def take_declared(config: Any, source: ModelSource, quantizer: StoresWeights) ->
         quantizer: must keep codes (`Stored`) for a quantized checkpoint, and for no other.
 
     Returns:
-        None if the checkpoint holds floats, or what transformers loads as if it did, or is GGUF.
+        None if the checkpoint holds floats, is a GGUF file, or is one that transformers decodes to
+        floats.
 
     Raises:
-        UserError: if zolit does not read the format, or the quantizer is not for it.
+        UserError: if zolit does not read the format, or the quantizer does not fit it.
     """
     origin, name = source.path, type(quantizer).__name__
     if source.gguf_file is not None:
-        return None  # its tensors say themselves what they are
+        return None  # the file itself gives the format of each tensor
     declared = getattr(config, "quantization_config", None)
     if declared is None:
         if not quantizer.converts:
@@ -86,7 +87,7 @@ def take_declared(config: Any, source: ModelSource, quantizer: StoresWeights) ->
     config_file = str(Path(origin, "config.json"))
     values = declared if isinstance(declared, dict) else declared.to_dict()
     if values.get("quant_method") == "torchao" and quantizer.converts:
-        return None  # transformers reads it, and it is quantized anew
+        return None  # transformers decodes it, and zolit quantizes it anew
     form = declared_format(values, config_file)
     if quantizer.converts:
         raise UserError(
@@ -98,7 +99,7 @@ def take_declared(config: Any, source: ModelSource, quantizer: StoresWeights) ->
 
 
 def pickles_refused(origin: str) -> UserError:
-    """The error of a quantized checkpoint without safetensors files that zolit can name."""
+    """The error for a quantized checkpoint without safetensors files of the usual names."""
     folder = Path(origin)
     names = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
     other = [name for name in names if name.endswith(".safetensors")]
@@ -127,8 +128,8 @@ def sort_tensors(
         dtype: of the model's floats.
 
     Raises:
-        UserError: if a quantized layer is not one of the model's linear layers or has a tensor
-            that is none of its format's, or none is there.
+        UserError: if a quantized layer is not one of the model's linear layers, has a tensor that
+            its format does not know, or if there are no quantized layers.
     """
     by_module: dict[str, dict[str, LazyTensor]] = defaultdict(dict)
     for name, tensor in tensors.items():
@@ -185,7 +186,7 @@ def sort_tensors(
 
 
 def _rounding(form: Format, tensors: Mapping[str, LazyTensor]) -> set[str]:
-    """Names of tensors by which activations or the cache would be rounded, not weights."""
+    """Names of tensors that are for rounding activations or the cache, not for weights."""
     if not isinstance(form, Fp8Format | CompressedFormat):
         return set()
     return {name for name in tensors if name.rpartition(".")[2] in _ROUNDING}
@@ -200,7 +201,7 @@ def _tell_rounding(declared: str | None, names: set[str]) -> None:
 
 
 def _settled(form: GptqFormat, layer: LayerTensors, rows: int) -> GptqFormat:
-    """The format with its zero points as a symmetric checkpoint's data show them."""
+    """The format with the convention of zero points that a symmetric checkpoint's data show."""
     found = settle_zeros(layer, form, rows)
     if found != form:
         log.warning(
@@ -224,7 +225,7 @@ def _stacker(
 
 
 def make_stand_in(name: str, file: Path, shape: tuple[int, ...], dtype: torch.dtype) -> LazyTensor:
-    """A tensor of a shape, without memory."""
+    """A lazy tensor of a shape that takes no memory."""
     return LazyTensor(name, file, lambda: torch.zeros((), dtype=dtype).expand(shape))
 
 
@@ -245,7 +246,7 @@ def _linear(skeleton: nn.Module, path: str, file: str) -> nn.Linear:
 
 
 def check_kept(model: nn.Module, kept: KeptLayers, origin: str) -> None:
-    """Refuse a loaded model in which a stand-in stayed where a quantized layer belongs.
+    """Refuse a loaded model in which a stand-in was not replaced by its quantized layer.
 
     Raises:
         UserError: naming the layer.

@@ -32,11 +32,11 @@ class CompressedFormat:
 
     Attributes:
         name: its format.
-        blocks: that scales may be for.
+        blocks: sizes of blocks that a scale may belong to.
         bits: of packed codes.
-        activations: how the checkpoint says that activations are rounded, for a message.
-        marks: tensors that tell a layer of this format.
-        parts: all that such a layer has.
+        activations: how the checkpoint rounds activations, for a message.
+        marks: names of tensors by which a layer of this format is recognized.
+        parts: names of all tensors of a layer.
         codes: dtypes of codes that are not packed.
     """
 
@@ -63,7 +63,7 @@ def compressed_format(config: dict[str, Any], file: str) -> CompressedFormat:
         file: that holds it, for messages.
 
     Raises:
-        UserError: if it asks for what cannot be read, in one sentence.
+        UserError: if zolit does not read this variant.
     """
 
     def refuse(key: str, got: Any, expected: str) -> UserError:
@@ -110,7 +110,7 @@ def compressed_format(config: dict[str, Any], file: str) -> CompressedFormat:
 
 
 def _block(weights: dict[str, Any]) -> Block | None:
-    """The block that a scale is for; None if it is none that can be read."""
+    """The size of the block that a scale belongs to; None for a strategy that is not read."""
     strategy, size = weights.get("strategy"), weights.get("group_size")
     if strategy is None:
         strategy = "tensor" if size is None else "channel" if size == -1 else "group"
@@ -151,7 +151,7 @@ def read_packed(
         columns: its inputs.
 
     Raises:
-        UserError: if a tensor is missing, of another shape or dtype, or holds what it cannot.
+        UserError: if a tensor is missing, of another shape or dtype, or holds an invalid value.
     """
     widths: dict[tuple[int, ...], int] = {
         (rows, -(-columns * bits // 32)): bits for bits in form.bits

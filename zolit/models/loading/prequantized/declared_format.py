@@ -36,7 +36,7 @@ _INSTEAD = {
     "transformers and save_pretrained it",
     "gguf": "give the GGUF file itself in model.source.gguf_file",
 }
-"""What to give in place of a checkpoint that is not read."""
+"""Advice for a checkpoint that zolit does not read."""
 
 
 def declared_format(config: dict[str, Any], file: str) -> Format:

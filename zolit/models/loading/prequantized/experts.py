@@ -1,8 +1,8 @@
-"""Experts that a quantized checkpoint holds one by one, and the model in stacks.
+"""Stacks the experts of a quantized checkpoint, which holds them one by one.
 
-Since version 5 transformers keeps the experts of a layer as one parameter for each product, and
-puts it together of the matrices that checkpoints hold: expert upon expert, the rows of the up
-projection below those of the gate. Codes and scales by row are put together alike.
+Since version 5 transformers keeps the experts of a layer as one parameter for each product. It
+stacks the matrices of a checkpoint: expert below expert, the rows of the up projection below those
+of the gate. Codes and scales that belong to rows are stacked in the same way.
 """
 
 import re
@@ -42,11 +42,11 @@ class Stack:
 
 
 def find_stacks(model: nn.Module, modules: Iterable[str]) -> dict[str, Stack]:
-    """Stacks that modules of a checkpoint are put together to, by the names of their parameters.
+    """The stacks that are made from modules of a checkpoint, by the names of their parameters.
 
     Args:
         model: on the meta device.
-        modules: of the checkpoint, those that are quantized; others of them are in no stack.
+        modules: names of the quantized modules of the checkpoint; some may be in no stack.
 
     Raises:
         UserError: if a stack is not complete.
@@ -84,7 +84,7 @@ def find_stacks(model: nn.Module, modules: Iterable[str]) -> dict[str, Stack]:
 
 
 def _stacks(converter: WeightConverter) -> bool:
-    """Whether a conversion merges experts, and puts rows below one another, and nothing else."""
+    """Whether a conversion only merges experts and puts rows below one another."""
     merge, *others = converter.operations
     return (
         isinstance(merge, MergeModulelist)
@@ -96,19 +96,19 @@ def _stacks(converter: WeightConverter) -> bool:
 
 
 def _numbered(pattern: str) -> str:
-    """A pattern of transformers' as an expression whose first group is the expert's number."""
+    """A pattern of transformers as a regular expression; group 1 is the expert's number."""
     return re.escape(pattern).replace(r"\*", r"(\d+)") + "$"
 
 
 def stack_stores(stores: Sequence[StoredWeight], name: str) -> StoredWeight:
-    """Weights of one format, the rows of each below those of the one before.
+    """Stack weights of one format: the rows of each below those of the one before.
 
     Args:
         stores: of one type.
         name: of the stack, for messages.
 
     Raises:
-        UserError: if they are not of one format, whose rows stand for themselves.
+        UserError: if they are of several formats, or of one whose rows depend on one another.
     """
     parts = [store.tensors() for store in stores]
     if any("zero" in part for part in parts):

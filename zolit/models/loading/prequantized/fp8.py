@@ -18,10 +18,10 @@ class Fp8Format:
 
     Attributes:
         method: ``fp8`` (DeepSeek, Qwen, AutoFP8), ``mxfp8`` or ``fbgemm_fp8``.
-        blocks: that scales may be for.
-        activations: how the checkpoint says that activations are rounded, for a message.
-        marks: tensors that tell a layer of this format.
-        parts: all that such a layer has.
+        blocks: sizes of blocks that a scale may belong to.
+        activations: how the checkpoint rounds activations, for a message.
+        marks: names of tensors by which a layer of this format is recognized.
+        parts: names of all tensors of a layer.
         codes: dtype of the codes.
     """
 
@@ -47,7 +47,7 @@ def fp8_format(config: dict[str, Any], file: str) -> Fp8Format:
         file: that holds it, for messages.
 
     Raises:
-        UserError: if it asks for what cannot be read, in one sentence.
+        UserError: if zolit does not read this variant.
     """
 
     def refuse(key: str, expected: str) -> UserError:

@@ -1,4 +1,4 @@
-"""Keep the linear layers of a GGUF file in the blocks that the file holds."""
+"""Keeps the linear layers of a GGUF file as the blocks in the file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ FLOATS = (GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationTy
 
 
 def blocks_refused(table: GgufTable, reason: str) -> UserError:
-    """The error of a file whose blocks cannot be kept."""
+    """The error for a file whose blocks cannot be kept."""
     return UserError(
         f"quantizer Stored cannot keep the blocks of {str(table.file)!r}, because {reason}; use "
         "Int4 or Int8, which quantize its weights anew"
@@ -45,7 +45,7 @@ def keep_blocks(
         dtype: of the model's floats.
 
     Raises:
-        UserError: if a linear layer is made of blocks that zolit does not hold, or none is.
+        UserError: if zolit does not hold the blocks of a linear layer, or no layer has blocks.
     """
     placed = place_tensors(table, skeleton)
     if isinstance(placed, str):
@@ -106,10 +106,12 @@ def _reader(
 
 
 def _row_order(found: Placed, shape: tuple[int, int], transposed: bool) -> Tensor | None:
-    """The file's row of each row of the model, ``[rows]`` int64; None if there is no such order.
+    """For each row of the model its row in the file, ``[rows]`` int64.
 
-    transformers' converter of an architecture works on values (llama.cpp stores Llama's query and
-    key rows in another order), so it is shown the numbers of rows, then of columns, in their place.
+    None if the model's rows are not those of the file in another order. llama.cpp stores some rows
+    in another order, such as Llama's query and key rows. transformers' converter, which undoes
+    this, works on values: here it gets the numbers of the rows as values, and then those of the
+    columns.
     """
     rows = torch.arange(shape[0], dtype=torch.float32).unsqueeze(1).expand(shape)
     columns = torch.arange(shape[1], dtype=torch.float32).unsqueeze(0).expand(shape)

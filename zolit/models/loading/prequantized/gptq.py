@@ -30,7 +30,7 @@ from zolit.models.loading.prequantized.layer import (
 
 BITS = (2, 3, 4, 8)
 _CHUNK = 1 << 22
-"""Codes unpacked at once: 64-bit words of so many codes are held beside the result."""
+"""Codes unpacked at once. Each takes a 64-bit word beside the result."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class GptqFormat:
         zeros_less_one: whether stored zero points are one too small (``checkpoint_format: gptq``,
             the first format; ``gptq_v2`` stores them as they are).
         symmetric: whether config.json says that all zero points are the middle code.
-        marks: tensors that tell a layer of this format.
-        parts: all that such a layer has.
+        marks: names of tensors by which a layer of this format is recognized.
+        parts: names of all tensors of a layer.
     """
 
     marks: ClassVar[tuple[str, ...]] = ("qweight",)
@@ -67,7 +67,7 @@ def gptq_format(config: dict[str, Any], file: str) -> GptqFormat:
         file: that holds it, for messages.
 
     Raises:
-        UserError: if it asks for what cannot be read, in one sentence.
+        UserError: if zolit does not read this variant.
     """
 
     def refuse(key: str, expected: str) -> UserError:
@@ -93,8 +93,8 @@ def gptq_format(config: dict[str, Any], file: str) -> GptqFormat:
 def settle_zeros(layer: LayerTensors, form: GptqFormat, rows: int) -> GptqFormat:
     """The format with the convention of zero points that a layer's data show.
 
-    A symmetric layer has one zero point, the middle code, so that its stored zeros tell whether
-    they are one too small, whatever config.json says.
+    All zero points of a symmetric layer are the middle code. So its stored zero points show
+    whether they are one too small, even if config.json says otherwise.
 
     Args:
         layer: any of the checkpoint.
@@ -102,7 +102,7 @@ def settle_zeros(layer: LayerTensors, form: GptqFormat, rows: int) -> GptqFormat
         rows: outputs of the layer.
 
     Raises:
-        UserError: if the layer is said to be symmetric, and is so in neither convention.
+        UserError: if config.json calls the layer symmetric and neither convention makes it so.
     """
     if not form.symmetric:
         return form
@@ -137,7 +137,7 @@ def read_gptq(layer: LayerTensors, form: GptqFormat, rows: int, columns: int) ->
         columns: its inputs.
 
     Raises:
-        UserError: if a tensor is missing, of another shape or dtype, or holds what it cannot.
+        UserError: if a tensor is missing, of another shape or dtype, or holds an invalid value.
     """
     size = columns if form.group_size == -1 else form.group_size
     groups = -(-columns // size)
@@ -189,7 +189,8 @@ def unpack_bits(words: Tensor, bits: int, count: int) -> Tensor:
 def _zero_points(packed: Tensor, form: GptqFormat, rows: int) -> Tensor:
     """``[groups, rows]`` uint8, the code of weight 0."""
     if form.zeros_less_one and form.bits != 3:
-        # Whole words, as GPTQModel writes them: zero point 0 less one borrows from its neighbour.
+        # Subtract from whole words, as GPTQModel does: 0 - 1 borrows from the neighbouring zero
+        # point.
         ones = sum(1 << bit for bit in range(0, 32, form.bits))
         packed = (packed.to(torch.int64) + ones).to(torch.int32)
     zero = unpack_bits(packed.t(), form.bits, rows).t()
@@ -201,7 +202,7 @@ def _zero_points(packed: Tensor, form: GptqFormat, rows: int) -> Tensor:
 def column_order(
     layer: LayerTensors, name: str, size: int, groups: int, columns: int
 ) -> Tensor | None:
-    """The model's columns in order of their groups; None where they are so already.
+    """The model's columns in the order of their groups; None if they are in this order already.
 
     Args:
         layer: its tensors.

@@ -13,7 +13,7 @@ from zolit.errors import UserError
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
 _NOT_A_NUMBER = 0x7F
-"""Magnitude bits of the two codes of e4m3 that are none."""
+"""Magnitude bits of the two codes of e4m3 that are NaN."""
 
 
 class Readable(Protocol):
@@ -61,13 +61,13 @@ class GroupedCodes:
 
 @dataclass(frozen=True)
 class LayerTensors:
-    """What a checkpoint holds of one layer.
+    """The tensors of one layer in a checkpoint.
 
     Attributes:
         path: name of the layer in the model, for messages.
         file: that holds its tensors, for messages.
-        tensors: by their last name (``qweight``); each is read when it is taken.
-        declared: what config.json says of the format, for messages.
+        tensors: by the last part of their name (``qweight``); each is read when it is taken.
+        declared: the format in config.json, for messages.
     """
 
     path: str
@@ -98,7 +98,7 @@ class LayerTensors:
         return tensor
 
     def take_any(self, name: str, dtypes: tuple[torch.dtype, ...]) -> Tensor:
-        """`take` a matrix of whatever shape."""
+        """`take` a matrix of any shape."""
         tensor = self._read(name)
         if tensor.dim() != 2 or tensor.dtype not in dtypes:
             raise self.bad(
@@ -121,7 +121,7 @@ class LayerTensors:
     def take_codes(
         self, name: str, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...]
     ) -> Tensor:
-        """`take` codes of one byte, all of which stand for a number."""
+        """`take` codes of one byte; refuse codes that are NaN."""
         codes = self.take(name, shape, dtypes)
         if codes.dtype == torch.float8_e4m3fn:
             magnitude = codes.view(torch.uint8) & _NOT_A_NUMBER
@@ -134,7 +134,7 @@ class LayerTensors:
         return f"{self.path}.{tensor}"
 
     def bad(self, tensor: str, what: str) -> UserError:
-        """The error of a tensor that cannot be right."""
+        """The error for a wrong tensor."""
         return UserError(
             f"model.source: tensor {self.name(tensor)!r} of {self.file!r} {what}; give the "
             "config.json that belongs to the checkpoint, or copy the file again"
@@ -172,7 +172,7 @@ def _word(dtype: torch.dtype) -> str:
 def declared_otherwise(
     config: dict[str, Any], key: str, file: str, expected: str, advice: str
 ) -> UserError:
-    """The error of a ``quantization_config`` that declares what cannot be read.
+    """The error for a ``quantization_config`` with a value that zolit does not read.
 
     Args:
         config: its content.

@@ -1,4 +1,4 @@
-"""Read layers of one-byte codes whose scales lie beside them, by blocks of rows and columns.
+"""Read layers of one-byte codes, with a scale for each block of rows and columns.
 
 A layer of N rows and K columns has
 
@@ -9,7 +9,7 @@ A layer of N rows and K columns has
   (e8m0): ``2 ** (byte - 127)``;
 - ``weight_zero_point``, of int8 codes that have one, of the scale's shape.
 
-A block's scale becomes one for each of its rows, so that a row reads and moves by itself.
+Each row of a block gets its own copy of the scale, so that rows are read and moved independently.
 """
 
 from collections.abc import Iterator
@@ -43,12 +43,12 @@ def read_scaled(
     Args:
         layer: its tensors.
         codes: dtypes that config.json allows.
-        blocks: that it allows.
+        blocks: sizes of blocks that it allows.
         rows: outputs of the layer in the model.
         columns: its inputs.
 
     Raises:
-        UserError: if a tensor is missing, of another shape or dtype, or holds what it cannot.
+        UserError: if a tensor is missing, of another shape or dtype, or holds an invalid value.
     """
     weight = layer.take_codes("weight", (rows, columns), codes)
     name = next((one for one in ("weight_scale_inv", "weight_scale") if one in layer.tensors), "")
@@ -74,7 +74,7 @@ def as_values(scale: Tensor) -> Tensor:
 
 
 def grid(block: Block, rows: int, columns: int) -> tuple[int, int]:
-    """How many blocks a matrix has, the last of them cut short."""
+    """The number of blocks of a matrix, along rows and columns; the last may be smaller."""
     return -(-rows // (block[0] or rows)), -(-columns // (block[1] or columns))
 
 
@@ -101,7 +101,7 @@ def by_row(
     """A scale for each row and group of columns, ``[rows, groups]``, groups of equal length.
 
     Raises:
-        UserError: if groups are no multiple of 32 columns.
+        UserError: if groups are not a multiple of 32 columns.
     """
     height, width = block[0] or rows, block[1] or columns
     cells = scale.reshape(grid(block, rows, columns))
@@ -117,13 +117,14 @@ def by_row(
 
 
 def without_zero_scales(codes: Tensor, scale: Tensor, zero: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Blocks of zeros, whose scale may be zero, as code 0 with the smallest scale: a step in
-    units of the weight divides by the scale.
+    """Replace scales of 0 by the smallest scale, as a step in weights divides by the scale.
+
+    All weights under a scale of 0 are 0, so their codes become 0.
     """
     empty = scale == 0
     if not empty.any():
         return codes, scale
     wide = empty.repeat_interleave(codes.shape[1] // scale.shape[1], dim=1)
-    # As bytes: float8 has no such operation; code 0 of both is the byte 0.
+    # As bytes, since float8 lacks the operation; code 0 is the byte 0 in both dtypes.
     kept = codes.view(torch.uint8).masked_fill(wide, 0).view(codes.dtype)
     return kept, scale.masked_fill(empty, SCALE_FLOOR)

@@ -1,4 +1,4 @@
-"""Read weights that transformers saved with torchao: tensors of a layer's subclass, side by side.
+"""Read weights that transformers saved with torchao: the tensors inside each tensor subclass.
 
 A layer of N rows and K columns in G groups has
 
@@ -24,7 +24,7 @@ CONFIGS: dict[str, Literal["int8", "float8", "int4"]] = {
     "Int4WeightOnlyConfig": "int4",
     "IntxWeightOnlyConfig": "int8",
 }
-"""Configurations of torchao whose weights zolit keeps, and what their codes are."""
+"""Configurations of torchao whose weights zolit keeps, and the type of their codes."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class TorchaoFormat:
         name: torchao's class.
         codes: how a code is stored.
         zero_points: whether layers of int8 codes have them.
-        marks: tensors that tell a layer of this format.
-        parts: all that such a layer has.
+        marks: names of tensors by which a layer of this format is recognized.
+        parts: names of all tensors of a layer.
     """
 
     marks: ClassVar[tuple[str, ...]] = ("_weight_qdata",)
@@ -60,7 +60,7 @@ def torchao_format(config: dict[str, Any], file: str) -> TorchaoFormat:
         file: that holds it, for messages.
 
     Raises:
-        UserError: if it asks for what cannot be read, in one sentence.
+        UserError: if zolit does not read this variant.
     """
     kinds = config.get("quant_type")
     kind = kinds.get("default") if isinstance(kinds, dict) and len(kinds) == 1 else kinds
@@ -84,14 +84,14 @@ def read_torchao(layer: LayerTensors, form: TorchaoFormat, rows: int, columns: i
         columns: its inputs.
 
     Raises:
-        UserError: if a tensor is missing, of another shape or dtype, or holds what it cannot.
+        UserError: if a tensor is missing, of another shape or dtype, or holds an invalid value.
     """
     if form.codes == "int4":
         return _int4(layer, rows, columns)
     dtype = torch.int8 if form.codes == "int8" else torch.float8_e4m3fn
     codes = layer.take_codes("_weight_qdata", (rows, columns), (dtype,))
     shapes = [(rows, groups) for groups in _divisors(columns)]
-    # Of float8 there may be one scale for the whole tensor.
+    # float8 may have one scale for the whole tensor.
     scale = _scales(layer, shapes + [(1, 1)] * (form.codes == "float8"))
     if form.codes == "float8":
         return PlainCodes(codes, False, scale.expand(rows, -1).contiguous(), None)

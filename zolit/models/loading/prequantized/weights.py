@@ -1,4 +1,4 @@
-"""Layers of quantized checkpoints as stored weights, in their own form."""
+"""Layers of quantized checkpoints as stored weights that keep their codes."""
 
 from collections.abc import Callable
 
@@ -26,7 +26,7 @@ from zolit.noise import WORD
 
 
 def layer_weight(layer: LayerTensors, form: Format, rows: int, columns: int) -> StoredWeight:
-    """A layer of a checkpoint as it is kept in memory: as many bits a weight as on disk.
+    """A layer of a checkpoint as a stored weight, with as many bits a weight as on disk.
 
     Args:
         layer: its tensors.
@@ -47,7 +47,7 @@ def layer_weight(layer: LayerTensors, form: Format, rows: int, columns: int) -> 
     if isinstance(form, Fp8Format | CompressedFormat):
         plain = read_scaled(layer, form.codes, form.blocks, rows, columns)
         return _plain(layer, "weight_scale", plain)
-    # Told first: a size that zolit cannot hold may not be that of the file either.
+    # First: a size that zolit cannot hold may also be one that the file does not have.
     _check_width(layer, "qweight", columns if form.group_size == -1 else form.group_size)
     if isinstance(form, AwqFormat):
         return _grouped(layer, "qweight", read_awq(layer, form, rows, columns))
@@ -87,7 +87,7 @@ def _int4(found: GroupedCodes) -> StoredWeight:
 
 
 def _int8(found: GroupedCodes) -> StoredWeight:
-    # Less 128 is the top bit turned over.
+    # To subtract 128 is to flip the top bit.
     return Int8Weight((found.codes ^ 128).view(torch.int8), found.scale, _zero(found, 128))
 
 
