@@ -23,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="types, with commas between")
     parser.add_argument("--kind", choices=["causal", "masked"], help="one kind alone")
-    parser.add_argument("--checks", default="", help=f"of {', '.join(CHECKS)}, blocks")
+    parser.add_argument("--checks", default="", help=f"of {', '.join(CHECKS)}, blocks, saliency")
     parser.add_argument("--json", type=Path, help="file for the results")
     options = parser.parse_args()
     kinds = [options.kind] if options.kind else ["causal", "masked"]

@@ -193,6 +193,15 @@ def test_models_that_cannot_be_walked(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_hidden_states_that_are_not_one_for_each_token(tmp_path: Path) -> None:
+    model = tiny("llama")
+    model.model.embed_tokens.register_forward_hook(
+        lambda module, args, out: out.repeat_interleave(2, dim=1)
+    )
+    with pytest.raises(UserError, match="its first is not given one vector for each token"):
+        scored(model, tmp_path / "scores")
+
+
 def test_an_output_layer_that_reads_another_block(tmp_path: Path) -> None:
     model = tiny("llama")
     model.lm_head.register_forward_pre_hook(lambda module, args: (args[0] + first[-1],))

@@ -5,7 +5,7 @@ independent computation.
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import save_file
@@ -13,11 +13,15 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 from transformers.utils import logging
 from type_configs import PAD, START, VOCAB, build
+from whole_gradients import whole_scores
 
+from zolit.calibration.saliency import compute_saliency
+from zolit.calibration.text import Window
 from zolit.datamodules.collate import Collate
 from zolit.datamodules.encode import Example
 from zolit.errors import UserError
 from zolit.models.anatomy import block_lists
+from zolit.models.plan import find_parameters, is_transposed
 from zolit.models.prepare import prepare, stored_weights
 from zolit.models.source import ModelSource
 from zolit.objectives.prompt_batch import PromptBatch
@@ -49,7 +53,8 @@ def examine(model_type: str, kind: str, chosen: list[str] | None = None) -> dict
     Args:
         model_type: of transformers.
         kind: ``causal`` or ``masked``.
-        chosen: names of `CHECKS`, or ``blocks``, which compiles; by default all of `CHECKS`.
+        chosen: names of `CHECKS`, or ``blocks``, which compiles, or ``saliency``; by default all of
+            `CHECKS`.
 
     Returns:
         For each check ``equal``, ``refused: why``, or what is wrong; and shares.
@@ -76,7 +81,7 @@ def examine(model_type: str, kind: str, chosen: list[str] | None = None) -> dict
         case = Case(original, Path(folder), kind, auto)
         for name in chosen or CHECKS:
             try:
-                row[name] = (CHECKS | {"blocks": blocks})[name](case)
+                row[name] = (CHECKS | {"blocks": blocks, "saliency": saliency})[name](case)
             except UserError as error:
                 row[name] = f"refused: {error}"
             except Exception as error:
@@ -208,6 +213,25 @@ def blocks(case: Case) -> str:
                 copies = 2 if one.pairable else 1
                 both.append(objective.losses(one.network, batch, copies))
         results.append(_same(*both, near=1e-4))
+    return _joined(results)
+
+
+def saliency(case: Case) -> str:
+    """Scores of one sweep back over the blocks, beside autograd on the whole model in float64."""
+    model = case.plain()
+    windows = [Window(ids) for ids in _ids()]
+    made = compute_saliency(model, windows, "fisher", 1.0, case.folder / "saliency")
+    dtype = torch.float32 if model.config.model_type == "xglm" else torch.float64
+    own = {one.path: is_transposed(one.modules[0]) for one in find_parameters(model)}
+    results = []
+    for turned in (False, True):
+        paths = [path for path in made.paths if own[path] is turned]
+        plain = case.plain()  # a recurrent layer keeps its state
+        wanted = whole_scores(plain, windows, "fisher", paths, turned, dtype) if paths else {}
+        results += [
+            _same(cast(Tensor, made.dense(path)).double().sqrt(), scores.sqrt(), near=5e-3)
+            for path, scores in wanted.items()
+        ]
     return _joined(results)
 
 

@@ -53,7 +53,9 @@ class Chain:
             calls = find_calls(model, [ids[0], ids[0].roll(1)], named_blocks(model))
             _check(calls, name)
             self._calls[length] = calls
-            for number, (_, rest) in zip(numbers, caught(model, calls[0], ids), strict=True):
+            for number, (hidden, rest) in zip(numbers, caught(model, calls[0], ids), strict=True):
+                if not isinstance(hidden, Tensor) or hidden.shape[:-1] != (1, length):
+                    raise _unfit(name, "its first is not given one vector for each token")
                 self._firsts[number] = rest
         some = next(iter(self._calls.values()))
         self.blocks = [(call.path, call.block) for call in some]
