@@ -27,7 +27,7 @@ class Found:
     """A parameter of a model.
 
     Attributes:
-        names: every name that it has in the model, the first first; tied weights have several.
+        names: every name that it has in the model; tied weights have several.
         parameter: the parameter.
         modules: the module that holds it under each name.
         kind: one of `KINDS` or ``other``.
@@ -69,7 +69,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """What becomes of a model.
+    """What becomes of the parameters of a model.
 
     Attributes:
         weights: the parameters that zolit stores, in the order of the model.
@@ -101,16 +101,16 @@ def make_plan(
 ) -> Plan:
     """Decide what is quantized and what moves.
 
-    Every linear layer but the output layer is quantized, tuned or not; of the other parameters
-    only those are stored by zolit that are tuned. The experts of a layer are linear layers too.
-    What no forward reads (the vision tower of a model that is given text) stays as it is.
+    Every linear layer but the output layer is quantized, tuned or not. Of the other parameters
+    zolit stores only those that are tuned. The experts of a layer are linear layers too. Parameters
+    that no forward reads stay as they are, such as the vision tower of a model that is given text.
 
     Args:
         model: a transformers model, on any device, with its weights tied; not changed.
         tune: words of `KINDS` or parameter-name patterns (``*`` and ``?``).
         read: names of the parameters that a forward reads; None: all.
-        converts: whether the quantizer makes codes of floats, rather than keep those of a
-            checkpoint, which it does for layers that are not read too.
+        converts: whether the quantizer makes codes from floats. If it keeps the codes of a
+            checkpoint instead, it also keeps those of layers that no forward reads.
 
     Raises:
         UserError: if an entry of ``tune`` names nothing, or nothing that is read.
@@ -137,13 +137,14 @@ def make_plan(
 
 
 def branches(apart: Iterable[str], others: Iterable[str]) -> list[str]:
-    """The outermost modules that hold some parameters and none of others, in their order.
+    """The outermost modules that hold parameters of ``apart`` and none of ``others``.
 
-    Numbers of blocks are left out, so that a part of all blocks is one.
+    The numbers of blocks are removed from their names, so that the same part of all blocks comes
+    once.
 
     Args:
         apart: paths of parameters.
-        others: paths of other parameters.
+        others: paths of the other parameters.
     """
     taken = {start for path in others for start in _starts(path)}
     found = (next((start for start in _starts(path) if start not in taken), path) for path in apart)

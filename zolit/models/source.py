@@ -42,7 +42,7 @@ class ModelSource:
     """
 
     published: ClassVar[tuple[str, ...]] = ("path", "gguf_file", "package", "revision", "kind")
-    """Attributes that a published run tells others of."""
+    """Attributes that are written into a published run."""
 
     path: str
     gguf_file: str | None = None
@@ -52,7 +52,7 @@ class ModelSource:
     trust_remote_code: bool = False
 
     def resolved_path(self, weights: bool = True) -> str:
-        """The local folder, as an absolute path, or the hub name as it stands.
+        """The local folder as an absolute path, or the hub name unchanged.
 
         Args:
             weights: whether a local folder must hold weights.
@@ -74,7 +74,7 @@ class ModelSource:
         return str(folder.resolve())
 
     def load_config(self, weights: bool = True) -> Any:
-        """The transformers configuration, without weights; the caller's own to change.
+        """The transformers configuration, without weights; the caller may change it.
 
         Args:
             weights: whether a local folder must hold weights beside it.
@@ -87,7 +87,7 @@ class ModelSource:
         if self.gguf_file is None:
             check_config_file(self.resolved_path(weights), self.path)
             return self._load(AutoConfig.from_pretrained, "configuration", weights)
-        # It takes its time, as the vocabulary stands before what is asked for.
+        # Slow, since the vocabulary comes before the other fields in a file: the result is kept.
         file = self.gguf_path()
         key = (self, str(file), file.stat().st_mtime_ns)
         if key not in _gguf_configs:
@@ -116,9 +116,9 @@ class ModelSource:
     def load_tokenizer(self) -> Any:
         """The transformers tokenizer; one without a pad token pads with its end-of-text token.
 
-        A ``tokenizer.json`` beside a GGUF file goes before the file's own vocabulary: it is what
-        that was made from, and transformers mixes the two. Special tokens that the folder does not
-        name are the file's.
+        If a ``tokenizer.json`` stands beside a GGUF file, it is used instead of the vocabulary in
+        the file, which was made from it; transformers would mix the two. Special tokens that the
+        folder does not name are taken from the file.
 
         Raises:
             UserError: see ``resolved_path``; or the tokenizer cannot be read.

@@ -1,10 +1,10 @@
-"""Token ids that a configuration gives a meaning to."""
+"""Token ids with a special meaning in a configuration."""
 
 from typing import Any
 
 
 def special_tokens(config: Any) -> set[int]:
-    """Token ids that a configuration, or one inside it, gives a meaning to.
+    """Token ids with a special meaning in a configuration, or in a configuration inside it.
 
     Args:
         config: of transformers, or the dictionary of one.

@@ -1,4 +1,4 @@
-"""Say which weights of a model zolit neither stores nor moves because it does not know them."""
+"""Tells the user which weights of a model zolit neither stores nor moves, as of unknown kind."""
 
 import logging
 import re
@@ -10,13 +10,13 @@ from zolit.models.plan import Plan, find_parameters
 log = logging.getLogger(__name__)
 
 LEAST = 0.01
-"""Share of a model's parameters below which nothing is said: routers of experts, convolutions."""
+"""Smaller shares of a model's parameters are not told, such as routers and convolutions."""
 
 
 def tell_untouched(model: nn.Module, plan: Plan) -> None:
-    """One line on matrices that are no linear layer, experts, embedding or norm, if they matter.
+    """Print a line about matrices that are no linear layer, experts, embedding or norm.
 
-    Of those that no forward reads `Plan.tell` speaks.
+    `Plan.tell` tells of weights that no forward reads.
 
     Args:
         model: not prepared yet; on any device.
@@ -28,7 +28,7 @@ def tell_untouched(model: nn.Module, plan: Plan) -> None:
 
 
 def untouched(model: nn.Module, plan: Plan) -> str | None:
-    """The sentence of `tell_untouched`; None where less than `LEAST` of the parameters are such."""
+    """The sentence of `tell_untouched`; None if they are less than `LEAST` of the parameters."""
     found = find_parameters(model)
     planned = plan.idle.union(one.path for one in plan.weights)
     unknown = [

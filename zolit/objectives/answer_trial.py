@@ -1,4 +1,4 @@
-"""Whether the logits of a few answers may be made without those of the other words."""
+"""Finds by a trial whether the logits of a few answers can be made without all the others."""
 
 from typing import Any
 
@@ -14,10 +14,11 @@ ANSWERS = (3, 1)
 
 
 def answers_alone(model: nn.Module, logits: Logits) -> bool:
-    """Whether what a model does behind its output layer does it to each word by itself.
+    """Whether the steps of a model behind its output layer treat each logit by itself.
 
-    A soft cap does. A bias of the whole vocabulary, added apart from the layer, and a softmax do
-    not. The output layer says the same of every hidden state here, for all words and for a few.
+    A soft cap does. A softmax does not, and neither does a bias of the whole vocabulary that is
+    added apart from the layer. In the trial the output layer gives the same logits for every hidden
+    state: once those of all words, and once those of a few.
 
     Args:
         model: prepared, on any device; its blocks are not compiled.
@@ -43,7 +44,7 @@ def answers_alone(model: nn.Module, logits: Logits) -> bool:
         copy = make_blank(model)
         every = StandIns(copy).run(call, said)
         few = StandIns(copy).run(call, said[answers])
-    # Whatever a model's own code comes to with a vocabulary of another size.
+    # The model's own code may raise anything on a vocabulary of another size.
     except Exception:
         return False
     wanted = every[..., answers]

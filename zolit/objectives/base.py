@@ -12,12 +12,12 @@ class Objective(ABC):
     """A scalar loss of a model on a batch, computed by forward passes only.
 
     An objective knows nothing of perturbations. An estimator that reads several versions of
-    the weights in one forward asks for that many ``copies`` of the batch. What is reported of a
-    model is not its business either: that is an `Evaluation`.
+    the weights in one forward asks for that many ``copies`` of the batch. An objective does not
+    report figures either: an `Evaluation` does.
 
     Attributes:
-        compares: whether the loss of one read of the weights depends on what it is compared with,
-            so that an estimator has to show both reads of a direction together.
+        compares: whether the loss needs both reads of a direction at once, such as that of
+            `OptionScoring` with ``shared`` below 1.
 
     Example:
         >>> class SquaredError(Objective):
@@ -31,13 +31,13 @@ class Objective(ABC):
     compares: bool = False
 
     def try_out(self, model: nn.Module) -> None:  # noqa: B027  (optional)
-        """Find out once how a prepared model has to be called, before it is.
+        """Find out, once and before the first step, how a prepared model has to be called.
 
         Args:
             model: loaded or on the meta device; its blocks are not compiled.
 
         Raises:
-            UserError: if it cannot be.
+            UserError: if the model cannot be called by this objective.
         """
 
     def draw(self, batch: Any, key: int) -> Any:
@@ -52,7 +52,7 @@ class Objective(ABC):
             key: 64 bits, of the step and the batch; `zolit.noise.fold` makes further ones.
 
         Returns:
-            What `losses`, `read` and `compare` take; by default the batch itself.
+            The batch that `losses`, `read` and `compare` take; by default the same batch.
         """
         return batch
 
@@ -68,13 +68,14 @@ class Objective(ABC):
         """
 
     def read(self, model: nn.Module, batch: Any) -> Tensor:
-        """What one forward says of the batch, for `compare`; by default its loss, ``[1]``."""
+        """The result of one forward, for `compare`; by default the loss, ``[1]``."""
         return self.losses(model, batch)
 
     def compare(self, reads: Sequence[Tensor], batch: Any) -> Tensor:
-        """Mean loss of each of some reads of one batch that were made one by one.
+        """Mean loss of each of several reads of one batch, which were made one by one.
 
-        A class with its own makes `losses` of it, so that a subclass changes the loss here.
+        A class that overrides this should compute `losses` by it, so that a subclass can change the
+        loss in one place.
 
         Returns:
             ``[len(reads)]`` float32, as `losses` with as many copies would give.
@@ -82,11 +83,12 @@ class Objective(ABC):
         return torch.cat(list(reads))
 
     def rehearsal(self) -> Callable[[nn.Module], Any] | None:
-        """Runs a model once on a few tokens, as `losses` does; returns what the loss is made of.
+        """A function that runs a model once on a few tokens, as `losses` does.
 
-        Weights that this does not depend on are not tuned (`zolit.models.trials.probe`). None, by
-        default: the loss may depend on any. A subclass that shows the model something else, such
-        as images, gives its own or None.
+        It returns the tensors from which the loss is computed. Weights that they do not depend on
+        are not tuned (`zolit.models.trials.probe`). None, the default: the loss may depend on all
+        weights. A subclass whose batches are no tokens, such as images, returns a function of its
+        own or None.
         """
         return None
 
@@ -95,7 +97,7 @@ class Objective(ABC):
 class Scored(Protocol):
     """An objective whose loss comes from a score of each candidate answer.
 
-    Whatever needs more than the loss says so (``needs = Scored``): `GaussNewton`,
+    Parts that need the scores declare ``needs = Scored``: `GaussNewton` and
     `zolit.evaluations.Classification`.
 
     Example:

@@ -18,8 +18,8 @@ class LossFunction(Objective):
     """Any function of a model and a batch that gives one loss for each row.
 
     The function is called with a batch whose tensors are repeated along their first dimension, so
-    that one forward can read both signs of a direction; it need not know of that, as long as each
-    row's loss depends on its own row alone. Use ``reduction="none"`` in losses of torch.
+    that one forward can read both signs of a direction. It need not know about that, as long as the
+    loss of each row depends on its own row alone. Use ``reduction="none"`` in losses of torch.
 
     Args:
         function: of the model and a batch, ``[rows]``.
@@ -42,7 +42,8 @@ class LossFunction(Objective):
         self._before: tuple[int, Tensor] | None = None
 
     def draw(self, batch: Any, key: int) -> Any:
-        """The batch itself; reads before it, such as those of an evaluation, are not compared."""
+        """The batch itself. Reads before this call, such as those of an evaluation, are
+        forgotten."""
         self._before = None
         return batch
 
@@ -63,7 +64,7 @@ class LossFunction(Objective):
         return means
 
     def _check(self, batch: Any, means: Tensor) -> None:
-        """Compare the first two reads of a batch, together or one after the other."""
+        """Compare the first two reads of a batch, whether made in one pass or in two."""
         reads = means
         if len(means) == 1:
             before, self._before = self._before, (id(batch), means)
@@ -105,5 +106,5 @@ def _rows(batch: Any) -> int:
 
 
 def _plain(batch: Any) -> Any:
-    """Mappings of libraries, such as a tokenizer's encoding, as a dict."""
+    """A mapping of any class, such as a tokenizer's encoding, as a dict; other values unchanged."""
     return dict(batch) if isinstance(batch, Mapping) else batch

@@ -23,26 +23,26 @@ class OptionScoring(Objective):
     The score of an answer is the mean log-probability of its tokens; the loss is the
     cross-entropy of the softmax over the scores of an example's answers (Malladi et al. 2023,
     arXiv 2305.17333, appendix on prompts; ``forward_wrap_with_option_len`` in its code). The
-    mean is over the answer's tokens; sums in float32. Where every answer is one token after one
-    prompt, the score is its logit: the logarithm of the normalizer is common to all answers and
+    mean is over the answer's tokens; sums in float32. If every answer is one token behind the
+    prompt, the score is its logit: the logarithm of the normalizer is the same for all answers and
     cancels in the softmax.
 
-    Vocabulary logits are made at the answer positions only; where a logit is the score, from the
-    answers' rows of the output layer alone, in float32 (`only_answers`).
+    Vocabulary logits are made at the answer positions only. If logits are the scores, only the
+    answers' rows of the output layer are multiplied, in float32 (`only_answers`).
 
-    Rows are padded to one length, and run in batches of one length where a model's scores would
-    depend on the padding (`zolit.objectives.padding`).
+    Rows are padded to one length. If a model's scores would depend on the padding, only rows of one
+    length run together (`zolit.objectives.padding`).
 
-    A direction moves the scores of all rows alike to some part: it makes one answer likelier
-    whatever the row says. How a batch judges that hangs on how many rows of each answer it happens
-    to hold, and where all rows share a prompt this is most of the estimate's noise
-    (docs/methods/option_scoring.md). ``shared`` below 1 shrinks this part of the derivative, signal
-    and noise, and leaves the rest as it is: the minimum stays where it was, and the shared part
-    goes there more slowly.
+    A part of a direction's effect is the same for all rows: it makes one answer likelier, whatever
+    the row says. Whether this lowers the loss of a batch depends on how many rows of each answer
+    the batch happens to hold. If all rows share a prompt, most of the estimate's noise comes from
+    this part (docs/methods/option_scoring.md). ``shared`` below 1 shrinks this part of the
+    derivative, its signal and its noise. The minimum stays where it was, and the shared part moves
+    there more slowly.
 
     Args:
         shared: factor of the derivative through the batch's mean scores, in (0, 1]; 1 is the
-            loss's own derivative. Below 1 it needs an estimator that compares the reads of a
+            derivative of the loss. Below 1 it needs an estimator that compares the two reads of a
             direction.
 
     Raises:
@@ -96,8 +96,9 @@ class OptionScoring(Objective):
         return batch.labels
 
     def _with_less_shared(self, each: Tensor) -> Tensor:
-        """The difference between the mean scores of reads ``[reads, B, C]``, shrunk; none changes
-        alone.
+        """Scores ``[reads, B, C]`` with a smaller difference between the mean scores of the reads.
+
+        A single read stays as it is.
         """
         mean = each.mean(dim=1, keepdim=True)
         return each - (1 - self.shared) * (mean - mean.mean(dim=0))
@@ -118,7 +119,7 @@ class OptionScoring(Objective):
 
 
 def _row_scores(model: nn.Module, rows: Rows, copies: int, few: bool) -> Tensor:
-    """``[copies * R, C]`` float32: of all answers where a row is a prompt, else of its own one."""
+    """``[copies * R, C]`` float32: scores of all answers if a row is a prompt, else ``[.., 1]``."""
     inputs = (
         rows.input_ids.repeat(copies, 1),
         rows.attention_mask.repeat(copies, 1),

@@ -1,7 +1,7 @@
-"""Which rows of a batch a model may see together without changing one another's scores.
+"""Finds which rows may run in one batch without a change of one another's scores.
 
-Rows of different lengths are padded to one. Some models look at the padding, count positions from
-the start of the padded row, or carry a state through it.
+Rows of different lengths are padded to one length. Some models read the padding, count positions
+from the start of the padded row, or carry a state through it.
 """
 
 import logging
@@ -19,25 +19,25 @@ from zolit.models.trials.stand_ins import StandIns, make_blank
 log = logging.getLogger(__name__)
 
 Together = Literal["all", "one length", "one row"]
-"""Rows that run in one batch: all, padded; those of one length, without padding; one by one."""
+"""Rows in one batch: all, with padding; those of one length, without padding; or single ones."""
 
 Logits = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
 """Logits ``[R, L, V]`` from ids and mask ``[R, T]`` and positions ``[R, L]``."""
 
 LENGTHS = (7, 12, 7)
-"""Tokens of the rows that a model is tried on."""
+"""Lengths of the rows of a trial, in tokens."""
 
 NEAR, ROUNDED = 1e-3, 1e-5
-"""Differences of logits, as parts of what tells rows apart, that rounding in float32 may and that
-it always may make.
+"""Differences of logits, relative to those between rows: larger ones than the first are no rounding
+of float32, and smaller ones than the second always count as rounding.
 """
 
 
 def rows_together(model: nn.Module, logits: Logits, left: bool) -> Together:
-    """The most rows that a model may run in one batch; fewer than all are told in a line.
+    """The largest set of rows that a model may run in one batch; a line tells if it is not all.
 
     The model runs on a few rows alone and beside others, with stand-ins for its weights
-    (`StandIns`), so that the answer hangs neither on its weights nor on its device.
+    (`StandIns`), so that the answer depends neither on its weights nor on its device.
 
     Args:
         model: prepared, on any device; its blocks are not compiled.
@@ -45,8 +45,8 @@ def rows_together(model: nn.Module, logits: Logits, left: bool) -> Together:
         left: whether rows are padded on the left.
 
     Raises:
-        UserError: if the model gives the same row another score when it is asked again, or cannot
-            be run as it is called here.
+        UserError: if the model gives the same row another score in a second run, or cannot be
+            called in this way.
     """
     words = word_embeddings(model)
     if words is None:
@@ -55,7 +55,7 @@ def rows_together(model: nn.Module, logits: Logits, left: bool) -> Together:
         together = _found(model, logits, left, len(words))
     except UserError:
         raise
-    # Whatever a model's own code comes to with numbers that it never meets.
+    # The model's own code may raise anything on numbers that it never meets otherwise.
     except Exception:
         _check_that_it_runs(model, logits, left, len(words))
         together = "one length"
@@ -72,8 +72,8 @@ def groups(mask: Tensor, together: Together) -> Iterator[tuple[Tensor, slice]]:
     """Rows that run in one batch, with the columns that they fill, group by group.
 
     Args:
-        mask: ``[R, T]`` int64, 1 on the tokens of each row, which stand side by side.
-        together: which rows may.
+        mask: ``[R, T]`` int64, 1 on the tokens of each row, which are contiguous.
+        together: which rows may run in one batch.
 
     Yields:
         ``[r]`` int64 numbers of rows, and their columns.
@@ -112,7 +112,7 @@ def _found(model: nn.Module, logits: Logits, left: bool, words: int) -> Together
         found: Tensor = StandIns(copy).run(call)
         return found[torch.cat([rows for rows, _ in batches]).argsort()]
 
-    # Some look for a token of their own; what fills rows is up to the tokenizer.
+    # Some models look for their own padding token, but the tokenizer decides what fills rows.
     own = getattr(config, "pad_token_id", None)
     pads = [plain[-1], *([own] if isinstance(own, int) and 0 <= own < words else [])]
     one_by_one = list(groups(mask, "one row"))
@@ -129,14 +129,14 @@ def _found(model: nn.Module, logits: Logits, left: bool, words: int) -> Together
     alike = _apart(run(pads[0], list(groups(mask, "one length"))), alone)
     if alike > NEAR:
         return "one row"
-    # Rows of one length show how a model rounds in batches of another size.
+    # Rows of one length show the rounding of a model in batches of another size.
     rounding = max(ROUNDED, 20 * alike)
     padded = max(_apart(run(pad, every), alone) for pad in pads)
     return "all" if padded <= min(NEAR, rounding) else "one length"
 
 
 def _check_that_it_runs(model: nn.Module, logits: Logits, left: bool, words: int) -> None:
-    """One row through the model itself, which says what is wrong if anything is.
+    """Run one row through the model itself, for the message of its exception if it fails.
 
     Raises:
         UserError: with the reason.
@@ -164,7 +164,7 @@ def _check_that_it_runs(model: nn.Module, logits: Logits, left: bool, words: int
 
 
 def _plain_tokens(config: Any, words: int) -> list[int]:
-    """Token ids that a configuration gives no meaning to."""
+    """Token ids without a special meaning in a configuration."""
     marks = special_tokens(config or {})
     return [token for token in range(1, min(words, 256)) if token not in marks]
 
@@ -184,6 +184,6 @@ def _batch(plain: Tensor, left: bool) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _apart(got: Tensor, wanted: Tensor) -> float:
-    """Largest difference of the logits of rows, as a part of how much rows differ."""
+    """Largest difference of the logits of a row, relative to the differences between rows."""
     rows = (wanted - wanted.mean(dim=0)).abs().max()
     return float((got - wanted).abs().max() / rows.clamp(min=1e-6 * wanted.abs().max()))

@@ -1,4 +1,4 @@
-"""The output layer for a few answers: their rows alone, in float32."""
+"""Logits of a few answers: only their rows of the output layer are multiplied, in float32."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,15 +14,15 @@ from zolit.tensors.weight import PerturbedWeight
 
 @contextmanager
 def only_answers(model: nn.Module, answers: Tensor) -> Iterator[bool]:
-    """Inside, the model's logits are those of ``answers``, if its output layer lets them be.
+    """Inside this context the model's logits are those of ``answers`` alone, if possible.
 
-    A product in bfloat16 rounds logits of 8 and more to numbers a sixteenth apart: on SST-2 two
-    answers tie in a fiftieth of the rows, and a step reads its differences through that grid. And
-    all of the vocabulary's rows are decoded where a handful is wanted. What the model does to its
-    logits afterwards it does to these.
+    A product in bfloat16 rounds logits of 8 and more to multiples of a sixteenth. On SST-2 two
+    answers then tie in a fiftieth of the rows, and the small differences that a step measures are
+    lost. A product with the whole output layer also decodes all rows of the vocabulary where a few
+    are needed. Later steps of the model, such as a soft cap, act on these logits as on any others.
 
-    The output layer has to be a plain linear layer that rests as it is stored: one that is tuned,
-    has an adapter or multiplies integers answers for the whole vocabulary.
+    The output layer must be a plain linear layer that does not move. If it is tuned, has an adapter
+    or multiplies integers, it makes the logits of the whole vocabulary.
 
     Args:
         model: a transformers language model.

@@ -1,4 +1,4 @@
-"""How a step passes through a model: in pairs, through compiled blocks, from a shared prefix."""
+"""Arranges the forward passes of a step: pairs, compiled blocks, a shared prefix."""
 
 from torch import nn
 
@@ -13,24 +13,25 @@ from zolit.tensors.reading import Reading
 def arrange_passes(
     model: nn.Module, reading: Reading, forward: Forward, planned: bool, compiles: bool, tell: bool
 ) -> bool:
-    """Make passes through a prepared model as cheap as trials of it show to be right, in place.
+    """Use every way to make passes cheaper that trials show to be right for a prepared model.
 
     Args:
         model: prepared and loaded; changed in place.
         reading: the state that its weights share.
         forward: how it will be called.
-        planned: whether pairs may be read as far as the kinds of the tuned weights tell.
+        planned: whether the kinds of the tuned weights allow pairs.
         compiles: whether its blocks are to be compiled.
-        tell: whether a line of the log says where no pairs are read.
+        tell: whether to log a line if the trials forbid pairs.
 
     Returns:
         Whether pairs may be read.
 
     Raises:
-        UserError: if ``compiles`` and it has no block that can be; or it is compiled already.
+        UserError: if ``compiles`` is set and the model has no block that can be compiled, or is
+            compiled already.
     """
     check_calls(model)
-    # Trials come first: they run what compiled blocks hide.
+    # Trials come first: they follow operations, which compiled blocks hide.
     trial = try_pairs(model, forward, planned, tell)
     forms = try_prefix(model, reading, forward)
     if compiles:

@@ -1,8 +1,8 @@
-"""What stands between a module and its callers, in one order.
+"""Wrappers around the calls of a module, in one fixed order.
 
-torch calls ``_compiled_call_impl`` of a module, where it is set, in the place of ``_call_impl``,
-its hooks and forward. This file alone sets it. `Stage` is the order: whoever comes first, a block
-that runs once for both signs of a pair runs its compiled code inside.
+If a module has ``_compiled_call_impl``, torch calls it instead of ``_call_impl``, which runs hooks
+and forward. Only this file sets it. `Stage` is the order of the wrappers, whichever is added first:
+a block that runs once for both signs of a pair runs its compiled code inside.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,11 +17,11 @@ from zolit.errors import UserError
 
 Call = Callable[..., Any]
 Wrap = Callable[[Call], Call]
-"""Makes a call of the one inside of it."""
+"""Makes a new call from the call that it wraps."""
 
 
 class Stage(IntEnum):
-    """What may stand before a module, the innermost first."""
+    """The kinds of wrappers around a module, the innermost first."""
 
     COMPILED = 0
     """The compiled code of a block (`zolit.models.passes.compiled_blocks`)."""
@@ -48,7 +48,7 @@ class _Calls:
         return self.outer(*arguments, **options)
 
     def put(self, stage: Stage, wrap: Wrap | None) -> Wrap | None:
-        """Set or take away a stage; what was there before."""
+        """Set or remove a stage; returns the one that was there before."""
         before = self.stages.pop(stage, None)
         if wrap is not None:
             self.stages[stage] = wrap
@@ -59,14 +59,14 @@ class _Calls:
 
 
 def wrap_call(module: nn.Module, stage: Stage, wrap: Wrap | None) -> Wrap | None:
-    """Put a stage before a module, in the place of one of its kind; None takes it away.
+    """Wrap the calls of a module; a wrapper of the same stage is replaced.
 
-    A copy of the module has no stages.
+    A copy of the module has no wrappers.
 
     Args:
         module: changed in place.
-        stage: says where it stands among others.
-        wrap: gets the call of the stages inside of it.
+        stage: the place of the wrapper among others.
+        wrap: gets the call that it wraps; None removes the wrapper.
 
     Returns:
         The stage that was there before.
@@ -92,7 +92,7 @@ def wrap_call(module: nn.Module, stage: Stage, wrap: Wrap | None) -> Wrap | None
 
 @contextmanager
 def wrapped_call(module: nn.Module, stage: Stage, wrap: Wrap) -> Iterator[None]:
-    """`wrap_call` inside."""
+    """`wrap_call` inside this context only."""
     before = wrap_call(module, stage, wrap)
     try:
         yield
@@ -103,8 +103,8 @@ def wrapped_call(module: nn.Module, stage: Stage, wrap: Wrap) -> Iterator[None]:
 def check_calls(model: nn.Module) -> None:
     """Refuse a model of which a module was compiled by its own ``compile()``.
 
-    Such code would stand in the place of the stages, and keep what weights read as when it was
-    compiled.
+    Its code would replace the wrappers, and would keep the values that weights read as when it
+    was compiled.
 
     Raises:
         UserError: naming the module.

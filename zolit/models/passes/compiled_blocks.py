@@ -1,9 +1,9 @@
 """Compile a model's blocks: everything between the products with stored weights.
 
 Norms, rotary embeddings, activations and residual sums take about half of an eager forward on a
-CPU. The blocks of a transformer are alike, so one compilation serves them all; a product with a
-stored weight is one opaque operation in it, because what the weight reads as changes with every
-query while the compiled code does not.
+CPU. The blocks of a transformer are alike, so one compilation serves all of them. A product with a
+stored weight is one opaque operation in the compiled code, because the values of the weight change
+with every query and the compiled code does not.
 """
 
 import itertools
@@ -46,12 +46,12 @@ class StoredLinear(nn.Module):
     Args:
         weight: the stored weight, as a parameter.
         bias: ``[rows]`` parameter or None.
-        adapter: of the layer that it replaces. Not joined by a hook as there: torch.compile does
-            not look at hooks when it chooses code, and would give a block with adapters that of a
-            block without.
+        adapter: of the layer that it replaces. It is called here and not by a hook, because
+            torch.compile ignores hooks when it chooses code: it would run the code of a block
+            without adapters for one with adapters.
         scaled: whether factors of output channels are multiplied in the compiled code, together
-            with what follows, rather than in a pass of their own. Not before a bias, which they
-            leave alone.
+            with the operations that follow, instead of in a pass of their own. Not with a bias,
+            which the factors must not change.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class StoredLinear(nn.Module):
         self.rows = weight.store.rows
         self.in_integers = weight.store.integer_products
         number = next(_numbers)
-        # A tensor, as an integer would be a constant of the compilation; not a buffer, as it is
-        # read on the host.
+        # A tensor, since an integer would become a constant of the compiled code; not a buffer,
+        # since it is read on the host.
         self.number = torch.tensor(number)
         _layers[number] = self
 
@@ -83,11 +83,12 @@ class StoredLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[..., columns]`` to ``[..., rows]``."""
         out: Tensor
-        # Of ``[B, T, columns]`` the factors are one row for T rows; else they would be as large as
-        # the product.
+        # For ``[B, T, columns]`` one row of factors serves T rows. For every row they would be as
+        # large as the product.
         apart = self.scaled and x.dim() == 3
         if self.in_integers:
-            # An operation of its own: layers with the same input share it (`_share_codes`).
+            # A separate operation, so that layers with the same input can share it
+            # (`_share_codes`).
             codes, scale = torch.ops.zolit.quantize(x, self.number)
             out = torch.ops.zolit.stored_integer_linear(
                 codes, scale, self.number, self.rows, x.dtype, not apart
@@ -175,12 +176,12 @@ _QUANTIZE = (torch.ops.zolit.quantize, torch.ops.zolit.quantize.default)
 def _inductor(module: fx.GraphModule, inputs: list[Tensor]) -> Any:
     _share_codes(module.graph)
     module.recompile()
-    # Checks of each buffer's size cost a hundredth of a step.
+    # Checks of the size of each buffer would cost a hundredth of a step.
     compiled: Any = compile_fx(module, inputs, config_patches={"size_asserts": False})
 
     def call(*arguments: Any) -> Any:
-        # torch checks once what operators return, under a mode: kernels compiled in that call
-        # would be compiled again in the next.
+        # torch checks the results of operators once, under a mode. Kernels that are compiled in
+        # that call would be compiled again in the next.
         with functorch_config.patch(check_custom_op_aliasing=False):
             return compiled(*arguments)
 
@@ -208,7 +209,7 @@ def compile_blocks(model: nn.Module) -> int:
             f"compile: got blocks, but {type(model).__name__} has no list of blocks whose tuned "
             "weights are all linear layers; use compile: none"
         )
-    # The same for all blocks, moving or not, as each kind would be compiled for itself.
+    # All blocks get the same modules, tuned or not: each kind of block would be compiled by itself.
     scaled = any(
         isinstance(weight, PerturbedWeight) and scales_outputs(weight)
         for block in found
@@ -237,10 +238,10 @@ def _replaced_by(call: Call) -> Wrap:
 
 
 def _with_constant_floats(compiled: Call) -> Call:
-    """Take the floats of a block (epsilon of a norm, scale of attention) for constants.
+    """Compile the floats of a block (epsilon of a norm, scale of attention) as constants.
 
-    ``dynamic=True`` makes inputs of them, which torch finds out to be constants when it has
-    compiled the block, and compiles it once more: 3 s of a first step.
+    ``dynamic=True`` would make them inputs. When torch then finds that they are constants it
+    compiles the block a second time, which takes 3 s of the first step.
     """
 
     def call(*arguments: Any, **options: Any) -> Any:

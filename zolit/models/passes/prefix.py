@@ -1,10 +1,10 @@
-"""Blocks before the first that moves run once for both signs of a direction and all directions.
+"""Runs the blocks below the first tuned one once for both signs, and for all directions of a step.
 
-Until a perturbed weight has read it, the second half of a paired batch equals the first, and the
-hidden states of one direction equal those of the next. A run that tunes the upper two thirds of a
-model saves half of the lower third's products with one query; with many queries a batch, all but
-one pass through the lower third. Where each direction moves other blocks (`RandomBlocks`), what was
-made before the lowest of them serves all.
+In these blocks the second half of a paired batch equals the first, and the hidden states are the
+same for every direction. A run that tunes the upper two thirds of a model with one query so saves
+half of the products in the lower third; with many queries a batch it makes one pass through the
+lower third. If each direction moves other blocks (`RandomBlocks`), directions share the blocks
+below the lowest that moves.
 """
 
 from collections.abc import Iterator
@@ -24,9 +24,9 @@ from zolit.tensors.weight import PerturbedWeight
 
 
 def prefix_blocks(model: nn.Module, reading: Reading) -> list[nn.Module]:
-    """The blocks that can run once for some directions: those before the last that moves.
+    """The blocks that can run once for some directions: those below the last tuned block.
 
-    There are none where a model has several lists of blocks (`zolit.models.anatomy`).
+    None if the model has several lists of blocks (`zolit.models.anatomy`).
     """
     lists = block_lists(model)
     if len(lists) != 1 or not any(_sites(model)):
@@ -37,11 +37,11 @@ def prefix_blocks(model: nn.Module, reading: Reading) -> list[nn.Module]:
 
 
 def share_prefix(model: nn.Module, reading: Reading, forms: list[Form]) -> int:
-    """Let the blocks before the first with a moving weight run once for what they have in common.
+    """Let the blocks below the first with a moving weight run once, in place.
 
-    In a pair they read one half of the batch. Inside `Reading.same_batch` each runs for the first
-    pass that needs it only, where the next ones come with equal arguments. Nothing changes in a
-    pass that has read a moving weight before (an embedding).
+    In a pair they run on one half of the batch. Inside `Reading.same_batch` each runs only in the
+    first pass that needs it, as long as later passes have equal arguments. A pass that has read a
+    moving weight earlier, such as an embedding, runs as before.
 
     Args:
         model: a prepared model, changed in place; its blocks may be compiled.
@@ -60,7 +60,7 @@ def share_prefix(model: nn.Module, reading: Reading, forms: list[Form]) -> int:
 def sharing(
     copy: nn.Module, reading: Reading, sites: list[list[Site]], forms: list[Form]
 ) -> Iterator[None]:
-    """`share_prefix` inside, for a copy of a model whose blocks are not compiled.
+    """`share_prefix` inside this context, for a copy of a model whose blocks are not compiled.
 
     Args:
         copy: its weights may be anything.
@@ -77,7 +77,7 @@ def sharing(
 
 
 def block_sites(model: nn.Module) -> list[list[Site]]:
-    """Of the moving weights in each block of a model that has one list of blocks."""
+    """Sites of the moving weights in each block of a model that has one list of blocks."""
     return [_sites(block) for block in block_lists(model)[0]]
 
 
@@ -88,7 +88,7 @@ def _share(model: nn.Module, reading: Reading, sites: list[list[Site]], forms: l
 
 
 class _Prefix:
-    """The pass that is in the prefix now, and what earlier ones made of the same batch.
+    """State of the pass that runs through the prefix now, and results of earlier passes.
 
     Args:
         reading: whose pairs and batches these are.
@@ -126,7 +126,7 @@ class _Prefix:
         return wrap
 
     def _begin(self, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
-        """Decide how much of a pass has to run."""
+        """Decide which blocks of the prefix this pass has to run."""
         self._forget()
         if not self.reading.nothing_perturbed_yet:
             return
@@ -145,14 +145,14 @@ class _Prefix:
         self._known = max((place for place in self._results if place < self._end), default=-1)
 
     def _first_moving(self) -> int:
-        """Of this pass; at rest of any."""
+        """Number of the first block that moves in this pass; at rest, that moves in any pass."""
         for place, sites in enumerate(self.sites[: len(self.forms)]):
             if any(not self.reading.active or self.reading.moves(site) for site in sites):
                 return place
         return len(self.forms)
 
     def _run(self, inner: Call, place: int, arguments: tuple[Any, ...], options: Any) -> Any:
-        """A block of the prefix, on one half of a pair."""
+        """Run a block of the prefix, in a pair on one half of the batch."""
         last = place == self._end - 1
         if self._results is not None and place <= self._known:
             out = self._results[self._known]
@@ -160,7 +160,7 @@ class _Prefix:
         if self._rows is not None:
             leaves, spec = tree_flatten((arguments, options))
             if not _fits(leaves, spec, self.forms[place].taken, self._rows):
-                # What no trial has shown ends the prefix before this block.
+                # Arguments that no trial has seen: the prefix ends before this block.
                 leaves = [self._whole(leaf) for leaf in leaves]
                 self._forget()
                 arguments, options = tree_unflatten(leaves, spec)
@@ -168,13 +168,14 @@ class _Prefix:
             leaves = self._half(leaves, self.forms[place].taken)
             arguments, options = tree_unflatten(leaves, spec)
         out = inner(*arguments, **options)
-        # What another direction may go on from.
+        # Keep the result: another direction may continue from it.
         if self._results is not None and (place + 1 == len(self.sites) or self.sites[place + 1]):
             self._results[place] = out
         return self._both(out, place) if last else self._noted(out, place)
 
     def _half(self, leaves: list[Any], form: Leaves) -> list[Any]:
-        """The first half of what a block takes for each row; what is a half stays."""
+        """The first half of the arguments that have one entry for each row; halves stay as they
+        are."""
         if self._rows is None:
             return leaves
         return [
@@ -183,13 +184,13 @@ class _Prefix:
         ]
 
     def _first(self, value: Tensor) -> Tensor:
-        # Kept with the whole, so that its id stays its own.
+        # The whole is kept too, so that no other tensor gets its id.
         if id(value) not in self._halves:
             self._halves[id(value)] = (value, value[: value.shape[0] // 2])
         return self._halves[id(value)][1]
 
     def _noted(self, out: Any, place: int) -> Any:
-        """A result; what it holds for each row of a half is remembered."""
+        """A result, after the tensors in it that have one entry for each row are noted."""
         if self._rows is not None:
             each = self.forms[place].given.each
             leaves = tree_flatten(out)[0]
@@ -197,11 +198,11 @@ class _Prefix:
         return out
 
     def _whole(self, leaf: Any) -> Any:
-        """What the last block gave for one half, doubled; anything else as it is."""
+        """A tensor that the last block made for one half, doubled; any other value as it is."""
         return torch.cat((leaf, leaf)) if id(leaf) in self._given else leaf
 
     def _both(self, out: Any, place: int) -> Any:
-        """The result of the prefix, doubled where one half has passed."""
+        """The result of the prefix, doubled if only one half was run."""
         self._noted(out, place)
         leaves, spec = tree_flatten(out)
         leaves = [self._whole(leaf) for leaf in leaves]
@@ -210,7 +211,7 @@ class _Prefix:
 
 
 def _fits(leaves: list[Any], spec: TreeSpec, form: Leaves, rows: int) -> bool:
-    """Whether a trial has shown what a block is given, of the batch or of a half."""
+    """Whether a block's arguments have a form that a trial has seen, for the batch or a half."""
     return spec == form.spec and all(
         _plain(x)
         or each == 0
@@ -224,7 +225,7 @@ def _plain(leaf: Any) -> bool:
 
 
 def _rows(leaves: list[Any], spec: TreeSpec, form: Leaves) -> int | None:
-    """Rows of the batch that the first block is given; None if no trial has shown that."""
+    """Rows of the batch in the first block's arguments; None if no trial has seen such ones."""
     if spec != form.spec:
         return None
     both = zip(leaves, form.each, strict=True)

@@ -1,4 +1,4 @@
-"""What the blocks of a model take for each row of a batch, found by trying the model."""
+"""Finds by trials which arguments of a model's blocks have one entry for each row of a batch."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,12 +15,13 @@ from zolit.models.trials.stand_ins import Blank, StandIns
 
 @dataclass(frozen=True)
 class Leaves:
-    """Tensors among what a block takes or gives.
+    """The tensors in a block's arguments or results.
 
     Attributes:
-        spec: how they lie in it.
-        each: of each leaf, its first dimension for one row of the batch; 0 where that is the same
-            whatever the batch, None where no trial had a tensor of more than one there.
+        spec: the nesting of the values.
+        each: for each leaf the length of its first dimension for one row of the batch; 0 if the
+            length does not depend on the batch, None if no trial had a tensor of more than one
+            entry there.
     """
 
     spec: TreeSpec
@@ -36,7 +37,7 @@ class Form:
 
 
 class UnfitError(Exception):
-    """The blocks do not take the rows of a batch first, or are not called one after the other."""
+    """Rows are not the first dimension of the blocks' arguments, or blocks do not run in order."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class _Call:
 def find_forms(copy: Blank, blocks: list[nn.Module], forward: Forward) -> list[Form]:
     """The form of each block.
 
-    The model runs with stand-ins for its weights on doubled batches of two sizes, padded and not: a
-    dimension of the batch grows with it, and has two equal halves.
+    The model runs with stand-ins for its weights on doubled batches of two sizes, with and without
+    padding. A dimension that counts rows grows with the batch and has two equal halves.
 
     Args:
         copy: of the model, its blocks not compiled.
@@ -80,7 +81,7 @@ SIZES = (ROWS, ROWS + 2)
 
 
 def doubled(copy: Blank, rows: int, padded: bool) -> tuple[Tensor, Tensor]:
-    """Token ids and mask of a batch that is there twice, ``[2 * rows, tokens]`` each."""
+    """Token ids and mask of a batch that is repeated once, ``[2 * rows, tokens]`` each."""
     first, _, mask = trial_rows(copy.model, rows)
     mask = mask if padded else torch.ones_like(mask)
     return torch.cat((first, first)), torch.cat((mask, mask))
@@ -124,7 +125,7 @@ def _leaves(small: tuple[list[Any], TreeSpec], large: tuple[list[Any], TreeSpec]
 
 
 def _each(few: Any, many: Any) -> int | None:
-    """First dimension of a leaf for one row."""
+    """Length of a leaf's first dimension for one row of the batch."""
     if not isinstance(few, Tensor) or not isinstance(many, Tensor):
         return None
     if few.shape == many.shape:
@@ -140,7 +141,7 @@ def _each(few: Any, many: Any) -> int | None:
 
 
 def _joined(one: Leaves, other: Leaves) -> Leaves:
-    """Of two batches of the same model."""
+    """The form that two batches of the same model agree on."""
     if one.spec != other.spec:
         raise UnfitError
     each = [{a, b} - {None} for a, b in zip(one.each, other.each, strict=True)]
@@ -150,5 +151,5 @@ def _joined(one: Leaves, other: Leaves) -> Leaves:
 
 
 def alike(value: Tensor) -> bool:
-    """Whether a tensor meets every row alike, however many there are."""
+    """Whether a tensor has one entry that is the same for all rows."""
     return value.dim() == 0 or value.shape[0] == 1

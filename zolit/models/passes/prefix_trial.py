@@ -1,4 +1,4 @@
-"""Whether blocks may run once for what several passes have in common, found by trying it."""
+"""Finds by trials whether the blocks of a prefix may run once for several passes."""
 
 import logging
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ from zolit.tensors.weight import perturbed_weights
 log = logging.getLogger(__name__)
 
 KEYS = 2
-"""Directions of a trial where each may end the prefix at another block."""
+"""Directions of a trial if each may end the prefix at another block."""
 
 
 def try_prefix(model: nn.Module, reading: Reading, forward: Forward) -> list[Form]:
-    """The forms of the blocks that may run once (`share_prefix`); none where it would not be right.
+    """The forms of the blocks that may run once (`share_prefix`); none if the result would differ.
 
-    The model runs with stand-ins for its weights, with and without what is shared: it must give the
-    same, in a pair and in a pass that goes on from an earlier one, and its moving weights must read
-    as many rows.
+    The model runs with stand-ins for its weights, with and without a shared prefix. The results
+    must be the same, in a pair and in a pass that continues from an earlier one, and the moving
+    weights must read as many rows.
 
     Args:
         model: prepared, on any device; its blocks are not compiled.
@@ -43,7 +43,7 @@ def try_prefix(model: nn.Module, reading: Reading, forward: Forward) -> list[For
         moving = {w.path for w in perturbed_weights(model) if not reading.leaves_weights_out}
 
         def passes(key: int, copies: Literal[1, 2]) -> list[_Pass]:
-            """The second goes on from what the first has left."""
+            """Two passes; the second continues from the results of the first."""
             with reading.same_batch(), reading.perturbed(key, 1.0, copies):
                 return [_pass(copy, forward, moving) for _ in range(2)]
 
@@ -56,7 +56,7 @@ def try_prefix(model: nn.Module, reading: Reading, forward: Forward) -> list[For
         reason = "they would not give the same"
     except UnfitError:
         reason = "they do not take the rows of a batch first, or not one after the other"
-    # Whatever a model's own code comes to with half of a batch.
+    # The model's own code may raise anything on half of a batch.
     except Exception as error:
         reason = first_line(error)
     log.info("the blocks before the first tuned one run whole in each pass: %s", reason)
@@ -65,7 +65,7 @@ def try_prefix(model: nn.Module, reading: Reading, forward: Forward) -> list[For
 
 @dataclass(frozen=True)
 class _Pass:
-    """What a pass gave, and what moving weights were given in it."""
+    """The result of a pass, and the inputs of the moving weights in it."""
 
     out: Tensor
     reads: list[tuple[str, torch.Size]]

@@ -1,4 +1,4 @@
-"""Whether the weights of a model can be read in two versions in one pass, found by trying it."""
+"""Finds by trials whether a model's weights can be read in two versions in one pass."""
 
 import logging
 from collections.abc import Callable
@@ -21,8 +21,8 @@ Forward = Callable[[nn.Module, Tensor, Tensor], Any]
 """Runs a model on token ids and an attention mask, ``[rows, tokens]`` int64 each."""
 
 ROWS, TOKENS = 3, 11
-"""Of the batch that a model is tried on, before it is doubled; odd, so that no dimension of a
-model's is taken for the other."""
+"""Rows and tokens of the trial batch before it is doubled; odd numbers, so that no dimension of
+a model is mistaken for them."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Trial:
 
     Attributes:
         pairable: whether pairs may be read.
-        unread: paths of tuned weights that the trial did not come by.
+        unread: paths of tuned weights that the trial did not read.
     """
 
     pairable: bool
@@ -41,23 +41,23 @@ class Trial:
 def try_pairs(model: nn.Module, forward: Forward, planned: bool, tell: bool) -> Trial:
     """Find out whether each tuned weight reads the two halves of a doubled batch as its halves.
 
-    The model runs twice with stand-ins for its weights (`StandIns`): on rows of which the second
-    half is marked, and on rows of which the first is. What a tuned weight reads must be marked in
-    the same half alone, in the same places. What does not take token ids, as a model of one's own
-    with an objective of one's own, is taken as planned.
+    The model runs twice with stand-ins for its weights (`StandIns`): on rows whose second half is
+    marked, and on rows whose first half is. The input of each tuned weight must be marked in the
+    same half alone, in the same places. A model that does not take token ids, with an objective of
+    the user's own, is not tried: ``planned`` decides.
 
     Args:
         model: prepared, on any device; its blocks are not compiled.
         forward: how the model will be called.
-        planned: whether pairs may be read as far as the kinds of the tuned weights tell.
-        tell: whether a trial that speaks against pairs is told, in a line of the log.
+        planned: whether the kinds of the tuned weights allow pairs.
+        tell: whether to log a line if the trial forbids pairs.
     """
     if not planned or word_embeddings(model) is None:
         return Trial(planned)
     tuned = {weight.path for weight in perturbed_weights(model)}
     try:
         reason, read = _why_not(make_blank(model), forward)
-    # Whatever a model's own code comes to with numbers that it never meets.
+    # The model's own code may raise anything on numbers that it never meets otherwise.
     except Exception as error:
         said = first_line(error)[:200]
         reason, read = f"the model cannot be tried without its weights ({said})", tuned
@@ -67,7 +67,7 @@ def try_pairs(model: nn.Module, forward: Forward, planned: bool, tell: bool) -> 
 
 
 def refuse_unread(model: nn.Module, reading: Reading, paths: tuple[str, ...]) -> None:
-    """Refuse pairs once a weight is read after all that no trial came by.
+    """Refuse pairs when a weight is read that no trial has read.
 
     Args:
         model: prepared; modules that hold such a weight get a hook.
@@ -97,7 +97,7 @@ def _why_not(copy: Blank, forward: Forward) -> tuple[str | None, set[str]]:
     """A reason against pairs, None for none, and the paths of the weights that were read."""
     first, second, mask = trial_rows(copy.model, ROWS)
     both = torch.cat((first, second)), torch.cat((mask, mask))
-    # Each half in turn, as one may read the other and not be read by it.
+    # Mark each half in turn: one may read the other and not be read by it.
     seen = [StandIns(copy, marked) for marked in (second, first)]
     for stand_ins in seen:
         stand_ins.run(forward, *both)
@@ -121,7 +121,7 @@ def _why_not(copy: Blank, forward: Forward) -> tuple[str | None, set[str]]:
 
 
 def _grow(copy: Blank, forward: Forward, before: list[Read]) -> bool:
-    """Whether what no token reaches has a row for each of the batch all the same."""
+    """Whether inputs that no token reaches still have one row for each row of the batch."""
     more = ROWS + 2
     first, second, mask = trial_rows(copy.model, more)
     stand_ins = StandIns(copy)
@@ -133,11 +133,11 @@ def _grow(copy: Blank, forward: Forward, before: list[Read]) -> bool:
 
 
 def trial_rows(model: nn.Module, rows: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows of tokens, as many again of tokens that these do not hold, and the mask of either.
+    """Rows of tokens, as many rows of other tokens, and the mask of both.
 
     Returns:
-        Each ``[rows, TOKENS]`` int64. Batches of causal models are padded on the left; masked
-        models take that too.
+        Each ``[rows, TOKENS]`` int64, padded on the left as for causal models; masked models
+        accept that too.
     """
     words, config = word_embeddings(model), getattr(model, "config", None)
     special = special_tokens(config or {})
@@ -150,7 +150,7 @@ def trial_rows(model: nn.Module, rows: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _halves(late: Read, early: Read) -> bool:
-    """Whether what is read is marked where the batch is: in its second half, in its first."""
+    """Whether the inputs are marked in the same half as the batch, in both runs."""
     half = late.marked.numel() // 2
     return (
         late.shape[0] % 2 == 0

@@ -1,8 +1,8 @@
-"""Which parameters of a model a forward reads, and which it changes, found without their numbers.
+"""Finds which parameters of a model a forward reads and which it changes, without their numbers.
 
-The model runs with stand-ins for its weights (`zolit.models.trials.stand_ins`), which take no
-memory and no time to multiply with, so that a model of any size is asked within a second, loaded or
-on the meta device, and gives the same answer.
+The model runs with stand-ins for its weights (`zolit.models.trials.stand_ins`). They take no memory
+and no time to multiply by, so a model of any size is tried within a second. A loaded model and one
+on the meta device give the same answer.
 """
 
 import re
@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from zolit.models.trials.stand_ins import STOOD_FOR, StandIns, make_blank
 
 Forward = Callable[[nn.Module], Any]
-"""Runs a model once, as it will be run."""
+"""Runs a model once, as the objective does."""
 
 _SHAPES = frozenset(
     getattr(torch.ops.aten, name).default
@@ -34,8 +34,8 @@ class Touched:
     """What a forward does with a model's parameters.
 
     Attributes:
-        read: names of the parameters that its result depends on, the first of each.
-        changed: of those that it writes to in place.
+        read: names of the parameters that its result depends on; a tied one by its first name.
+        changed: names of the parameters that it writes to in place.
     """
 
     read: frozenset[str]
@@ -43,10 +43,10 @@ class Touched:
 
 
 def find_touched(model: nn.Module, forward: Forward) -> Touched | None:
-    """What a forward reads of a model, and what it changes.
+    """Find the parameters that a forward reads, and those that it changes.
 
-    A layer whose output nobody takes (a pooler) is not read. What one block or one expert reads
-    counts as read in all: which experts a token meets depends on its numbers.
+    A layer whose output is not used, such as a pooler, is not read. A parameter that one block or
+    expert reads counts as read in all, since the numbers of a token decide which experts it meets.
 
     Args:
         model: on any device, its weights plain or stored; not changed.
@@ -60,7 +60,7 @@ def find_touched(model: nn.Module, forward: Forward) -> Touched | None:
         for module in copy.model.modules():
             config = getattr(module, "config", None)
             if config is not None and hasattr(config, "_experts_implementation"):
-                # The one that does not gather the weights of the experts of each token.
+                # Of transformers' functions the one that does not gather weights for each token.
                 config._experts_implementation = "eager"
         names = dict(copy.model.named_parameters())
         traces = _Traces(list(names.values()))
@@ -87,14 +87,14 @@ def _place(name: str) -> str:
 class _Traces:
     """Which parameters each tensor was made from.
 
-    Sets are integers with a bit for each parameter. They are kept by storage, so that what is
-    written into a view reaches what it is a view of.
+    Sets are integers with a bit for each parameter. They are kept by storage, so that a write to a
+    view also counts for the tensor that it is a view of.
 
     Args:
         parameters: the first has the lowest bit.
 
     Attributes:
-        decided: the parameters that a number read on the host came from.
+        decided: the parameters behind numbers that were read on the host.
         changed: the parameters that were written to.
     """
 
@@ -104,13 +104,13 @@ class _Traces:
         self._made = dict(self._own)
 
     def writes(self, target: Tensor) -> bool:
-        """Whether a tensor that is written to is a parameter or a view of one, which is noted."""
+        """Whether a written tensor is a parameter or a view of one; if so, it is noted."""
         own = self._own.get(_storage(target), 0)
         self.changed |= own
         return own != 0
 
     def of(self, values: Any) -> int:
-        """What all tensors in some values, at any depth, were made from."""
+        """The parameters that all tensors in some values, at any depth, were made from."""
         found = 0
         for leaf in tree_leaves(values):
             if isinstance(leaf, Tensor):
@@ -118,13 +118,13 @@ class _Traces:
         return found
 
     def note(self, inputs: Any, outputs: Any) -> None:
-        """What an operation made of its inputs, some of which it may have changed."""
+        """Note the inputs of an operation for its outputs, and for inputs that it has changed."""
         found = self.of(inputs)
         before = {_storage(leaf) for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)}
         for leaf in tree_leaves(outputs):
             if isinstance(leaf, Tensor):
                 place = _storage(leaf)
-                # A new tensor may lie where one was that is gone.
+                # The memory may have belonged to another tensor that is gone.
                 self._made[place] = found | (self._made.get(place, 0) if place in before else 0)
 
 
@@ -159,7 +159,7 @@ def _is_in_place(func: Any) -> bool:
 
 
 class _Products(TorchFunctionMode):
-    """Follows what stand-ins give instead of a product, of which no operation shows the weight."""
+    """Follows the results of stand-ins, which are made without an operation on the weight."""
 
     def __init__(self, traces: _Traces) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""Run a model's operations without the numbers of its weights, and see what its weights read.
+"""Runs a model's operations without the numbers of its weights, and records the weights' inputs.
 
-How data flows through a model, row by row, is the same whatever its weights are. A model with
-stand-ins for them shows it within a fraction of a second, at any size and on the meta device too,
-and always the same.
+The flow of data through a model, row by row, does not depend on the values of its weights. A model
+with stand-ins for them shows this flow in a fraction of a second, at any size, also on the meta
+device, and always with the same result.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,17 +20,17 @@ from zolit.tensors.experts import Sorted, expert_linear
 from zolit.tensors.weight import PerturbedWeight
 
 RANK = 4
-"""Of the matrices that stand for linear layers: enough that a router sends rows apart."""
+"""Rank of the matrices that stand for linear layers: enough that a router separates rows."""
 
 
 @dataclass(frozen=True)
 class Read:
-    """What a tuned weight was given once.
+    """One input of a tuned weight.
 
     Attributes:
         path: of the weight.
-        shape: of its input; of the indices for an embedding.
-        marked: ``[rows of the input]`` bool, those that hang on a marked token.
+        shape: of the input; for an embedding of the indices.
+        marked: ``[rows of the input]`` bool, the rows that depend on a marked token.
     """
 
     path: str
@@ -52,7 +52,7 @@ class Blank:
 
 
 def make_blank(model: nn.Module) -> Blank:
-    """A copy to try things on; what a model's forward changes of itself, it changes there.
+    """A copy for trials: a forward that changes the model's own state changes the copy's.
 
     Args:
         model: prepared, on any device; not changed.
@@ -77,25 +77,26 @@ def make_blank(model: nn.Module) -> Blank:
 
 
 def _constant(parameter: Tensor) -> Tensor:
-    """One number that is read again and again; a half, or 0 where numbers are whole."""
+    """A tensor of this shape with one number in memory: a half, or 0 for whole numbers."""
     floats = parameter.is_floating_point()
     one = torch.full((), 0.5) if floats else torch.zeros((), dtype=parameter.dtype)
     return one.expand(parameter.shape)
 
 
 class StandIns(TorchFunctionMode):
-    """Inside, linear layers of a `Blank` are matrices of low rank, and its embeddings waves.
+    """Inside this context the linear layers of a `Blank` are matrices of low rank, and its
+    embeddings waves.
 
-    A marked token's embedding is NaN, which stays in whatever is computed from it.
+    The embedding of a marked token is NaN, and so is everything that is computed from it.
 
     Args:
-        copy: whose weights these are.
+        copy: the model whose weights they stand for.
         marked: int64, tokens of the input embedding whose rows become NaN; None for none.
 
     Attributes:
-        reads: what tuned weights were given, in the order of the calls.
-        elsewhere: paths of tuned weights that another operation than a linear layer or an embedding
-            reads, with its name.
+        reads: inputs of tuned weights, in the order of the calls.
+        elsewhere: paths of tuned weights that are read by another operation than a linear layer or
+            an embedding, with the operation's name.
     """
 
     def __init__(self, copy: Blank, marked: Tensor | None = None) -> None:
@@ -155,7 +156,7 @@ class StandIns(TorchFunctionMode):
     ) -> Any:
         out = self._product(x, weight if transposed else weight.mT)
         if out is not NotImplemented:
-            # In the order of the tokens: it is by their place that they belong to a half.
+            # In the order of the tokens, whose place decides to which half they belong.
             marked = torch.empty(len(x), dtype=torch.bool)
             marked[choices.order] = x.isnan().any(dim=-1)
             self._read(weight, x.shape, marked)
@@ -163,7 +164,7 @@ class StandIns(TorchFunctionMode):
         return out
 
     def _rows(self, weight: Tensor, index: Any) -> Any:
-        """Rows of a table that is no module of torch's, as of positions: waves, like those."""
+        """Rows of a table that is no ``nn.Embedding``, such as a table of positions: waves too."""
         tabular = isinstance(weight, Tensor) and weight.dim() == 2 and not any(weight.stride())
         numbers = isinstance(index, slice) or (
             isinstance(index, Tensor) and index.dtype in (torch.int64, torch.int32)
@@ -176,7 +177,7 @@ class StandIns(TorchFunctionMode):
     def _product(
         self, x: Tensor, matrix: Tensor, *others: Any, out: Tensor | None = None, **options: Any
     ) -> Any:
-        """``x @ matrix`` for a stand-in, or views of it; not for what is made of activations."""
+        """``x @ matrix`` for a stand-in or a view of it; not for a product of activations."""
         if any(matrix.stride()) or matrix.dim() < 2:
             return NotImplemented
         first, second = self._map(*matrix.shape[-2:])
@@ -216,7 +217,7 @@ _READS: dict[Any, Callable[..., Any]] = {
     expert_linear: StandIns._experts,
     Tensor.__getitem__: StandIns._rows,
 }
-"""What reads two versions of a weight in a pair, see `PerturbedWeight`."""
+"""Functions that can read two versions of a weight in a pair, see `PerturbedWeight`."""
 
 _PRODUCTS = (
     torch.mm,
@@ -228,7 +229,7 @@ _PRODUCTS = (
     Tensor.__matmul__,
     torch._grouped_mm,
 )
-"""Other products, which would make matrices of stand-ins."""
+"""Other products, which would need stand-ins as whole matrices."""
 
 STOOD_FOR = frozenset((*_READS, *_PRODUCTS))
-"""Functions whose results stand-ins give, without the numbers of a weight."""
+"""Functions whose results are made from stand-ins, without the numbers of a weight."""
