@@ -51,10 +51,13 @@ from zolit.strategies import (
     Int4,
     Int8,
     LowRankPerturber,
+    Mask,
     NoQuantizer,
     Perturber,
     Quantizer,
+    RandomMask,
     ScalePerturber,
+    SparsePerturber,
 )
 from zolit.tensors.product import current_versions
 from zolit.tensors.weight import PerturbedWeight
@@ -82,7 +85,10 @@ RECIPES: dict[str, tuple[Quantizer, Perturber]] = {
     "rank 1 of bf16": (NoQuantizer(), LowRankPerturber()),
     "rank 1 of int8": (Int8(), LowRankPerturber()),
     "rank 1 of int4": (Int4(64), LowRankPerturber()),
+    "SensZOQ int4": (Int4(64), SparsePerturber()),
 }
+MASKS: dict[str, Mask] = {"SensZOQ int4": RandomMask(1e-3)}
+"""Of recipes that have one; where entries lie makes no difference to their cost."""
 
 
 @dataclass
@@ -223,8 +229,9 @@ def recipe(
 ) -> Entry:
     """A step of zolit: estimate and update."""
     quantizer, perturber = RECIPES[name]
+    scheduler, mask = ConstantQueries(queries), MASKS.get(name)
     module = ZeroOrderModule(
-        SOURCE, quantizer, perturber, query_scheduler=ConstantQueries(queries), **options
+        SOURCE, quantizer, perturber, query_scheduler=scheduler, mask=mask, **options
     )
     with returning_memory():  # as `ZeroOrderModule.configure_model` does, for the C library's sake
         module.adopt(model)

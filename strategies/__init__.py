@@ -27,6 +27,7 @@ from zolit.strategies.perturber import (
     LowRankPerturber,
     Perturber,
     ScalePerturber,
+    SparsePerturber,
 )
 from zolit.strategies.quantizer import (
     GPTQ,
@@ -72,6 +73,7 @@ __all__ = [
     "ScalePerturber",
     "ScoredMask",
     "Sensitive",
+    "SparsePerturber",
     "SqueezeLLM",
     "Stored",
     "TwoPoint",

@@ -30,7 +30,9 @@ from zolit.strategies import (
     Magnitude,
     NoQuantizer,
     RandomBlocks,
+    RandomMask,
     ScalePerturber,
+    SparsePerturber,
 )
 from zolit.training.zero_order import ZeroOrderModule
 
@@ -123,6 +125,13 @@ RECIPES: dict[str, Options] = {
         "quantizer": Int8(keep_error=True),
         "optimizer": sgd(100.0, **KEPT),
         "mask": Magnitude(0.2),
+        "query_scheduler": ConstantQueries(2),
+    },
+    "overlay": {
+        "quantizer": Int4(32),
+        "perturber": SparsePerturber(),
+        "mask": RandomMask(0.05),
+        "optimizer": sgd(0.1),
         "query_scheduler": ConstantQueries(2),
     },
     "micro-batches": {"optimizer": sgd(100.0), "micro_batches": 4},

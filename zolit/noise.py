@@ -238,14 +238,7 @@ def coordinates(
         signs = hash_words(word, control[0], control[1])
         z = _signs(signs, lane, bits).float()
     else:
-        # 1 - uniform lies in (0, 1], so the logarithm is finite and |u| at most 5.77.
-        radius = torch.sqrt(-2.0 * torch.log(1.0 - uniform(counter, control[0], control[1])))
-        z = radius * torch.cos(uniform(counter, control[2], control[3]) * (2.0 * math.pi))
-        step = direction.grid_step
-        if step is not None:
-            levels = direction.levels
-            code = torch.floor(z * (1.0 / step) + uniform(counter, control[4], control[5]))
-            z = code.clamp(-levels, levels) * step
+        z = _normal(direction, control, counter)
         if bits is not None:
             z = torch.where(((bits >> lane) & 1) == 1, z, 0.0)
     if sparse:
@@ -263,3 +256,36 @@ def _signs(hashed: Tensor, lane: Tensor, bits: Tensor | None) -> Tensor:
         return ((hashed >> lane) & 1) * 2 - 1
     up, down = hashed & bits, ~hashed & bits
     return ((up >> lane) & 1) - ((down >> lane) & 1)
+
+
+def coordinates_at(direction: Direction, control: Tensor, counter: Tensor) -> Tensor:
+    """Coordinates of a direction at some counters of one weight, as `coordinates` has them there.
+
+    Args:
+        direction: distribution, static under compilation.
+        control: as for `coordinates`, ``[6]`` or ``[9]``.
+        counter: int32 of any shape.
+
+    Returns:
+        float32 of the shape of ``counter``.
+    """
+    if direction.distribution == "rademacher":
+        word = hash_words(counter >> 5, control[0], control[1])
+        z = (((word >> (counter & 31)) & 1) * 2 - 1).float()
+    else:
+        z = _normal(direction, control, counter)
+    if control.shape[0] != KEY_WORDS:
+        z = torch.where(_draw(counter, control[6], control[7]) < control[8], z, 0.0)
+    return z
+
+
+def _normal(direction: Direction, control: Tensor, counter: Tensor) -> Tensor:
+    """Gaussian coordinates at each counter, rounded onto their grid if there is one."""
+    # 1 - uniform lies in (0, 1], so the logarithm is finite and |u| at most 5.77.
+    radius = torch.sqrt(-2.0 * torch.log(1.0 - uniform(counter, control[0], control[1])))
+    z = radius * torch.cos(uniform(counter, control[2], control[3]) * (2.0 * math.pi))
+    step = direction.grid_step
+    if step is None:
+        return z
+    code = torch.floor(z * (1.0 / step) + uniform(counter, control[4], control[5]))
+    return code.clamp(-direction.levels, direction.levels) * step

@@ -152,6 +152,7 @@ class Bits(Support):
             ``32 w + l`` moves. Columns are those of the stored weight, as noise counts them. A
             vector is one row. Lanes beyond the last column are 0.
         columns: of the coordinates; None where they fill the words.
+        expected: the share that moves, for the meta device, where there are no numbers.
 
     Example:
         >>> support = Bits.of(torch.tensor([[True, False, True], [False, False, True]]))
@@ -161,6 +162,7 @@ class Bits(Support):
 
     packed: Tensor
     columns: int | None = None
+    expected: float = 1.0
 
     @classmethod
     def of(cls, chosen: Tensor) -> "Bits":
@@ -187,8 +189,8 @@ class Bits(Support):
 
     @property
     def density(self) -> float:
-        """The exact share; 1 on the meta device, where there are no numbers."""
-        return 1.0 if self.packed.is_meta else self.count / math.prod(self.shape)
+        """The exact share; on the meta device the expected one."""
+        return self.expected if self.packed.is_meta else self.count / math.prod(self.shape)
 
     def bits(self) -> Tensor:
         return self.packed

@@ -24,12 +24,19 @@ class Mask(ABC):
         0.1
     """
 
-    def check(self, perturber: Perturber) -> None:  # noqa: B027 (most masks refuse nothing)
+    def check(self, perturber: Perturber) -> None:
         """Refuse a perturber whose coordinates have no such subset, before a model is loaded.
+
+        By default one that moves single entries: a mask that chooses these has a check of its own.
 
         Raises:
             UserError: naming both parts and what to use instead.
         """
+        if perturber.overlays:
+            raise UserError(
+                f"perturber {type(perturber).__name__} moves entries that a mask chooses one by "
+                f"one, got mask {type(self).__name__}; use RandomMask or Magnitude with it"
+            )
 
     def look_at(self, model: nn.Module) -> None:  # noqa: B027 (most masks need no more than weights)
         """See the model before its weights are asked for; called once, before anything has moved.

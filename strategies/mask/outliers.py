@@ -13,6 +13,8 @@ from zolit.strategies.mask.selection import Parts, quantiles
 from zolit.supports import Bits, Support
 
 _CHUNK_ELEMENTS = 1 << 20
+_USUAL = 0.0045
+"""Share of a language model's weights that SqueezeLLM finds; for estimates of memory alone."""
 
 
 class Outliers(ElementMask):
@@ -44,7 +46,7 @@ class Outliers(ElementMask):
     def choose(self, path: str, weight: StoredWeight, block: int, blocks: int) -> Support:
         if weight.device.type == "meta":
             words = torch.empty(weight.rows, weight.words, dtype=torch.int32, device="meta")
-            return Bits(words, weight.columns)
+            return Bits(words, weight.columns, _USUAL)
 
         def parts() -> Iterator[Tensor]:
             for rows in chunks(weight.rows, max(1, _CHUNK_ELEMENTS // weight.columns)):

@@ -186,4 +186,5 @@ class _Scores:
     def without_numbers(self) -> Bits:
         """As large as a support of the weight, on the meta device."""
         rows, columns = self.shape
-        return Bits(torch.empty(rows, -(-columns // 32), dtype=torch.int32, device="meta"), columns)
+        words = torch.empty(rows, -(-columns // 32), dtype=torch.int32, device="meta")
+        return Bits(words, columns, self._mask.fraction)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from zolit.coordinates import Coordinates, Elements
+from zolit.coordinates import Coordinates, Elements, Extent
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
 from zolit.noise import Direction
@@ -30,6 +30,8 @@ class Perturber(ABC):
 
     Attributes:
         eps_given: whether the user gave ``eps``.
+        overlays: whether quantized weights get floats beside them for the entries that the mask
+            chooses (`zolit.formats.sparse_overlay`).
         single_coordinates: whether each coordinate of a weight moves by itself, so that a mask can
             leave out single ones. Not so along a direction of low rank.
         reach: learning rate times squared length of a direction that `default_lr` proposes, for
@@ -52,6 +54,7 @@ class Perturber(ABC):
 
     # eps acts in perturbed reads alone. A replay does not read: the journal holds the values.
     on_resume: ClassVar[Mapping[str, OnResume]] = {"eps": OnResume.FREE}
+    overlays: ClassVar[bool] = False
     reach: ClassVar[dict[str, float]] = {"elements": 3000.0, "scales": 400.0}
     single_coordinates: ClassVar[bool] = True
 
@@ -108,7 +111,7 @@ class Perturber(ABC):
         coordinates: dict[str, int] = defaultdict(int)
         squared: dict[str, float] = defaultdict(float)
         for weight in weights:
-            found = extent(weight)
+            found = self.counted(weight)
             kind = "scales" if found.scales else "elements"
             coordinates[kind] += found.coordinates
             squared[kind] += found.length**2 * importance_weight(weight)
@@ -117,6 +120,10 @@ class Perturber(ABC):
             for kind, length in squared.items()
         )
         return _two_digits(queries / burden)
+
+    def counted(self, weight: PerturbedWeight) -> Extent:
+        """How much of a weight `default_lr` takes to move."""
+        return extent(weight)
 
     @abstractmethod
     def direction(self) -> Direction:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from zolit.formats.base import StoredWeight
+from zolit.models.parts import Excluded
 
 
 class Quantizer(ABC):
@@ -40,21 +41,28 @@ class Quantizer(ABC):
     integer_products: bool = False
     keep_error: bool = False
 
-    def calibrate(self, model: nn.Module, tokenizer: Any) -> None:  # noqa: B027  (optional)
+    def calibrate(  # noqa: B027  (optional)
+        self, model: nn.Module, tokenizer: Any, excluded: Excluded | None = None
+    ) -> None:
         """Look at the float model, which may be changed, before its weights are stored.
 
         Args:
             model: loaded whole.
             tokenizer: its transformers tokenizer.
+            excluded: tells which entries of a weight `store` will be told to leave out; None where
+                there are none. The floats are what stands in their place in the model afterwards.
         """
 
     @abstractmethod
-    def store(self, weight: Tensor, path: str) -> StoredWeight:
+    def store(self, weight: Tensor, path: str, excluded: Tensor | None = None) -> StoredWeight:
         """A weight in this format.
 
         Args:
             weight: ``[rows, columns]`` float, output channels first.
             path: parameter name, for messages.
+            excluded: ``[rows, columns]`` bool, entries that are kept as floats beside the result:
+                scales, zero points and codes are fitted to the others alone. None for none. A
+                quantizer whose `store` does not take it is refused with `SparsePerturber`.
 
         Raises:
             UserError: if the format cannot hold a matrix of this shape.

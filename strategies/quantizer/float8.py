@@ -7,6 +7,7 @@ from torch import Tensor
 
 from zolit.formats.float8 import Float8Weight
 from zolit.strategies.quantizer.base import Quantizer
+from zolit.strategies.quantizer.excluded import filled
 
 
 class Float8(Quantizer):
@@ -28,6 +29,7 @@ class Float8(Quantizer):
         self.activations = activations
         self.keep_error = keep_error
 
-    def store(self, weight: Tensor, path: str) -> Float8Weight:
+    def store(self, weight: Tensor, path: str, excluded: Tensor | None = None) -> Float8Weight:
         activations = torch.float8_e4m3fn if self.activations == "float8" else None
+        weight = filled(weight, excluded, None)
         return Float8Weight.quantize(weight, activations)

@@ -14,7 +14,9 @@ from zolit.errors import UserError
 from zolit.formats.affine import check_group_size, quantize_rows
 from zolit.formats.int4 import Int4Weight, pack_codes
 from zolit.models.experts import expert_paths
+from zolit.models.parts import Excluded
 from zolit.strategies.quantizer.base import Quantizer
+from zolit.strategies.quantizer.excluded import filled
 from zolit.strategies.quantizer.hqq import HQQ
 
 log = logging.getLogger(__name__)
@@ -86,18 +88,20 @@ class GPTQ(Quantizer):
         self._found: dict[str, Int4Weight] = {}
         self._nearest: set[str] = set()
 
-    def calibrate(self, model: nn.Module, tokenizer: Any) -> None:
+    def calibrate(self, model: nn.Module, tokenizer: Any, excluded: Excluded | None = None) -> None:
         ids = windows_of_text(Path(self.text), tokenizer, self.samples, self.length)
 
         def quantize(path: str, weight: Tensor, moments: Tensor) -> Tensor:
             check_group_size(self.group_size, weight.shape[1], path)
-            codes, scale, zero = gptq(
-                weight, moments, self.group_size, self.damping, GRIDS[self.grid], self.act_order
-            )
+            left_out = None if excluded is None else excluded(path, weight)
+            how = self.group_size, self.damping, GRIDS[self.grid], self.act_order
+            codes, scale, zero, kept = gptq(weight, moments, *how, left_out)
             store = Int4Weight(pack_codes(codes - 8), scale, (8 - zero) * scale)
             self._found[path] = store
             decoded = torch.empty(store.rows, store.columns, dtype=weight.dtype)
             store.read(slice(0, store.rows), [decoded], None, "reference")
+            if left_out is not None:
+                decoded[left_out] = kept[left_out].to(weight.dtype)
             return decoded
 
         replace_weights(model, ids, quantize)
@@ -111,9 +115,10 @@ class GPTQ(Quantizer):
                 100 * some / every,
             )
 
-    def store(self, weight: Tensor, path: str) -> Int4Weight:
+    def store(self, weight: Tensor, path: str, excluded: Tensor | None = None) -> Int4Weight:
         if path in self._nearest:
             check_group_size(self.group_size, weight.shape[1], path)
+            weight = filled(weight, excluded, self.group_size)
             return Int4Weight(*quantize_rows(self._round, weight))
         if path not in self._found:
             raise UserError(
@@ -162,7 +167,8 @@ def gptq(
     damping: float,
     grid: Grid = range_grid,
     act_order: bool = False,
-) -> tuple[Tensor, Tensor, Tensor]:
+    excluded: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Codes of a weight that keep its outputs.
 
     Args:
@@ -173,36 +179,46 @@ def gptq(
         grid: of a group, from its columns as they stand when the group's turn comes.
         act_order: take columns by falling size of their inputs; grids are then those of the
             weights at the start, so that groups stay neighbours.
+        excluded: ``[rows, columns]`` bool, entries that are kept as floats: they are not rounded,
+            take up the errors of the columns before them, and have no part in a grid.
 
     Returns:
         ``[rows, columns]`` int8 codes in [0, 15], ``[rows, groups]`` float32 scales and zero
-        points: ``scale * (code - zero)``.
+        points: ``scale * (code - zero)``; and ``[rows, columns]`` float32, what became of each
+        weight: its decoded code, or of an excluded entry the float.
     """
     columns = weight.shape[1]
     size = moments.diagonal()
     order = size.argsort(descending=True, stable=True) if act_order else torch.arange(columns)
     rest = weight.float().clone()
-    rest[:, size == 0] = 0  # inputs that are never there
-    grids = [grid(part) for part in rest.split(group_size, dim=1)] if act_order else []
+    never = (size == 0).expand_as(rest)  # inputs that are not there
+    rest[never if excluded is None else never & ~excluded] = 0
+    grids = []
+    if act_order:
+        grids = [grid(part) for part in filled(rest, excluded, group_size).split(group_size, dim=1)]
     rest, factor = rest[:, order], _inverse_factor(moments[order][:, order], damping)
     codes = torch.empty(weight.shape, dtype=torch.int8)
     for start in range(0, columns, group_size):
         stop = start + group_size
         part, local = rest[:, start:stop], factor[start:stop, start:stop]
         if not act_order:
-            grids.append(grid(part))
+            left_out = None if excluded is None else excluded[:, start:stop]
+            grids.append(grid(filled(part, left_out, None)))
         errors = torch.empty_like(part)
         for column in range(group_size):
             place = int(order[start + column])
             scale, zero = grids[place // group_size]
             value = part[:, column].clone()
             code = torch.round(value / scale + zero).clamp_(0, _LEVELS)
-            errors[:, column] = (value - scale * (code - zero)) / local[column, column]
+            error = value - scale * (code - zero)
+            if excluded is not None:
+                error.masked_fill_(excluded[:, place], 0.0)
+            errors[:, column] = error / local[column, column]
             part[:, column:] -= torch.outer(errors[:, column], local[column, column:])
             codes[:, place] = code.to(torch.int8)
         rest[:, stop:] -= errors @ factor[start:stop, stop:]
     scales, zeros = zip(*grids, strict=True)
-    return codes, torch.stack(scales, 1), torch.stack(zeros, 1)
+    return codes, torch.stack(scales, 1), torch.stack(zeros, 1), rest[:, order.argsort()]
 
 
 def _inverse_factor(moments: Tensor, damping: float) -> Tensor:

@@ -9,6 +9,7 @@ from zolit.errors import UserError
 from zolit.formats.affine import check_group_size, quantize_rows
 from zolit.formats.int4 import Int4Weight, pack_codes
 from zolit.strategies.quantizer.base import Quantizer
+from zolit.strategies.quantizer.excluded import filled
 
 _LEVELS = 15
 
@@ -62,8 +63,9 @@ class HQQ(Quantizer):
         self.kappa = kappa
         self.keep_error = keep_error
 
-    def store(self, weight: Tensor, path: str) -> Int4Weight:
+    def store(self, weight: Tensor, path: str, excluded: Tensor | None = None) -> Int4Weight:
         check_group_size(self.group_size, weight.shape[1], path)
+        weight = filled(weight, excluded, self.group_size)
         return Int4Weight(*quantize_rows(self._rows, weight))
 
     def grid(self, groups: Tensor) -> tuple[Tensor, Tensor]:

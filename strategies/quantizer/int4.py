@@ -5,6 +5,7 @@ from torch import Tensor
 from zolit.formats.affine import check_group_size
 from zolit.formats.int4 import Int4Weight
 from zolit.strategies.quantizer.base import Quantizer
+from zolit.strategies.quantizer.excluded import filled
 
 
 class Int4(Quantizer):
@@ -28,6 +29,7 @@ class Int4(Quantizer):
         self.symmetric = symmetric
         self.keep_error = keep_error
 
-    def store(self, weight: Tensor, path: str) -> Int4Weight:
+    def store(self, weight: Tensor, path: str, excluded: Tensor | None = None) -> Int4Weight:
         check_group_size(self.group_size, weight.shape[1], path)
+        weight = filled(weight, excluded, self.group_size)
         return Int4Weight.quantize(weight, self.group_size, self.symmetric)

@@ -9,6 +9,7 @@ from zolit.errors import UserError
 from zolit.formats.affine import check_group_size
 from zolit.formats.int8 import Int8Weight
 from zolit.strategies.quantizer.base import Quantizer
+from zolit.strategies.quantizer.excluded import filled
 
 
 class Int8(Quantizer):
@@ -43,8 +44,9 @@ class Int8(Quantizer):
         self.keep_error = keep_error
         self.integer_products = activations == "int8"
 
-    def store(self, weight: Tensor, path: str) -> Int8Weight:
+    def store(self, weight: Tensor, path: str, excluded: Tensor | None = None) -> Int8Weight:
         if self.group_size is not None:
             check_group_size(self.group_size, weight.shape[1], path)
         activations = torch.int8 if self.integer_products else None
+        weight = filled(weight, excluded, self.group_size)
         return Int8Weight.quantize(weight, self.group_size, activations)

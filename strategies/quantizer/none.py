@@ -19,5 +19,5 @@ class NoQuantizer(Quantizer):
 
     quantized: ClassVar[bool] = False
 
-    def store(self, weight: Tensor, path: str) -> DenseWeight:
+    def store(self, weight: Tensor, path: str, excluded: Tensor | None = None) -> DenseWeight:
         return DenseWeight(weight)

@@ -26,6 +26,6 @@ class Stored(Quantizer):
 
     converts: ClassVar[bool] = False
 
-    def store(self, weight: Tensor, path: str) -> DenseWeight:
+    def store(self, weight: Tensor, path: str, excluded: Tensor | None = None) -> DenseWeight:
         """A layer that the checkpoint left as floats."""
         return DenseWeight(weight)

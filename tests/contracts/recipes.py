@@ -55,6 +55,7 @@ PERTURBERS = {
     "ScalePerturber, absolute": part(
         "ScalePerturber", eps=3e-5, granularity="group", eps_unit="absolute"
     ),
+    "SparsePerturber": part("SparsePerturber"),
 }
 MASKS = {
     "NoMask": part("NoMask"),
@@ -89,7 +90,11 @@ class Recipe:
         return " + ".join((self.quantizer, self.perturber, self.mask, self.estimator))
 
 
-MATRIX = [Recipe(q, p) for q, p in itertools.product(QUANTIZERS, PERTURBERS)]
+MATRIX = [
+    Recipe(q, p, "RandomMask" if p == "SparsePerturber" else "NoMask")
+    for q, p in itertools.product(QUANTIZERS, PERTURBERS)
+]
+"""Each quantizer with each perturber, with the mask that it needs."""
 RECIPES = [Recipe(*names) for names in itertools.product(QUANTIZERS, PERTURBERS, MASKS, ESTIMATORS)]
 
 
@@ -151,13 +156,16 @@ _TURN = {
     for shift, mask in enumerate(MASKS)
     if mask != "NoMask"
 }
+_OVERLAYS = ("Int4", "Float8, activations float8")
 SWEEP = [
     r
     for r in WORKING
     if r.estimator == _TURN.get(Recipe(r.quantizer, r.perturber, r.mask), "TwoPoint")
+    and (r.perturber != "SparsePerturber" or r.quantizer in _OVERLAYS)
 ] + BY_BITS
 """Each working pair of quantizer and perturber with each mask; under masks that leave something
-out the other estimators take turns. And a few of each kind of coordinates under masks of bits."""
+out the other estimators take turns. And a few of each kind of coordinates under masks of bits.
+Overlays are over some formats: they share their reads."""
 
 
 def tiny_llama() -> nn.Module:

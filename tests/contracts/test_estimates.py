@@ -14,7 +14,7 @@ from numpy_noise import control_words
 from recipes import WORKING, Recipe, estimate, module
 from torch import Tensor, nn
 
-from zolit.coordinates import LowRank, OutputScales, Scales
+from zolit.coordinates import Entries, LowRank, OutputScales, Scales
 from zolit.noise import coordinates, fold
 from zolit.objectives.base import Objective
 from zolit.tensors.update import move
@@ -40,6 +40,7 @@ QUICK = [
     Recipe("Int4", "CodePerturber", "Magnitude"),
     Recipe("Int8, activations int8", "CodePerturber, rademacher", "Outliers"),
     Recipe("Int4", "ScalePerturber, group", "Magnitude"),
+    Recipe("Int4", "SparsePerturber", "RandomMask"),
 ]
 ALL = [r for r in WORKING if r.estimator == "TwoPoint" and r not in QUICK]
 
@@ -77,6 +78,8 @@ def gradient(one: ZeroOrderModule) -> np.ndarray:
     x, y = (part.double() for part in batch())
     value = weight.dense().double()
     by_weight = (x @ value.T - y).T @ x / len(x)
+    if isinstance(site.coordinates, Entries):
+        return by_weight.flatten()[store.positions].numpy()
     unit = site.coordinates.unit
     if isinstance(site.coordinates, OutputScales):
         return (by_weight * value).sum(1).numpy() * unit
@@ -96,6 +99,11 @@ def update_direction(one: ZeroOrderModule, key: int, update: bool) -> np.ndarray
     marks, bits = site.support.words(site.index) or (), site.support.bits()
     words = [*control_words(key, site.index, update=update), *marks]
     control, direction = torch.tensor(words, dtype=torch.int32), one.reading.direction
+    if isinstance(site.coordinates, Entries):
+        count = len(one.weights[0].store.values)
+        words_of_entries = torch.arange(-(-count // 32), dtype=torch.int32)
+        z = coordinates(direction, control, words_of_entries, 1, 1)
+        return z.flatten()[:count].numpy()
     if isinstance(site.coordinates, OutputScales):
         row = torch.zeros(1, dtype=torch.int32)
         return coordinates(direction, control, row, 1, 1, bits).flatten()[:ROWS].numpy()

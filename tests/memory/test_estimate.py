@@ -28,7 +28,9 @@ from zolit.strategies import (
     NoQuantizer,
     Perturber,
     Quantizer,
+    RandomMask,
     ScalePerturber,
+    SparsePerturber,
     SqueezeLLM,
     Stored,
 )
@@ -150,6 +152,29 @@ def test_agrees_with_a_real_step(
     assert found.workspace == real.reading.workspace.bytes
     assert max(found.step, found.update) == pytest.approx(stepped.peak, rel=0.05)
     assert found.evaluation == pytest.approx(evaluated.peak, rel=0.05)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("mask", [RandomMask(0.05), Magnitude(0.05)], ids=["random", "largest"])
+def test_an_overlay_is_counted(mask: Mask, tiny_llama: Path) -> None:
+    """As many entries as a mask is expected to choose: about 3000 of them, 10 % is five sigma."""
+
+    parts, rows = (Int4(64), SparsePerturber(), False), batch(4, False)
+    found = estimate_memory(module(tiny_llama, parts, mask), Batches(rows, None, ""), base=0)
+    real = module(tiny_llama, parts, mask)
+    real.configure_model()
+    real.network.eval()
+    optimizer = ZOSGD(real.weights, lr=1e-6)
+    step(real, optimizer, rows)
+    with LiveBytes() as stepped:
+        step(real, optimizer, rows)
+    stores = [weight.store for weight in real.weights]
+    held = sum(t.nbytes for store in stores for t in store.tensors().values())
+    floats = sum(len(store.values) for store in stores)
+    assert floats > 2000
+    assert abs(found.codes + found.scales - held) < 0.1 * 8 * floats
+    assert found.workspace == real.reading.workspace.bytes
+    assert max(found.step, found.update) == pytest.approx(stepped.peak, rel=0.1)
 
 
 def test_compiled_kernels_keep_no_temporaries(tiny_llama: Path) -> None:

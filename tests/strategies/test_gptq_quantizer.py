@@ -9,10 +9,22 @@ from torch import Tensor
 from zolit.calibration.visitors import replace_weights
 from zolit.errors import UserError
 from zolit.models.loading.load import load_model, load_prepared
+from zolit.models.overlay import chosen_entries
+from zolit.models.plan import Planned
 from zolit.models.prepare import Preparation, stored_weights
 from zolit.models.source import ModelSource
-from zolit.strategies import GPTQ, HQQ, Int4, Quantizer, ScalePerturber
+from zolit.noise import fold
+from zolit.strategies import (
+    GPTQ,
+    HQQ,
+    Int4,
+    Quantizer,
+    RandomMask,
+    ScalePerturber,
+    SparsePerturber,
+)
 from zolit.strategies.quantizer.gptq import GRIDS, gptq
+from zolit.supports import Hashed
 from zolit.tensors.reading import Reading
 
 
@@ -49,8 +61,8 @@ def column_by_column(
     return out
 
 
-def decoded(parts: tuple[Tensor, Tensor, Tensor], size: int) -> Tensor:
-    codes, scale, zero = parts
+def decoded(parts: tuple[Tensor, ...], size: int) -> Tensor:
+    codes, scale, zero = parts[:3]
     wide = [part.repeat_interleave(size, dim=1).double() for part in (scale, zero)]
     return wide[0] * (codes.double() - wide[1])
 
@@ -94,6 +106,24 @@ def test_inputs_that_are_never_there() -> None:
     assert (got[:, 5] == 0).all()
 
 
+@pytest.mark.parametrize("act_order", [False, True])
+def test_excluded_entries_take_up_errors_and_widen_no_grid(act_order: bool) -> None:
+    weight, moments = problem()
+    excluded = torch.rand(weight.shape, generator=torch.Generator().manual_seed(8)) < 0.05
+    weight[excluded] *= 100.0
+    codes, scale, zero, kept = gptq(
+        weight, moments, 32, 0.01, act_order=act_order, excluded=excluded
+    )
+    rounded = decoded((codes, scale, zero), 32).float()
+    torch.testing.assert_close(kept[~excluded], rounded[~excluded], atol=1e-4, rtol=1e-4)
+    assert (kept[excluded] - weight[excluded]).abs().max() < 1.0
+    others = torch.where(excluded, 0, weight).abs().max()
+    assert (15 * scale).max() < 3 * others
+    # Better than the same codes beside floats that take up nothing.
+    apart = torch.where(excluded, weight, rounded)
+    assert output_error(weight, kept, moments) < output_error(weight, apart, moments)
+
+
 @pytest.fixture
 def text(tmp_path: Path) -> Path:
     file = tmp_path / "text.txt"
@@ -128,6 +158,26 @@ def test_a_model_is_calibrated_block_after_block(tiny_llama: Path, text: Path) -
     wanted = decoded(gptq(layer.weight.data, moments, 32, 0.01), 32).float()
     got = model.model.layers[1].self_attn.q_proj.weight * 1.0
     assert ((got - wanted).abs() < 1e-5).float().mean() > 0.99
+
+
+def test_floats_of_an_overlay_are_those_of_the_calibration(tiny_llama: Path, text: Path) -> None:
+    quantizer = GPTQ(str(text), samples=6, length=16, group_size=32)
+    perturber = SparsePerturber()
+    reading = Reading(perturber.direction(), "reference")
+    how = ["linear"], None, None, RandomMask(0.05)
+    preparation = Preparation(quantizer, perturber, reading, *how)
+    source = ModelSource(str(tiny_llama))
+    model = load_prepared(source, torch.float32, preparation)[0]
+    floats = load_model(source, torch.float32)
+    weights = list(stored_weights(model))
+    assert {weight.store.format_name for weight in weights} == {"SparseOverlay of Int4Weight"}
+    for weight in weights:
+        one = Planned((weight.path,), weight.site.index, True, False)
+        entries = chosen_entries(Hashed(0.05, fold(0, 0)), weight.store, one)
+        before = floats.get_parameter(weight.path).flatten()
+        now = (weight * 1.0).flatten()
+        assert torch.equal(now[entries], weight.store.values)
+        assert (now - before)[entries].abs().mean() < (now - before).abs().mean()
 
 
 def test_each_layer_of_the_blocks_is_asked_for_once(tiny_llama: Path) -> None:

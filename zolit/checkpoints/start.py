@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from zolit.checkpoints.file import read_checkpoint
+from zolit.checkpoints.tensors import weight_format
 from zolit.errors import UserError
+from zolit.formats.sparse_overlay import SparseOverlay
 from zolit.models.plan import Found, find_parameters, is_transposed
 from zolit.tensors.weight import PerturbedWeight
 
@@ -79,6 +81,7 @@ def start_from(model: nn.Module, files: Sequence[str]) -> Started:
                     f"expected {tuple(shape)} {mine.dtype}; use the source, quantizer and "
                     "adapter of its run"
                 )
+        _check_entries(model, content, file)
         for name, tensor in content["state_dict"].items():
             there[name].copy_(tensor.view(there[name].shape))
         _forget_errors(model, content["state_dict"])
@@ -144,6 +147,22 @@ def _stored_shape(view: Tensor) -> torch.Size:
     if view.dim() < 3:
         return view.shape
     return torch.Size((view.shape[0] * view.shape[1], view.shape[2]))
+
+
+def _check_entries(model: nn.Module, content: dict[str, Any], file: str) -> None:
+    """Refuse floats that stood beside other entries of a weight than here."""
+    theirs = content["zolit_fingerprint"]["weights"]
+    for parameter in model.parameters():
+        if not isinstance(parameter, PerturbedWeight):
+            continue
+        path, overlay = parameter.path, isinstance(parameter.store, SparseOverlay)
+        if not overlay or f"{path}.values" not in content["state_dict"]:
+            continue
+        if theirs.get(path) != weight_format(parameter):
+            raise UserError(
+                f"start_from: the floats of {path} in {file!r} are those of other entries than the "
+                "mask chooses here; use the mask and quantizer of its run"
+            )
 
 
 def _forget_errors(model: nn.Module, tensors: dict[str, Tensor]) -> None:

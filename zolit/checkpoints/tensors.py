@@ -87,14 +87,17 @@ def fingerprint(model: nn.Module) -> dict[str, Any]:
     All of these tensors are read, which takes seconds for a large model: ask once.
     """
     frozen = combined_digest(tensor_digests(frozen_tensors(model))).hex()
-    return {"frozen": frozen, "weights": {w.path: _format(w) for w in stored_weights(model)}}
+    return {"frozen": frozen, "weights": {w.path: weight_format(w) for w in stored_weights(model)}}
 
 
-def _format(weight: PerturbedWeight) -> str:
+def weight_format(weight: PerturbedWeight) -> str:
+    """The format and shape of a weight in a line; of an overlay also which entries it has."""
     facts = weight.store.describe()
     bits = None if weight.site is None else weight.site.support.bits()
     # Chosen anew by whoever reads a checkpoint: they must come out the same.
     moving = "" if bits is None else ", of which move " + tensor_digests({"": bits})[""]
+    if "entries" in facts:
+        moving = f", {facts['entries']} entries {facts['at']}"
     return f"{facts['format']} {facts['rows']}x{facts['columns']}{moving}"
 
 

@@ -1,6 +1,7 @@
 """What of a stored weight moves: one file for each kind of coordinates."""
 
 from zolit.coordinates.elements import Elements
+from zolit.coordinates.entries import Entries
 from zolit.coordinates.low_rank import LowRank
 from zolit.coordinates.output_scales import OutputScales
 from zolit.coordinates.scales import Scales
@@ -9,6 +10,7 @@ from zolit.tensors.site import Coordinates, Extent, Moving, Site
 __all__ = [
     "Coordinates",
     "Elements",
+    "Entries",
     "Extent",
     "LowRank",
     "Moving",

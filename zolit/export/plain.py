@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zolit.formats.sparse_overlay import SparseOverlay
 from zolit.tensors.weight import PerturbedWeight
 
 Replacement = Callable[[PerturbedWeight], Tensor]
@@ -44,12 +45,27 @@ def stored_places(model: nn.Module) -> Iterator[tuple[nn.Module, str, PerturbedW
                 yield module, name, parameter
 
 
-def save_plain(model: Any, folder: Path) -> None:
+def save_plain(model: Any, folder: Path) -> list[str]:
     """Write weights as safetensors, and the configuration.
 
     Args:
         model: a transformers model; its stored weights are replaced by floats.
         folder: that exists.
+
+    Returns:
+        Sentences on what is not as it was in the run.
     """
+    weights = {id(weight): weight for _, _, weight in stored_places(model)}.values()
+    overlays = sum(
+        isinstance(weight.store, SparseOverlay) and weight.dtype != torch.float32
+        for weight in weights
+    )
     to_plain(model)
     model.save_pretrained(folder)
+    if not overlays:
+        return []
+    dtype = str(model.dtype).removeprefix("torch.")
+    return [
+        f"{overlays} weights have floats beside their codes, which the run kept as float32; they "
+        f"are written as they were read, rounded to {dtype}"
+    ]

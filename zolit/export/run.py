@@ -64,7 +64,6 @@ def export(
         merge(model)
     with new_folder(to) as scratch:
         tokenizer.save_pretrained(scratch)
-        notes = []
         if kind == "peft":
             notes = save_peft(module, scratch)
         elif kind == "torchao":
@@ -75,7 +74,7 @@ def export(
             original = module.source.gguf_path() if module.source.gguf_file else None
             notes = save_gguf(model, tokenizer, gguf_type, scratch, original)
         else:
-            save_plain(model, scratch)
+            notes = save_plain(model, scratch)
         stored = " ".join([FORMATS[kind], *(f"{note[0].upper()}{note[1:]}." for note in notes)])
         library = "peft" if kind == "peft" else "transformers"
         records = read_journal(folder.journal).records if folder.journal.is_file() else []

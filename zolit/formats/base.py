@@ -189,6 +189,18 @@ class StoredWeight(ABC):
             preference: kernel choice.
         """
 
+    def read_copies(self, rows: Rows, outs: list[Tensor], preference: Preference) -> None:
+        """Decode rows into each of several tensors, which all get the stored weight.
+
+        Args:
+            rows: which rows.
+            outs: ``[R, padded_columns]`` float tensors.
+            preference: kernel choice.
+        """
+        self.read(rows, outs[:1], None, preference)
+        for out in outs[1:]:
+            out.copy_(outs[0])
+
     @abstractmethod
     def apply(self, rows: slice, update: Update, preference: Preference) -> None:
         """Move rows of the weight in place.

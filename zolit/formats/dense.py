@@ -99,8 +99,9 @@ class DenseWeight(ElementWeight):
         perturbation: Perturbation | None,
         preference: Preference,
     ) -> None:
-        if perturbation is None:  # a copy: no kernel for every dtype that a model may have
-            to_blocks(outs[0]).copy_(to_blocks(self.weight[rows]))
+        if perturbation is None:  # copies: no kernel for every dtype that a model may have
+            for out in outs:
+                to_blocks(out).copy_(to_blocks(self.weight[rows]))
         else:
             super().read(rows, outs, perturbation, preference)
 

@@ -46,6 +46,9 @@ class ElementWeight(StoredWeight):
         noise = None if perturbation is None else on_rows(perturbation, rows)
         self.read_kernel(self.stored(rows), blocks, noise, preference=preference)
 
+    def read_copies(self, rows: Rows, outs: list[Tensor], preference: Preference) -> None:
+        self.read(rows, outs, None, preference)  # which writes them all at once
+
     def apply(self, rows: slice, update: Update, preference: Preference) -> None:
         stored = self.stored(rows)
         step, unit, rounding, residual, decay, query = update

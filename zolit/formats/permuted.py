@@ -54,6 +54,9 @@ class PermutedWeight(StoredWeight):
     ) -> None:
         self.inner.read(rows, outs, perturbation, preference)
 
+    def read_copies(self, rows: Rows, outs: list[Tensor], preference: Preference) -> None:
+        self.inner.read_copies(rows, outs, preference)
+
     def apply(self, rows: slice, update: Update, preference: Preference) -> None:
         self.inner.apply(rows, update, preference)
 

@@ -22,12 +22,14 @@ def write_versions(
     Args:
         value: ``[R, G, W, 32]`` or ``[R, G, W, 2, 16]`` float32 decoded values.
         stored: the rows that they belong to.
-        outs: one or two tensors of the same shape, any float dtype; the second gets the minus.
+        outs: one or two tensors of the same shape, any float dtype; the second gets the minus, or
+            without noise the same.
         noise: the direction, its bits those of the rows; or None.
     """
     check_lanes(value)
     if noise is None:
-        outs[0].copy_(value.to(outs[0].dtype))
+        for out in outs:
+            out.copy_(value.to(out.dtype))
         return
     length = noise.amplitude[1]
     if stored.scale is not None:

@@ -4,7 +4,7 @@ The parts themselves stand above models (`zolit.strategies`): a quantizer stores
 perturber names the coordinates that move, a mask chooses some of these.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
@@ -13,6 +13,10 @@ from zolit.formats.base import StoredWeight
 from zolit.supports import Support
 from zolit.tensors.site import Coordinates
 from zolit.tensors.weight import PerturbedWeight
+
+Excluded = Callable[[str, Tensor], Tensor | None]
+"""``excluded(path, weight)``: ``[rows, columns]`` bool, entries of a float weight that will be kept
+as floats beside its codes; None for none."""
 
 
 class StoresWeights(Protocol):
@@ -30,15 +34,21 @@ class StoresWeights(Protocol):
     @property
     def keep_error(self) -> bool: ...
 
-    def calibrate(self, model: nn.Module, tokenizer: Any) -> None:
-        """Look at the float model before its weights are stored."""
+    def calibrate(self, model: nn.Module, tokenizer: Any, excluded: Excluded | None = None) -> None:
+        """Look at the float model before its weights are stored, but for excluded entries."""
 
-    def store(self, weight: Tensor, path: str) -> StoredWeight:
-        """A weight ``[rows, columns]`` in the storage format; ``path`` is its parameter's name."""
+    def store(self, weight: Tensor, path: str, excluded: Tensor | None = None) -> StoredWeight:
+        """A weight ``[rows, columns]`` in the storage format; ``path`` is its parameter's name.
+
+        Excluded entries, ``[rows, columns]`` bool, stand as floats beside it.
+        """
 
 
 class NamesCoordinates(Protocol):
     """A `zolit.strategies.Perturber`."""
+
+    @property
+    def overlays(self) -> bool: ...
 
     def coordinates(self, store: StoredWeight) -> Coordinates:
         """What of one weight moves, and its unit."""
@@ -73,6 +83,9 @@ class ChoosesSupports(Protocol):
 
     def look_at(self, model: nn.Module) -> None:
         """See the model before its weights are asked for."""
+
+    def choose(self, path: str, weight: StoredWeight, block: int, blocks: int) -> Support:
+        """Which entries of one weight move, where they are kept as floats beside its codes."""
 
     def choose_all(self, candidates: Sequence[Candidate]) -> list[Support]:
         """Which coordinates of each weight move."""

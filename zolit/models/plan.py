@@ -4,16 +4,16 @@ A plan needs no weights, so it is made on the meta device before a checkpoint is
 """
 
 import logging
-from collections.abc import Iterable, Set
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from torch import nn
+from torch import Tensor, nn
 
 from zolit.compat import Conv1D
 from zolit.errors import UserError, nearest_names
 from zolit.models.adapters.base import Factor
-from zolit.models.anatomy import input_embeddings, output_layer
+from zolit.models.anatomy import input_embeddings, named_blocks, output_layer
 from zolit.models.experts import BIASES, WEIGHTS, is_experts
 
 log = logging.getLogger(__name__)
@@ -54,12 +54,17 @@ class Planned:
         quantized: whether the quantizer stores it; otherwise it keeps its floats.
         transposed: whether the module holds ``[columns, rows]`` (GPT-2's Conv1D, experts of
             gpt-oss).
+        block: number of its block, of those that hold a weight that moves; what lies outside of the
+            blocks comes last, as one. 0 if it never moves.
+        blocks: how many numbers there are.
     """
 
     names: tuple[str, ...]
     index: int | None
     quantized: bool
     transposed: bool
+    block: int = 0
+    blocks: int = 0
 
     @property
     def path(self) -> str:
@@ -133,7 +138,39 @@ def make_plan(
             index += 1
             pairable = pairable and _pairable(one, inputs)
     named = tuple(f.path for f in found if f.path in chosen & unread)
-    return Plan(tuple(weights), pairable, named, frozenset(unread))
+    return Plan(tuple(_numbered(model, weights)), pairable, named, frozenset(unread))
+
+
+def _numbered(model: nn.Module, weights: list[Planned]) -> list[Planned]:
+    """The same, those that move with the numbers of their blocks."""
+    moving = (one.path for one in weights if one.index is not None)
+    found = block_numbers(model, {path: model.get_parameter(path) for path in moving})
+    count = max(found.values(), default=-1) + 1
+    return [
+        replace(one, block=found[one.path], blocks=count) if one.path in found else one
+        for one in weights
+    ]
+
+
+def block_numbers(model: nn.Module, moving: Mapping[str, Tensor]) -> dict[str, int]:
+    """For each weight that moves the number of its block, of those that hold one; by its path.
+
+    What lies outside of the blocks comes last, as one.
+
+    Args:
+        model: that holds them.
+        moving: the weights by path.
+    """
+    blocks = named_blocks(model).values()
+    # From the last, so that a tied weight belongs to the first block that has it.
+    inside = {
+        id(parameter): place
+        for place, block in reversed(list(enumerate(blocks)))
+        for parameter in block.parameters()
+    }
+    places = {path: inside.get(id(one), len(blocks)) for path, one in moving.items()}
+    order = {place: number for number, place in enumerate(sorted(set(places.values())))}
+    return {path: order[place] for path, place in places.items()}
 
 
 def branches(apart: Iterable[str], others: Iterable[str]) -> list[str]:

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +14,12 @@ from zolit.coordinates import Site
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
 from zolit.formats.dense import DenseWeight
+from zolit.formats.sparse_overlay import SparseOverlay
 from zolit.models.adapters.base import Adapter, Factor
-from zolit.models.anatomy import named_blocks
 from zolit.models.experts import choose_stored_experts
+from zolit.models.overlay import chosen_entries, marked, overlaid
 from zolit.models.parts import Candidate, ChoosesSupports, NamesCoordinates, StoresWeights
-from zolit.models.plan import Plan, Planned, make_plan
+from zolit.models.plan import Plan, Planned, block_numbers, make_plan
 from zolit.models.trials.probe import Forward, find_touched
 from zolit.models.untouched import tell_untouched
 from zolit.supports import ALL, check_shape
@@ -48,6 +51,8 @@ class Preparation:
         adapter: what is added to the model, None for nothing.
         forward: runs the model as the objective does, to see which weights it reads; None: all.
         mask: which coordinates of the tuned weights move; None: all.
+        chosen: entries that a calibration left out, by the path of their weight, until that is
+            stored.
     """
 
     quantizer: StoresWeights
@@ -57,6 +62,7 @@ class Preparation:
     adapter: Adapter | None = None
     forward: Forward | None = None
     mask: ChoosesSupports | None = None
+    chosen: dict[str, Tensor] = field(default_factory=dict)
 
     def adapt(self, model: nn.Module) -> nn.Module:
         """The model, in place, with the adapter's factors; on the meta device or loaded.
@@ -99,6 +105,30 @@ class Preparation:
             )
         return plan
 
+    def calibrate(self, model: nn.Module, tokenizer: Any) -> None:
+        """Let the quantizer look at a model that is loaded whole, and not adapted yet.
+
+        Args:
+            model: of floats, which may be changed.
+            tokenizer: of the model.
+
+        Raises:
+            UserError: if the quantizer cannot be calibrated on it.
+        """
+        if not self.perturber.overlays:
+            self.quantizer.calibrate(model, tokenizer)
+            return
+        planned = {one.path: one for one in self.plan_ahead(model).weights}
+
+        def excluded(path: str, weight: Tensor) -> Tensor | None:
+            one = planned.get(path)
+            if one is None or one.index is None:
+                return None
+            self.chosen[path] = self._entries(one, DenseWeight(weight))
+            return marked(self.chosen[path], weight)
+
+        self.quantizer.calibrate(model, tokenizer, excluded)
+
     @torch.no_grad()
     def store(self, one: Planned, value: Tensor) -> StoredWeight:
         """One parameter of the plan in its storage format.
@@ -116,10 +146,20 @@ class Preparation:
         matrix = as_matrix(value, one.quantized, one.transposed)
         if not one.quantized:
             return DenseWeight(matrix)
+        if one.index is not None and self.perturber.overlays:
+            return overlaid(self.quantizer, matrix, one.path, partial(self._entries, one))
         store = self.quantizer.store(matrix, one.path)
         if one.index is not None and self.quantizer.keep_error and store.keeps_error:
             store.error = quantization_error(store, matrix)
         return store
+
+    def _entries(self, one: Planned, weight: StoredWeight) -> Tensor:
+        """Which entries of a weight are kept as floats; chosen once."""
+        if one.path in self.chosen:
+            return self.chosen.pop(one.path)
+        asked = one.path, weight, one.block, one.blocks
+        support = ALL if self.mask is None else self.mask.choose(*asked)
+        return chosen_entries(support, weight, one)
 
     def apply(self, model: nn.Module, plan: Plan) -> None:
         """Put stored weights in the place of parameters, under all of their names.
@@ -166,7 +206,10 @@ class Preparation:
         Raises:
             UserError: if the mask cannot say, or its answer does not fit the coordinates.
         """
-        weights, blocks = perturbed_weights(model), _block_numbers(model)
+        weights = perturbed_weights(model)
+        blocks = block_numbers(model, {one.path: one for one in weights})
+        # Of an overlay the mask has chosen before the others were quantized.
+        weights = [one for one in weights if not isinstance(one.store, SparseOverlay)]
         count = max(blocks.values(), default=-1) + 1
         sites = [one.site for one in weights if one.site is not None]
         candidates = [
@@ -232,23 +275,6 @@ def prepare(
     plan.tell()
     preparation.apply(model, plan)
     return plan.pairable
-
-
-def _block_numbers(model: nn.Module) -> dict[str, int]:
-    """For each tuned weight the number of its block, of those that hold one; by its path.
-
-    What lies outside of the blocks comes last, as one.
-    """
-    blocks = named_blocks(model).values()
-    # From the last, so that a tied weight belongs to the first block that has it.
-    inside = {
-        id(parameter): place
-        for place, block in reversed(list(enumerate(blocks)))
-        for parameter in block.parameters()
-    }
-    places = {one.path: inside.get(id(one), len(blocks)) for one in perturbed_weights(model)}
-    order = {place: number for number, place in enumerate(sorted(set(places.values())))}
-    return {path: order[place] for path, place in places.items()}
 
 
 def as_matrix(value: Tensor, linear: bool, transposed: bool) -> Tensor:

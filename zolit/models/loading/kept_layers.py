@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from zolit.formats.base import StoredWeight
 from zolit.formats.dense import DenseWeight
+from zolit.models.parts import Excluded
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,9 @@ class KeptLayers:
     calibrated: ClassVar[bool] = False
     keep_error: ClassVar[bool] = False
 
-    def calibrate(self, model: nn.Module, tokenizer: Any) -> None:
+    def calibrate(self, model: nn.Module, tokenizer: Any, excluded: Excluded | None = None) -> None:
         """Do nothing: the weights are quantized already."""
 
-    def store(self, weight: Tensor, path: str) -> StoredWeight:
+    def store(self, weight: Tensor, path: str, excluded: Tensor | None = None) -> StoredWeight:
         """The checkpoint's layer of that name; ``weight`` itself if the checkpoint has floats."""
         return self.layers[path].read() if path in self.layers else DenseWeight(weight)
