@@ -63,6 +63,14 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"data.init_args.batch_size": "a"}, ("data.batch_size", "'a'", "int")),
     ({"data.init_args.rows.class_path": "FileRow"}, ("data.rows", "'FileRow'", "FileRows")),
     ({"data.init_args.rows.init_args.path": "none.csv"}, ("none.csv",)),
+    ({"data.init_args.rows.init_args.pth": "a.csv"}, ("option data.rows.pth;", "nearest: path")),
+    (
+        {
+            "data.init_args.task": {"template": "{text}", "words": {"a": "b", "c": "d"}},
+            "data.init_args.task.lable": "category",
+        },
+        ("option data.task.lable;", "nearest: label"),
+    ),
     ({"run.run_dirs": "x"}, ("run.run_dirs", "nearest: run.run_dir")),
     ({"run.overwrite": "maybe"}, ("run.overwrite", "'maybe'", "bool")),
     ({"run.run_dir": "recipe.yaml/run"}, ("run.run_dir", "'recipe.yaml' is a file")),
@@ -107,6 +115,8 @@ def test_refused_recipe(
         (["--model.quantizer.group_sizes=3"], ("model.quantizer.group_sizes", "group_size")),
         (["--model.qantizer", "Int8"], ("model.qantizer", "model.quantizer")),
         (["--model.quantizer"], ("--model.quantizer", "expected one argument")),
+        (["--data.rows.pth", "a.csv"], ("option data.rows.pth;", "nearest: path")),
+        (["--data.task.lable", "category"], ("option data.task.lable;", "nearest: label")),
         (["extra"], ("'extra'", "--config")),
         # A beginning of an option's name is not taken for the option.
         (["--trainer.max_step", "3"], ("trainer.max_step;", "trainer.max_steps")),

@@ -91,8 +91,10 @@ def explain(message: str, given: Given, known: Iterable[str], classes: Classes) 
         if path := _parser_path(text):
             name = given.key_ending(name, path)
             if name not in given.values:  # the parser of another group got this option
-                name = given.key_ending(f"{path.rpartition('.')[2]}.{found[1]}")
-        return _unknown_option(name, given, options, classes)
+                other = given.key_ending(f"{path.rpartition('.')[2]}.{found[1]}")
+                name = other if other in given.values else name
+        owner = re.search(r"class_path '(?:[\w.]*\.)?(\w+)': Option '", message)
+        return _unknown_option(name, given, options, classes, owner and owner[1])
     if found := re.search(r"arguments are required: ([\w.]+)", message):
         name = re.sub(rf"^({'|'.join(RECIPE_COMMANDS)})\.", "", found[1])
         if path := _parser_path(text):
@@ -120,12 +122,15 @@ def explain(message: str, given: Given, known: Iterable[str], classes: Classes) 
     return _union(given.key_ending(key[1]), message)
 
 
-def _unknown_option(name: str, given: Given, options: list[str], classes: Classes) -> str:
+def _unknown_option(
+    name: str, given: Given, options: list[str], classes: Classes, owner: str | None = None
+) -> str:
+    """One sentence; ``owner`` is the class that does not take the option, where it is known."""
     full = _public(name)
-    chosen = given.class_above(name)
+    chosen = owner or given.class_above(name)
     group, _, leaf = full.rpartition(".")
-    candidates = (one for some in classes.values() for one in some)
-    if candidate := next((one for one in candidates if one.__name__ == chosen), None):
+    candidates = [one for some in classes.values() for one in some if one.__name__ == chosen]
+    if candidate := next(iter(candidates), None):
         return f"unknown option {full}; {_near(leaf, arguments(candidate))}."
     places = _places(_MEANT.get(leaf, leaf), given, options, classes)
     top = f"{group.partition('.')[0]}."

@@ -87,9 +87,10 @@ class Given:
 
     def class_above(self, key: str) -> str | None:
         """Name of the class whose argument ``key`` is, as given."""
-        parent = key.rpartition(".")[0].removesuffix(".init_args")
+        parent = key.rpartition(".")[0].replace(".init_args", "")
+        plain = {name.replace(".init_args", ""): value for name, value in self.values.items()}
         for name in (f"{parent}.class_path", parent):
-            if isinstance(value := self.values.get(name), str):
+            if isinstance(value := plain.get(name), str):
                 return value.rpartition(".")[2]
         return None
 
