@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from zolit.cli import main
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 READ = [ROOT / "README.md", ROOT / "CHANGELOG.md", *PAGES]
@@ -75,3 +77,26 @@ def test_names_of_the_reference_exist() -> None:
         except ModuleNotFoundError:
             module, _, attribute = name.rpartition(".")
             assert hasattr(importlib.import_module(module), attribute), name
+
+
+def test_the_readmes_recipe_is_read(
+    tmp_path: Path,
+    tiny_llama: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    [recipe] = re.findall(r"```yaml\n(.*?)```", READ[0].read_text(encoding="utf-8"), re.DOTALL)
+    text = recipe.replace("HuggingFaceTB/SmolLM2-135M-Instruct", str(tiny_llama))
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    rows = "".join(
+        f"the screen of desk {n} flickers,outage\nbill {n} is wrong,billing\n" for n in range(9)
+    )
+    (tmp_path / "tickets.csv").write_text(f"body,team\n{rows}", encoding="utf-8")
+    sizes = ["--data.train_size=8", "--data.validation_size=4", "--data.test_size=4"]
+    small = ["--model.quantizer.group_size=32", "--model.kernels=reference"]
+    steps = ["--trainer.max_steps=1", "--trainer.val_check_interval=1", "--trainer.logger=false"]
+    main(["fit", "--config", "mine.yaml", *sizes, *small, *steps])
+    out = capsys.readouterr().out
+    assert "zero-shot: test accuracy" in out
+    assert (tmp_path / "runs" / "mine" / "summary.json").is_file()
