@@ -33,6 +33,8 @@ from zolit.strategies import (
     RandomMask,
     ScalePerturber,
     Sensitive,
+    SparsePerturber,
+    SqueezeLLM,
 )
 from zolit.supports import Bits
 from zolit.tensors.weight import perturbed_weights
@@ -55,6 +57,22 @@ def saliency(file: Path, model: nn.Module, keep: float) -> dict[str, Tensor]:
     facts = Facts(VERSION, "fisher", "00", 2, 8, keep, shapes, float_digests(model))
     save_file(tensors, file, facts.metadata())
     return scores
+
+
+@pytest.mark.parametrize("quantizer", [Int4(32), SqueezeLLM(3)])
+def test_the_most_sensitive_entries_stand_beside_codes(
+    quantizer: Quantizer, tmp_path: Path
+) -> None:
+    file, model = tmp_path / "c4.saliency", tiny("llama")
+    scores = saliency(file, model, 0.1)
+    mask = Sensitive(str(file), 0.05)
+    overlaid = prepared("llama", quantizer, None, SparsePerturber(), mask=mask)[0]
+    for weight in perturbed_weights(overlaid):
+        value = scores[weight.path].numpy()
+        wanted = largest(value, int(value.size * 0.05))
+        assert weight.store.positions.tolist() == np.flatnonzero(wanted).tolist()
+        kept = model.get_parameter(weight.path)[torch.from_numpy(wanted)]
+        assert torch.equal(weight.store.values, kept)
 
 
 @pytest.mark.parametrize("quantizer", [NoQuantizer(), Int4(32)])
