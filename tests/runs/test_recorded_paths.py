@@ -23,10 +23,13 @@ def test_what_is_written_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     rows = {"class_path": "zolit.datamodules.FileRows", "init_args": {"path": "rows.csv"}}
     hub = {"class_path": "zolit.datamodules.HubRows", "init_args": {"name": "./rows"}}
     packed = {"class_path": "FileRows", "init_args": {"path": "rows.csv", "package": "some"}}
+    scores = {"class_path": "SqueezeLLM", "init_args": {"bits": 4, "saliency": "a.ckpt"}}
+    alike = {"class_path": "SqueezeLLM", "init_args": {"bits": 4, "saliency": None}}
     other = {"class_path": "mine.Rows", "init_args": {"path": "rows.csv"}}
     config = {
         "model": {"source": {"path": "model", "package": None}, "start_from": ["a.ckpt", "b.ckpt"]},
         "data": {"init_args": {"a": rows, "b": hub, "c": packed, "d": other}},
+        "quantizers": [scores, alike],
         "ckpt_path": "last",
     }
     found = with_absolute_paths(config)
@@ -36,6 +39,8 @@ def test_what_is_written_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert given["a"]["init_args"]["path"] == str(tmp_path / "rows.csv")
     assert given["b"]["init_args"]["name"] == str(tmp_path / "rows")
     assert (given["c"], given["d"]) == (packed, other)
+    assert found["quantizers"][0]["init_args"]["saliency"] == str(tmp_path / "a.ckpt")
+    assert found["quantizers"][1] == alike
     assert found["ckpt_path"] == "last"
     assert with_absolute_paths({"source": {"path": "facebook/opt-125m"}}) == {
         "source": {"path": "facebook/opt-125m"}

@@ -6,8 +6,14 @@ from typing import Any
 
 import yaml
 
-_READERS = {"FileRows": "path", "HubRows": "name", "Sensitive": "file", "FromFile": "file"}
-"""Classes of rows and of masks, and their argument that may be a path."""
+_READERS = {
+    "FileRows": "path",
+    "HubRows": "name",
+    "Sensitive": "file",
+    "FromFile": "file",
+    "SqueezeLLM": "saliency",
+}
+"""Classes of rows, masks and quantizers, and their argument that may be a path."""
 
 
 def text_with_absolute_paths(text: str) -> str:
@@ -24,8 +30,8 @@ def text_with_absolute_paths(text: str) -> str:
 def with_absolute_paths(config: Any) -> Any:
     """A configuration whose relative paths of things that exist are written out.
 
-    They are those of the model, of rows and masks that zolit's own classes read, and of checkpoints
-    to start from. A hub name stays as it is, and so does a path inside a pip package.
+    They are those of the model, of files that zolit's own rows, masks and quantizers read, and of
+    checkpoints to start from. A hub name stays as it is, and so does a path inside a pip package.
 
     Args:
         config: nested dicts and lists, as YAML has them.
