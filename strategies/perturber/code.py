@@ -71,7 +71,8 @@ class CodePerturber(Perturber):
         if not quantizer.codes_move:
             raise UserError(
                 f"perturber CodePerturber moves numbers along their grid, got quantizer {name}, "
-                "whose codes are indices of a table; use ScalePerturber with it, or quantizer Int4"
+                "whose codes are indices of a table; use ScalePerturber or SparsePerturber with "
+                "it, or quantizer Int4"
             )
         if not quantizer.integer_products:
             return

@@ -35,7 +35,9 @@ class DensePerturber(Perturber):
 
     def check(self, quantizer: Quantizer) -> None:
         if quantizer.quantized:
-            fitting = "CodePerturber or " * quantizer.codes_move + "ScalePerturber"
+            fitting = (
+                "CodePerturber or ScalePerturber" if quantizer.codes_move else "ScalePerturber"
+            )
             raise UserError(
                 f"perturber DensePerturber moves floating-point weights, got quantizer "
                 f"{type(quantizer).__name__}; use {fitting} with it, or quantizer NoQuantizer"

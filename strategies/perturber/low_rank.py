@@ -59,7 +59,7 @@ class LowRankPerturber(Perturber):
             raise UserError(
                 f"perturber LowRankPerturber moves numbers along their grid, got quantizer "
                 f"{type(quantizer).__name__}, whose codes are indices of a table; use "
-                "ScalePerturber with it, or quantizer Int4"
+                "ScalePerturber or SparsePerturber with it, or quantizer Int4"
             )
 
     def coordinates(self, store: StoredWeight) -> Coordinates:

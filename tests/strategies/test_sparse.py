@@ -20,13 +20,22 @@ from zolit.strategies import (
     RandomBlocks,
     RandomMask,
     SparsePerturber,
+    SqueezeLLM,
     Stored,
 )
 from zolit.strategies.quantizer.excluded import filled
 from zolit.tensors.reading import Reading
 from zolit.tensors.weight import PerturbedWeight
 
-QUANTIZERS = [Int8(), Int8(32), Int4(32), Int4(64, symmetric=True), HQQ(32), Float8()]
+QUANTIZERS = [
+    Int8(),
+    Int8(32),
+    Int4(32),
+    Int4(64, symmetric=True),
+    HQQ(32),
+    Float8(),
+    SqueezeLLM(),
+]
 
 
 def matrix() -> Tensor:
