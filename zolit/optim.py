@@ -29,16 +29,17 @@ class ZOSGD(Optimizer):
         params: perturbed weights.
         lr: learning rate, in squared coordinate units per unit of loss. None leaves it to
             `ZeroOrderModule`, which takes the perturber's own (`Perturber.default_lr`) and says so.
-        error_feedback: round to nearest and carry what that left undone to the next step, as
-            QES (arXiv 2602.03120) does. Costs two bytes for each code. Without it rounding is
-            stochastic, whose noise grows with every step. Starts from what quantization left if
-            the quantizer has ``keep_error``; else codes stay until moves add up to half a code.
+        error_feedback: round to nearest and carry the rounding error to the next step, as QES
+            (arXiv 2602.03120) does. Costs two bytes for each code. Without it rounding is
+            stochastic, and its noise adds up over the steps. It starts from the errors of
+            quantization if the quantizer has ``keep_error``; else a code stays until its moves add
+            up to half a code.
         feedback_decay: factor of the carried residual each step. 1 loses nothing; QES takes 0.9,
             which forgets steps much shorter than half a code.
 
     Attributes:
-        projected_gradient: that ``step`` takes ``gradient``, a `ProjectedGradient`. Every optimizer
-            that a `ZeroOrderModule` can use declares it.
+        projected_gradient: declares that ``step`` takes ``gradient``, a `ProjectedGradient`. A
+            `ZeroOrderModule` uses only optimizers that declare it.
 
     Raises:
         UserError: if ``lr`` or ``feedback_decay`` is out of range.
@@ -49,7 +50,7 @@ class ZOSGD(Optimizer):
     """
 
     projected_gradient: ClassVar[bool] = True
-    # The journal holds the rates of each step.
+    # lr may change: the journal records the rates of each step.
     on_resume: ClassVar[Mapping[str, OnResume]] = {"lr": OnResume.FREE}
 
     def __init__(
@@ -80,10 +81,10 @@ class ZOSGD(Optimizer):
         return values / values.numel()
 
     def settle(self, lr: float) -> bool:
-        """Take a learning rate where none was given.
+        """Set the learning rate of each parameter group that has none.
 
         Returns:
-            Whether one was missing.
+            Whether a group had none.
         """
         open_groups = [group for group in self.param_groups if group["lr"] is None]
         for group in open_groups:
@@ -140,7 +141,7 @@ class ZOSGD(Optimizer):
             )
             if isinstance(site.support, Bits):  # the error of a coordinate that stays is its own
                 site.support.clear_others(state["residual"])
-            store.error = None  # from here on the optimizer's
+            store.error = None  # the optimizer owns it from now on
         return Feedback(state["residual"], group["feedback_decay"])
 
 
@@ -169,7 +170,7 @@ class ZOSignSGD(ZOSGD):
 
 @runtime_checkable
 class OpenRate(Protocol):
-    """An optimizer whose learning rate may be left open, to be chosen for the weights it moves.
+    """An optimizer without a learning rate of its own: one is chosen for the weights it moves.
 
     Example:
         >>> optimizer = ZOSGD([torch.zeros(1)])
@@ -178,7 +179,7 @@ class OpenRate(Protocol):
     """
 
     def settle(self, lr: float) -> bool:
-        """Take ``lr`` where none was given, and say whether one was missing."""
+        """Set ``lr`` for each parameter group that has none; returns whether a group had none."""
 
 
 @runtime_checkable

@@ -1,28 +1,28 @@
-"""What becomes of an option when a run is resumed: each class says so of its own arguments."""
+"""Whether an option may change when a run is resumed: each class declares its own arguments."""
 
 from collections.abc import Mapping
 from enum import Enum
 
 
 class OnResume(Enum):
-    """What the steps of a run that were made so far have to do with an option.
+    """How an option relates to the steps that a run has made before it is resumed.
 
-    A class declares its constructor's arguments in a class attribute ``on_resume``, by their names.
-    Those of its base classes hold too. An argument that no class declares is `REPLAYED`.
+    A class declares the arguments of its constructor by name, in a class attribute ``on_resume``.
+    The declarations of its base classes hold too. An argument that no class declares is `REPLAYED`.
     """
 
     REPLAYED = "replayed"
-    """They were made with it: a replay with another value gives other weights, so it is refused."""
+    """The steps depend on it: a replay with another value gives other weights. It is refused."""
     FREE = "free"
     """Only the steps to come depend on it: it may change, if the user asks for it by name."""
     COMPARED = "compared"
-    """What it decides, such as the start weights, is compared itself."""
+    """It may change as long as its effect, such as the start weights, stays the same."""
     REPORTED = "reported"
-    """What it decides is told of a run and moves nothing: it may change without a word."""
+    """It affects only figures that are reported, not the weights: it may change silently."""
 
 
 def on_resume(cls: type | None, name: str) -> OnResume:
-    """What a class declares of one of its arguments.
+    """The declaration of a class for one of its arguments.
 
     Args:
         cls: the class; None if it is not known.

@@ -1,4 +1,4 @@
-"""Files that installed pip packages bring."""
+"""Finds files inside installed pip packages."""
 
 import importlib.metadata
 from pathlib import Path
@@ -7,7 +7,7 @@ from zolit.errors import UserError
 
 
 def find_in_package(package: str, path: str) -> Path:
-    """Absolute path of a file or folder that an installed pip distribution brings.
+    """Absolute path of a file or folder inside an installed pip distribution.
 
     Nothing of the package is imported.
 

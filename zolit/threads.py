@@ -1,17 +1,18 @@
 """How the threads of OpenMP wait for one another.
 
-A thread that is done with its part of a product waits for the others. GNU's library, which torch's
-wheels bring, lets it spin for some milliseconds before it sleeps. On an idle machine that is
-right: waking a thread takes as long as a small product. Where another process holds one of the
-cores, it spins away the time that the thread it waits for needs, and a step takes three to five
-times as long (docs/performance.md). The setting is read once, when torch is loaded, and a machine
-does not stay idle or busy. So a thread of this file looks at the machine each second, and lets
-waiting threads sleep while others need the cores.
+A thread that has finished its part of a product waits for the others. GNU's library, which comes
+with torch's wheels, lets it spin for some milliseconds before it sleeps. On an idle machine that is
+right: to wake a thread takes as long as a small product. If another process uses one of the cores,
+the spinning thread takes the time of the thread it waits for, and a step takes three to five times
+as long (docs/performance.md). The setting is read once, when torch is loaded, but the load of a
+machine changes. So a thread of this file looks at the machine each second, and lets waiting threads
+sleep while other processes need the cores.
 
-How: GNU's library spins a hundred turns only, instead of 300000, while a process has more threads
+How: GNU's library spins only a hundred turns, instead of 300000, while a process has more threads
 in its teams than cores (``gomp_throttled_spin_count_var`` in its sources). A team belongs to the
-thread that opened it. One more, opened by a thread that then waits, makes them more; where that
-thread ends, they are as before. Number of threads, order of sums and results stay as they are.
+thread that opened it. A second team, opened by a thread that then waits, makes the threads more
+than the cores; when that thread ends, the team is gone. The number of threads in a product, the
+order of sums and the results stay the same.
 """
 
 import os
@@ -22,20 +23,20 @@ from collections.abc import Mapping
 from pathlib import Path
 
 SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-"""What a user may have set: nothing is changed then."""
+"""Environment variables of the user: if one is set, nothing is changed."""
 
 _STAT = Path("/proc/stat")
 _TURNS = 1 << 18
 """Elements of a sum that torch gives to several threads."""
 _SPARE = 0.3
-"""Cores that other processes may use before it counts: what a desktop does at rest."""
+"""Other processes may use this many cores without effect, as those of an idle desktop do."""
 
 
 def share_cores(environment: Mapping[str, str] = os.environ, every: float = 1.0) -> None:
-    """Let waiting threads sleep while other processes need the cores, unless the user has said how
-    they wait.
+    """Let waiting threads sleep while other processes need the cores.
 
-    Once for a process; works with GNU's OpenMP library on Linux and has no effect elsewhere.
+    Not if the user has set how they wait. A second call has no effect. Works with GNU's OpenMP
+    library on Linux, and has no effect elsewhere.
 
     Args:
         environment: variables of this process.
@@ -47,7 +48,7 @@ def share_cores(environment: Mapping[str, str] = os.environ, every: float = 1.0)
     try:
         Moment()
     except (AttributeError, OSError, ValueError):
-        return  # a system that does not tell who uses its cores
+        return  # the system does not report the use of its cores
     _Watch(every).start()
 
 
@@ -61,7 +62,7 @@ class Moment:
     """Processor seconds so far: of all cores that this process may use, and of the process.
 
     Raises:
-        AttributeError, OSError, ValueError: where the system does not tell.
+        AttributeError, OSError, ValueError: if the system does not report them.
     """
 
     def __init__(self) -> None:

@@ -1,1 +1,1 @@
-"""Parts of zolit made from a configuration, which may be a stranger's."""
+"""Makes parts of zolit from a configuration that may come from a stranger."""

@@ -1,7 +1,8 @@
-"""What a configuration may not do: run code that no ``class_path`` names, or keep its reader busy.
+"""Keeps a configuration from running code that no ``class_path`` names, and from endless reading.
 
-A recipe is often somebody else's. It names the parts of a run as classes; jsonargparse also takes
-functions by name, builds classes for arguments of any type, and writes YAML's aliases out.
+Recipes are often written by others. A recipe names the parts of a run as classes. jsonargparse
+would also accept names of functions, build classes for arguments of any type, and expand YAML's
+aliases.
 """
 
 import sys
@@ -15,12 +16,15 @@ from jsonargparse import Namespace, set_parsing_settings
 from zolit.errors import UserError
 
 MOST_NODES = 100_000
-"""Values that a configuration may have once its aliases are written out."""
+"""Most values of a configuration after its aliases are expanded."""
 
 
 def confine_parser() -> None:
-    """Let the parsers of this process build a class only where one is expected, none of Python's
-    own library, and read configurations from files alone."""
+    """Confine the parsers of this process, before they read a configuration.
+
+    They then build a class only for an option that expects one, build no class of Python's standard
+    library, and read configurations from files only.
+    """
     set_parsing_settings(
         instantiate_subclass_spec_in_any=False,
         config_read_mode_urls_enabled=False,
@@ -30,11 +34,11 @@ def confine_parser() -> None:
 
 
 def check_parts(config: Any, defaults: Iterable[Any], key: str = "") -> None:
-    """Refuse functions where a configuration names classes.
+    """Refuse a configuration that names a function for an option that expects a class.
 
     Args:
         config: as parsed, before any part of it is made.
-        defaults: callables that options have by themselves.
+        defaults: callables that are defaults of options.
         key: dotted name of ``config`` in the whole.
 
     Raises:
@@ -75,18 +79,18 @@ def _no_class(key: str, got: str) -> UserError:
 
 
 def check_yaml(text: str, name: str) -> None:
-    """Refuse YAML that would keep its reader busy or that raises more than YAML's own errors.
+    """Refuse YAML that takes too long to read, or raises other errors than YAML's own.
 
-    Faults of syntax pass: the parser names their place.
+    Errors of syntax are not refused here: the parser reports them with their place.
 
     Args:
         text: of a configuration.
         name: where it is from, for the message.
 
     Raises:
-        UserError: if it has more than `MOST_NODES` values with its aliases written out, contains
-            itself, is nested too deeply, has a key twice in one mapping, or a value that does not
-            fit its tag.
+        UserError: if it has more than `MOST_NODES` values after its aliases are expanded, contains
+            itself, is nested too deeply, has a key twice in one mapping, or has a value that does
+            not fit its tag.
     """
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -115,7 +119,7 @@ def check_yaml(text: str, name: str) -> None:
 
 
 def _count(node: yaml.Node, known: dict[int, int], above: set[int]) -> int:
-    """Values of a node with its aliases written out, each node counted (and read) once."""
+    """Number of values of a node after its aliases are expanded; each node is read once."""
     if id(node) in above:
         raise RecursionError("it contains itself")
     if id(node) not in known:
@@ -134,7 +138,7 @@ def _count(node: yaml.Node, known: dict[int, int], above: set[int]) -> int:
 
 
 class _TwiceError(Exception):
-    """A key that its mapping has already; PyYAML would take the last one without a word."""
+    """A key that its mapping has already; PyYAML would silently take the last value."""
 
     def __init__(self, node: yaml.Node) -> None:
         self.node = node
@@ -158,8 +162,11 @@ class _UnfitError(Exception):
 
 
 def _read(node: yaml.Node) -> None:
-    """Try a single value: PyYAML takes for granted that the text fits the tag, and raises
-    IndexError for ``!!int`` alone, KeyError for ``!!bool maybe``, ValueError for ``0x_``."""
+    """Try to read a single value.
+
+    PyYAML assumes that a text fits its tag. It raises IndexError for ``!!int`` without a text,
+    KeyError for ``!!bool maybe``, and ValueError for ``0x_``.
+    """
     try:
         yaml.SafeLoader("").construct_object(node)
     except (ArithmeticError, AttributeError, LookupError, ValueError) as error:
@@ -167,7 +174,7 @@ def _read(node: yaml.Node) -> None:
 
 
 def load_yaml(text: str, name: str) -> dict[str, Any]:
-    """A configuration that is not read by the command line's parser.
+    """Read a configuration without the parser of the command line.
 
     Args:
         text: YAML.

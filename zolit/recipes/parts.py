@@ -1,4 +1,4 @@
-"""Module and data of a run, made from its configuration alone."""
+"""Makes the module and the data of a run from its configuration alone."""
 
 import inspect
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from zolit.training.choose import module_class
 
 
 def module_of(config: str) -> Any:
-    """The `TuningModule`, not yet loaded, from the group ``model``; nothing else is read or made.
+    """Make the `TuningModule` of the group ``model``, without loading it; other groups are ignored.
 
     Args:
         config: YAML of a run.
@@ -48,7 +48,7 @@ def module_of(config: str) -> Any:
 
 
 def parts_of(module: type) -> list[str]:
-    """Names of a module's arguments that a configuration gives as a class with its options.
+    """Names of the module's arguments that are classes with options in a configuration.
 
     Args:
         module: class of a module.
@@ -58,7 +58,7 @@ def parts_of(module: type) -> list[str]:
 
 
 def _is_part(hint: Any) -> bool:
-    """Whether an annotation asks for an object of a class, or for what makes one."""
+    """Whether an annotation expects an object of a class, or a callable that makes one."""
     if get_origin(hint) is Callable:
         return True
     if get_origin(hint) is not None:
@@ -67,7 +67,7 @@ def _is_part(hint: Any) -> bool:
 
 
 def data_of(config: str, changes: dict[str, Any]) -> PromptDataModule:
-    """The data module of a run, with some of its arguments changed; no rows are read.
+    """Make the data module of a run with some arguments changed; no rows are read.
 
     Args:
         config: YAML of the run.

@@ -1,1 +1,1 @@
-"""The life of a run: its folder, what it writes down, and how it goes on."""
+"""The life of a run: its folder, its records, and how it is resumed."""

@@ -1,4 +1,4 @@
-"""What a run is resumed with, beside what it was made with."""
+"""Compares the options of a resumed run with those that it was made with."""
 
 import sys
 from collections.abc import Collection, Iterable, Mapping
@@ -30,14 +30,14 @@ Changes = dict[str, tuple[Any, Any]]
 
 @dataclass(frozen=True)
 class Differences:
-    """Options that a command sets otherwise than the run.
+    """Options to which a command gives other values than the run.
 
     Attributes:
-        past: the steps made so far depend on them.
-        future: only later steps depend on them.
-        rows: they can decide which rows later steps read.
-        more: they decide how many steps there are.
-        others: of the module, and compared by what they decide.
+        past: options that the steps made so far depend on.
+        future: options that only later steps depend on.
+        rows: options that may decide which rows later steps read.
+        more: options that decide how many steps there are.
+        others: options of the module whose effect is compared instead of their value.
     """
 
     past: Changes = field(default_factory=dict)
@@ -53,7 +53,7 @@ def find_differences(
     since: Mapping[str, Any] | None = None,
     module: type = ZeroOrderModule,
 ) -> Differences:
-    """Options that two configurations set otherwise.
+    """Find the options that have different values in two configurations.
 
     Args:
         before: YAML of the run.
@@ -90,10 +90,10 @@ def find_differences(
 
 
 def declared_on_resume(key: str, config: Mapping[str, Any], module: type) -> OnResume:
-    """What the module and its parts declare of an option (`OnResume`).
+    """The declaration of the module or of one of its parts for an option (`OnResume`).
 
-    An argument of the module that is free or compared is so with all that is below it. Of a part
-    that is replayed, its own class decides.
+    If an argument of the module is declared free or compared, so are all options below it. If it is
+    replayed, the class of the part decides about its own options.
 
     Args:
         key: dotted, in the group ``model``.
@@ -120,7 +120,7 @@ def _class(path: Any) -> type | None:
 
 
 def changed_since(records: Iterable[Record]) -> dict[str, Any]:
-    """Options that a run's own sessions changed, by dotted key, as they are at its end."""
+    """Options that were changed when the run was resumed, by dotted key, with their last values."""
     found: dict[str, Any] = {}
     for session in records:
         if isinstance(session, Session):
@@ -129,7 +129,7 @@ def changed_since(records: Iterable[Record]) -> dict[str, Any]:
 
 
 def changes_by_step(records: Iterable[Record]) -> list[tuple[int, Changes]]:
-    """After which step a run's sessions changed which options."""
+    """The options that were changed when the run was resumed, with the step after which."""
     sessions = (one for one in records if isinstance(one, Session))
     return [(one.step, found) for one in sessions if (found := _of(one))]
 
@@ -143,11 +143,11 @@ def _of(session: Session) -> Changes:
 def refuse_other_recipe(
     header: Header, now: Differences, asked: Collection[str], other_rows: bool, run: str
 ) -> Changes:
-    """What the steps to come follow otherwise than the run's last ones, as the user asked for.
+    """The changes of options that the user asked for; any other difference is refused.
 
     Args:
         header: of the journal.
-        now: what the command sets otherwise.
+        now: the differences between the command and the run.
         asked: options of the command line.
         other_rows: whether the rows of the steps to come are not those of the run.
         run: its folder.
@@ -192,7 +192,7 @@ def flatten(content: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _same_class(old: Any, new: Any) -> bool:
-    """Whether two paths name one class of zolit's: it has moved, or has a shorter name now."""
+    """Whether two paths name the same class of zolit: it was moved, or has a shorter path now."""
     names = (old, new)
     if not all(isinstance(name, str) and name.startswith("zolit.") for name in names):
         return False

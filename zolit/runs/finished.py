@@ -1,4 +1,4 @@
-"""What is left of a run: the checkpoint that stands for it, and the module that it is of."""
+"""The result of a finished run: its checkpoint, and the module that the checkpoint belongs to."""
 
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,12 @@ from zolit.training.zero_order import ZeroOrderModule
 
 
 def checkpoint_file(folder: RunFolder, ckpt_path: Path | None, command: str = "export") -> Path:
-    """The checkpoint that stands for a run: the given one, its best, or its last.
+    """The checkpoint of a run that a command uses: the given one, else the best, else the last.
 
     Args:
         folder: of the run.
-        ckpt_path: that is asked for.
-        command: that asks, for the message.
+        ckpt_path: the given one; None for none.
+        command: name of the command, for the message.
 
     Raises:
         UserError: if there is none.
@@ -54,7 +54,7 @@ def module_of_run(config: str, run: Path, call: str, module: Any = None) -> Any:
     Args:
         config: of the run, as YAML; empty for a run that was made from Python.
         run: its folder.
-        call: what does the same from Python, for the message.
+        call: the Python call that does the same, for the message.
         module: made as for the run; None for the one that the configuration describes.
 
     Raises:
@@ -71,7 +71,7 @@ def module_of_run(config: str, run: Path, call: str, module: Any = None) -> Any:
 
 
 def load_checkpoint(module: ZeroOrderModule, file: Path) -> int:
-    """Load the model and a checkpoint's weights; how many steps these have behind them.
+    """Load the model and a checkpoint's weights; returns how many steps these have made.
 
     Raises:
         UserError: if the file cannot be read or is of another model.

@@ -18,8 +18,8 @@ from zolit.runs.resume import Resumption, nothing_to_do, resume_command
 from zolit.runs.settled import settled_options
 
 Recipe = Callable[[Mapping[str, Any]], str]
-"""Writes the configuration of a run as YAML, with these numbers where it leaves one open (by dotted
-key, from `settled_options`)."""
+"""Writes the configuration of a run as YAML. Its argument fills numbers that the configuration
+leaves open, by dotted key (`settled_options`)."""
 
 
 def no_recipe(settled: Mapping[str, Any]) -> str:
@@ -115,7 +115,7 @@ def _run(
         folder.claim()
     tests = is_overridden("test_dataloader", data, L.LightningDataModule)
     try:
-        # What would be refused only inside trainer.fit is made once before the folder is written.
+        # Done once before the folder is written: inside trainer.fit an error would leave files.
         data.prepare_data()
         data.setup("fit")
         check_validation(trainer, data.train_dataloader())
@@ -144,7 +144,7 @@ def _run(
     if stop is not None and stop.requested is not None:
         raise StopRequested(stop.requested, trainer.global_step)
     if options.test_after_fit and tests:
-        # Without a best checkpoint: the weights as they are at the end.
+        # Without a best checkpoint the weights at the end are tested.
         best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
         trainer.test(module, datamodule=data, ckpt_path=best, verbose=False)
 
@@ -175,7 +175,7 @@ def _make_steps(
     report: Reports | None = _one(trainer, Reports)
     for logger in trainer.loggers:
         if isinstance(logger, CSVLogger):
-            _ = logger.experiment  # takes an empty folder for granted, so before our files
+            _ = logger.experiment  # it expects an empty folder, so before our files
             if resumed is not None:
                 write_rows(logger, resumed.rows)
     if resumed is not None and report is not None:
@@ -187,7 +187,7 @@ def _make_steps(
     try:
         trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=weights_only)
     except SystemExit as stop:
-        # Lightning turns Ctrl-C into an exit of its own.
+        # Lightning turns Ctrl-C into SystemExit.
         if isinstance(stop.__context__, StopRequested):
             said = f"zolit: stopped after step {stop.__context__.step}"
             if journal is not None:
@@ -200,7 +200,7 @@ def _make_steps(
 
 
 def check_validation(trainer: L.Trainer, loader: Any) -> None:
-    """Refuse a distance of validations that an epoch does not hold.
+    """Refuse an interval between validations that is longer than an epoch.
 
     Args:
         trainer: of the run.

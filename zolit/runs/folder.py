@@ -15,19 +15,19 @@ from zolit.runs.journal.writer import is_written
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What frames a run of ``zolit fit``; the other commands ignore it.
+    """Options of a run besides its steps, for ``zolit fit``; the other commands ignore them.
 
     Attributes:
         run_dir: folder of the run: config.yaml, metrics.csv, summary.json, curves.png and
             checkpoints/. By default ``runs/`` and the name of the last config file.
         overwrite: replace an earlier run in that folder instead of refusing it.
-        journal: write every step down, so that the run can be resumed and replayed.
+        journal: record every step, so that the run can be resumed and replayed.
         salvage: resume from the intact part of a damaged journal instead of refusing it.
         zero_shot: measure the untuned model on the test rows before fitting.
         test_after_fit: measure the best checkpoint on the test rows after fitting.
-        best_by: figure of validation that the best checkpoint is chosen by, such as ``val_loss``;
-            the others decide ties. By default what the model's evaluation says: the loss for
-            `Classification`.
+        best_by: figure of validation that chooses the best checkpoint, such as ``val_loss``; the
+            other figures decide ties. By default the one that the model's evaluation names: the
+            loss for `Classification`.
 
     Example:
         >>> RunOptions(zero_shot=False).test_after_fit
@@ -102,7 +102,7 @@ class RunFolder:
         self._refuse_if_written()
 
     def check_resumable(self) -> None:
-        """Whether a run in the folder can be gone on with.
+        """Whether the run in the folder can be resumed.
 
         Raises:
             UserError: there is no run, another process is writing to it, or it cannot be written.
@@ -133,7 +133,7 @@ class RunFolder:
                 self.path.mkdir(parents=True, exist_ok=True)
             self._lock = Lock(self.journal)
         except LockedError as error:
-            self._made = None  # it is the other one's
+            self._made = None  # another run has made it
             raise self._written() from error
         except OSError as error:
             raise self._unwritable(error) from error
@@ -166,7 +166,7 @@ class RunFolder:
             return
         shutil.rmtree(self.path, ignore_errors=True)
         above = self.path.parent
-        with suppress(OSError):  # a folder that has got something else since
+        with suppress(OSError):  # somebody else has put something into the folder
             while above.is_relative_to(self._made):
                 above.rmdir()
                 above = above.parent

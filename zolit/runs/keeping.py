@@ -1,4 +1,4 @@
-"""What a run asks of the callbacks that keep it; those of zolit are in `zolit.callbacks`."""
+"""Protocols of the callbacks that keep a run; zolit's own callbacks are in `zolit.callbacks`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ from zolit.runs.metrics_file import Row
 
 
 class StopRequested(KeyboardInterrupt):
-    """A signal asked the run to end, and the step it came in was finished.
+    """A signal asked the run to end, and the running step was finished first.
 
     Attributes:
         signal: its number; the exit code of the process is 128 more.
@@ -29,7 +29,7 @@ class StopRequested(KeyboardInterrupt):
 
 @runtime_checkable
 class KeepsJournal(Protocol):
-    """Writes every step down (`zolit.callbacks.Journal`).
+    """Records every step (`zolit.callbacks.Journal`).
 
     Attributes:
         config: the configuration as YAML, for the journal's header.
@@ -41,23 +41,24 @@ class KeepsJournal(Protocol):
         """Lock the journal of a folder."""
 
     def take_up(self, contents: Contents, steps: int, changes: dict[str, Any]) -> None:
-        """Go on with a journal after so many steps, by options that changed."""
+        """Continue a journal after a number of steps; ``changes`` are options that the user
+        changed."""
 
     def close(self) -> None:
-        """Let go of the journal."""
+        """Close the journal."""
 
 
 @runtime_checkable
 class Reports(Protocol):
-    """Gathers what came of a run (`zolit.callbacks.RunReport`)."""
+    """Collects the figures of a run (`zolit.callbacks.RunReport`)."""
 
     def take_up(
         self, zero_shot: dict[str, float], rows: list[Row], steps: Callable[[int], int]
     ) -> None:
-        """Go on with the report of an interrupted run: its figures so far."""
+        """Continue the report of an interrupted run from its figures so far."""
 
     def summary(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        """What came of the run, as summary.json has it."""
+        """The content of summary.json."""
         ...
 
 
@@ -66,7 +67,7 @@ class Stops(Protocol):
     """Ends a run between two steps when a signal asks for it (`zolit.callbacks.StopBetweenSteps`).
 
     Attributes:
-        requested: the signal that came, None so far.
+        requested: the signal that was received; None before.
     """
 
     requested: int | None

@@ -1,4 +1,4 @@
-"""Make a run's state at a step again, from its checkpoints and its journal."""
+"""Rebuilds the state of a run at a step, from its checkpoints and its journal."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ from zolit.training.zero_order import ZeroOrderModule
 
 @dataclass(frozen=True)
 class Base:
-    """A full checkpoint that a journal is replayed onto.
+    """A full checkpoint from which a journal is replayed.
 
     Attributes:
         path: of the file.
-        step: steps that it has behind it.
+        step: number of steps that its weights have made.
         content: the checkpoint.
     """
 
@@ -37,15 +37,16 @@ class Base:
 
 
 def read_run(folder: RunFolder, salvage: bool, option: str = "--salvage") -> Contents:
-    """The journal of a run, for going on with it or replaying it.
+    """Read the journal of a run, to resume or replay the run.
 
     Args:
         folder: of the run.
         salvage: take the intact part of a damaged journal.
-        option: with which the user says so.
+        option: the option for ``salvage``, for the message.
 
     Raises:
-        UserError: if there is none, its header is damaged, or any of it is and ``salvage`` is off.
+        UserError: if there is no journal, or its header is damaged, or ``salvage`` is off and any
+            other part of it is damaged.
     """
     contents = read_journal(folder.journal)
     fault = contents.fault
@@ -71,7 +72,7 @@ def newest_base(
         folder: of the run.
         contents: of its journal.
         until: checkpoints with more steps than this are left out.
-        say: told of each file that cannot be used, in a sentence.
+        say: prints a sentence about each file that cannot be used.
     """
     digest_at = {one.step: one.digest for one in contents.records if isinstance(one, Weights)}
     files = sorted(folder.checkpoints.glob("*.ckpt"), key=_modified, reverse=True)
@@ -80,7 +81,7 @@ def newest_base(
             base = _read(path)
             found = combined_digest(tensor_digests(base.content["state_dict"]))
         except UserError as error:
-            # There is another way to the weights.
+            # Not refused: an older checkpoint or the start gives the weights too.
             say(f"{path} cannot be used; the journal is replayed instead ({error})")
             continue
         if base.step > until:
@@ -134,7 +135,7 @@ def optimizer_and_schedule(module: ZeroOrderModule) -> tuple[Optimizer, Any]:
 
 
 def replayed(module: ZeroOrderModule) -> Replayed:
-    """What the records of a journal move of a module that is loaded."""
+    """The parts of a loaded module that the records of a journal move."""
     optimizer, schedule = optimizer_and_schedule(module)
     return Replayed(
         network=module.network,
@@ -171,11 +172,11 @@ def resumed_checkpoint(
     folder: RunFolder,
     say: Callable[[str], None],
 ) -> dict[str, Any] | None:
-    """A checkpoint of the step from which an interrupted run goes on; None: from its start.
+    """A checkpoint of the step from which an interrupted run continues; None: from its start.
 
-    The newest checkpoint, and the journal replayed onto it. The journal's last step is left to be
-    made again: it may have been followed by a validation that was cut off, and a record that
-    comes out equal shows that this process computes what the interrupted one did.
+    It is made from the newest checkpoint and the journal. The last step of the journal is left out
+    and will be made again: a validation after it may have been cut off, and an equal record shows
+    that this process computes the same as the interrupted one.
 
     Args:
         module: of the run's recipe; its weights are moved.
@@ -183,7 +184,7 @@ def resumed_checkpoint(
         loader: the training loader.
         contents: of the journal.
         folder: of the run.
-        say: told what the user should know, in sentences.
+        say: prints a sentence for the user.
 
     Raises:
         UserError: if model or recipe are not those of the run.
@@ -212,7 +213,7 @@ def resumed_checkpoint(
 def checkpoint(
     replay: Replay, trainer: L.Trainer, last: Step, resumable: bool, base: Base | None
 ) -> dict[str, Any]:
-    """What a replay has come to, as Lightning's checkpoint.
+    """The state that a replay has reached, as a checkpoint of Lightning.
 
     Args:
         replay: that has just made the step ``last``.

@@ -1,4 +1,4 @@
-"""Paths in a run's configuration, so that the run can be used from any folder."""
+"""Makes paths in a run's configuration absolute, so that the run can be used from any folder."""
 
 import os
 from pathlib import Path
@@ -28,10 +28,10 @@ def text_with_absolute_paths(text: str) -> str:
 
 
 def with_absolute_paths(config: Any) -> Any:
-    """A configuration whose relative paths of things that exist are written out.
+    """A configuration in which relative paths of existing files and folders are absolute.
 
-    They are those of the model, of files that zolit's own rows, masks and quantizers read, and of
-    checkpoints to start from. A hub name stays as it is, and so does a path inside a pip package.
+    These are the paths of the model, of files that zolit's own rows, masks and quantizers read, and
+    of checkpoints to start from. Hub names and paths inside pip packages stay as they are.
 
     Args:
         config: nested dicts and lists, as YAML has them.

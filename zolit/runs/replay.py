@@ -1,4 +1,4 @@
-"""The weights of any step of a run, from its journal."""
+"""Rebuilds the weights of any step of a run from its journal."""
 
 import sys
 import time
@@ -23,7 +23,7 @@ def replay(run: Path, until: int | None, to: Path, salvage: bool, module: Any = 
 
     Args:
         run: folder of the run.
-        until: steps; None for all.
+        until: number of steps; None for all.
         to: folder, made if it does not exist.
         salvage: use the intact part of a damaged journal.
         module: made as for the run, for a run without a configuration; its weights are moved.

@@ -1,4 +1,4 @@
-"""``zolit fit --resume``: what differs from the interrupted run, and where to go on."""
+"""Resumes an interrupted run: compares options, and brings the weights to the last step."""
 
 import shutil
 from bisect import bisect_right
@@ -32,17 +32,17 @@ from zolit.training.zero_order import ZeroOrderModule
 
 
 class Resumption:
-    """A run that ``zolit fit`` goes on with.
+    """An interrupted run that is resumed.
 
     Args:
         folder: of the run.
-        journal: the callback that will keep the journal on.
+        journal: the callback that will continue the journal.
         salvage: take the intact part of a damaged journal.
 
     Attributes:
         zero_shot: the run's figures before fitting, empty if they are not known.
-        rows: of metrics.csv, up to the step from which the run goes on.
-        steps_after: optimizer steps made after so many batches.
+        rows: of metrics.csv, up to the step from which the run continues.
+        steps_after: maps a number of batches to the number of optimizer steps made by then.
 
     Raises:
         UserError: if there is no journal, it is damaged, or another process writes it.
@@ -66,10 +66,10 @@ class Resumption:
         config: str,
         asked: Collection[str],
     ) -> str | None:
-        """Bring everything to the step from which the run goes on.
+        """Bring everything to the step from which the run continues.
 
         Args:
-            trainer: that goes on.
+            trainer: that will continue.
             module: of the run's recipe; its weights are moved.
             datamodule: set up.
             config: YAML of the command.
@@ -116,7 +116,7 @@ class Resumption:
 
 
 def nothing_to_do(folder: RunFolder, config: str) -> str | None:
-    """A sentence on a run that is finished and of which nothing more is asked; None otherwise.
+    """A sentence if the run is finished and the command asks for no more steps; None otherwise.
 
     Args:
         folder: of the run.
@@ -151,14 +151,14 @@ def nothing_to_do(folder: RunFolder, config: str) -> str | None:
 def resumption_notes(
     header: Header, module: ZeroOrderModule, order: dict[str, Any], future: Changes, step: int
 ) -> list[str]:
-    """Sentences on what makes the run go on otherwise than it would have.
+    """Sentences about everything that makes the resumed run differ from the interrupted one.
 
     Args:
         header: of the journal.
-        module: that goes on.
+        module: that will continue.
         order: of the training loader, empty if it is not known.
         future: options that the user changes, from `refuse_other_recipe`.
-        step: after which the run goes on.
+        step: after which the run continues.
     """
     found = []
     if future:
@@ -192,7 +192,7 @@ def earlier_rows(folder: RunFolder, contents: Contents, step: int) -> list[Row]:
 
 
 def steps_after(contents: Contents) -> Callable[[int], int]:
-    """How many optimizer steps a number of batches makes."""
+    """A function from a number of batches to the number of optimizer steps made by then."""
     first = contents.end - len(contents.steps)
     batches = [one.position.batches for one in contents.steps]
     return lambda count: first + bisect_right(batches, count)
@@ -208,7 +208,7 @@ def earlier_zero_shot(folder: RunFolder) -> dict[str, float]:
 
 
 def resume_command(folder: Path, recipe: bool) -> str:
-    """What goes on with the run in a folder.
+    """The command or Python call that resumes the run in a folder.
 
     Args:
         folder: of the run.

@@ -1,4 +1,4 @@
-"""Numbers of a run that its configuration left open."""
+"""Numbers that zolit chose because the configuration of a run left them open."""
 
 import lightning as L
 
@@ -6,9 +6,9 @@ from zolit.training.zero_order import ZeroOrderModule
 
 
 def settled_options(module: L.LightningModule) -> dict[str, float]:
-    """What a module chose where its configuration left a number open, by dotted key.
+    """The numbers that a module chose because its configuration left them open, by dotted key.
 
-    Nothing before its model is loaded, for which the numbers are chosen.
+    Empty before its model is loaded, since the numbers depend on the model.
     """
     if not isinstance(module, ZeroOrderModule):
         return {}

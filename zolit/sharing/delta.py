@@ -1,7 +1,8 @@
-"""A run in one small file: what it started from, and its steps.
+"""A run as one small file: its base model, its recipe and its steps.
 
-A zip archive of two members: ``delta.json``, which names the base model and the recipe, and
-``journal.bin``, the journal up to the published step. Nothing in it is run or unpacked by name.
+The file is a zip archive of two members: ``delta.json`` names the base model, and ``journal.bin``
+is the journal up to the published step, with the recipe in its header. Nothing in it is executed,
+and no member is extracted to a path that the file names.
 """
 
 import hashlib
@@ -26,19 +27,19 @@ from zolit.runs.journal.format import (
 VERSION = 1
 _FACTS, _JOURNAL = "delta.json", "journal.bin"
 _MOST = {_FACTS: 1 << 20, _JOURNAL: 1 << 30}
-"""Bytes that a member may have."""
+"""Most bytes of a member."""
 
 
 @dataclass(frozen=True)
 class Delta:
-    """What a published file says beside its journal.
+    """The entries of a published file besides its journal.
 
     Attributes:
         version: of the format.
-        source: where the run had its base model from; a folder of its machine by its name alone.
-        steps: that the weights have behind them.
-        digest: hex `whole` of the tuned weights after them.
-        summary: what the run measured, for the model card.
+        source: of the base model; of a local folder only its name.
+        steps: number of steps that the weights have made.
+        digest: hex `combined_digest` of the tuned weights after these steps.
+        summary: figures of the run, for the model card.
         journal: hex SHA-256 of the journal.
     """
 
@@ -51,7 +52,7 @@ class Delta:
 
 
 def journal_bytes(header: Header, records: Iterable[Record]) -> bytes:
-    """A journal as it stands in a file."""
+    """The bytes of a journal file."""
     chain = 0
     parts = []
     for data in (encode_header(header), *map(encode, records)):
@@ -66,7 +67,7 @@ def sha256(data: bytes) -> str:
 
 
 def write_delta(file: Path, delta: Delta, journal: bytes) -> None:
-    """Write a new file, whole or not at all.
+    """Write a new file; it is there as a whole or not at all.
 
     Raises:
         UserError: if there is one of that name, or it cannot be written.
@@ -83,7 +84,7 @@ def write_delta(file: Path, delta: Delta, journal: bytes) -> None:
                 (_FACTS, json.dumps(asdict(delta), indent=1, sort_keys=True).encode()),
                 (_JOURNAL, journal),
             ):
-                # Without the time: the same run gives the same bytes.
+                # Without the time, so that the same run gives the same bytes.
                 archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
     except OSError as error:
         raise UserError(
@@ -92,7 +93,7 @@ def write_delta(file: Path, delta: Delta, journal: bytes) -> None:
 
 
 def read_delta(file: Path) -> tuple[Delta, bytes]:
-    """What a published file says, and its journal.
+    """Read the entries of a published file, and its journal.
 
     Raises:
         UserError: if the file is missing, damaged, or holds anything else.
@@ -124,7 +125,7 @@ def read_delta(file: Path) -> tuple[Delta, bytes]:
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: Path) -> bytes:
-    """A member's bytes, of which no more are unpacked than its table says."""
+    """A member's bytes; no more are unpacked than the table of the archive declares."""
     if info.file_size > _MOST[info.filename]:
         raise _damaged(file, f"its {info.filename} is too large")
     with archive.open(info) as member:

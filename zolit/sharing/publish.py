@@ -1,4 +1,4 @@
-"""``zolit publish`` and ``zolit apply``: a run as a small file, and its weights again from it."""
+"""Publishes a run as a small file, and rebuilds its weights from such a file."""
 
 import json
 import tempfile
@@ -33,18 +33,18 @@ from zolit.sharing.recipe import (
 from zolit.training.zero_order import ZeroOrderModule
 
 _TOLD = ("zero_shot", "final", "peak_memory_mb", "step_ms_median", "versions")
-"""Of summary.json, what is published with a run."""
+"""Entries of summary.json that are published with a run."""
 
 
 def publish(run: Path, to: Path, until: int | None = None) -> None:
-    """Write a file from which others make the run's weights again, beside the same base model.
+    """Write a file from which others rebuild the run's weights with the same base model.
 
-    The journal is replayed first, so what is published is known to work here.
+    The journal is replayed first, so the file is known to work on this machine.
 
     Args:
         run: folder of the run.
         to: file, which must not exist.
-        until: steps; None for those of its best checkpoint, else its last.
+        until: number of steps; None for those of the best checkpoint, else of the last.
 
     Raises:
         UserError: if the run did not start from a model alone, or has no such step.
@@ -98,13 +98,13 @@ def apply(
     trusted: Sequence[str] = (),
     unverified: bool = False,
 ) -> None:
-    """Make the weights of a published run again, as a run folder that ``export`` takes.
+    """Rebuild the weights of a published run, as a run folder that ``export`` takes.
 
     Args:
         file: that `publish` wrote.
         to: folder that is new or empty.
-        source: the base model; None for the one that the file names. Without a ``gguf_file`` it
-            has that of the run.
+        source: the base model; None for the one that the file names. If it has no ``gguf_file``,
+            that of the run is used.
         trusted: classes of the recipe beside zolit's and torch's own that may be imported.
         unverified: keep weights that differ from the published ones.
 
@@ -123,7 +123,7 @@ def apply(
     text = yaml.safe_dump(config, sort_keys=False)
     module = module_of(text)
     made = _start(module, header, file)
-    # A difference before the end is one at the end too, but for weights that are to be kept.
+    # Weights that differ before the end also differ at the end; `unverified` keeps them.
     made.run(contents.steps, delta.steps)
     verified = weights_digest(module.network).hex() == delta.digest
     if not verified and not unverified:

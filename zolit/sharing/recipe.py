@@ -1,4 +1,4 @@
-"""The part of a run's configuration that others may see, and may be given."""
+"""The part of a run's configuration that is published, and checks of a published one."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ _EARLIER = "start_from"
 
 
 def public_recipe(config: dict[str, Any]) -> dict[str, Any]:
-    """A recipe without what is of no use elsewhere: trainer, run folder, folders of this machine.
+    """A recipe without entries that are useless elsewhere: trainer, run folder, local folders.
 
     Args:
         config: of a run.
@@ -44,7 +44,7 @@ def public_recipe(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def public_source(source: ModelSource) -> dict[str, Any]:
-    """Where others find the base model; of a folder of this machine its name, as ``local``."""
+    """Where others find the base model; for a local folder only its name, as ``local``."""
     found = {name: getattr(source, name) for name in ModelSource.published}
     folder = Path(source.path).expanduser()
     if source.package is None and (folder.is_absolute() or folder.exists()):
@@ -54,15 +54,15 @@ def public_source(source: ModelSource) -> dict[str, Any]:
 
 
 def read_recipe(text: str, file: Path, trusted: Sequence[str]) -> dict[str, Any]:
-    """The recipe of a published run, which names no code that its user has not agreed to.
+    """Read the recipe of a published run; it may only name code that the user has agreed to.
 
     Args:
         text: YAML.
-        file: it is from, for messages.
-        trusted: classes beside zolit's and torch's optimizers and schedules.
+        file: published file, for messages.
+        trusted: classes that may be named besides zolit's own and torch's optimizers and schedules.
 
     Raises:
-        UserError: if it names another class, or is none that `public_recipe` makes.
+        UserError: if it names another class, or has entries that `public_recipe` never writes.
     """
     config = load_yaml(text, f"apply: the recipe in {str(file)!r}")
     if not isinstance(config.get("model"), dict):
@@ -91,7 +91,7 @@ def read_source(found: dict[str, Any], file: Path) -> ModelSource:
     """The base model that a published file names.
 
     Raises:
-        UserError: if it names a folder of its maker's machine, or a path that leaves its place.
+        UserError: if it names a local folder of its author, or a path outside of its folder.
     """
     if "local" in found:
         raise UserError(
@@ -150,7 +150,7 @@ def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _without_folders(value: Any) -> Any:
-    """The same with the last part of each absolute path in its place."""
+    """The same value with each absolute path replaced by its last part."""
     if isinstance(value, dict):
         return {name: _without_folders(one) for name, one in value.items()}
     if isinstance(value, list):

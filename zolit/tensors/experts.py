@@ -21,12 +21,12 @@ from zolit.tensors.weight import PerturbedWeight
 
 @dataclass(frozen=True)
 class Sorted:
-    """Choices of experts, those of one half of a pair and one expert side by side.
+    """Choices of experts, sorted by half of a pair and by expert.
 
     Attributes:
-        order: ``[S]`` int64, which choice stands at each place.
-        parts: what each expert is given, none of them empty.
-        left: the first place of choices that name no expert; these come last in their half.
+        order: ``[S]`` int64, number of the choice at each place.
+        parts: the places of each expert's choices; experts without choices have none.
+        left: the places of choices that name no expert; they come last in their half.
     """
 
     order: Tensor
@@ -41,14 +41,14 @@ def sort_choices(experts: Tensor, count: int, halves: int) -> Sorted:
         experts: ``[S]`` int64, the expert of each choice; S is a multiple of ``halves``. Numbers
             beyond ``count`` name no expert (transformers' mark of experts elsewhere).
         count: experts.
-        halves: 2 where the second half of the choices reads other weights than the first.
+        halves: 2 if the second half of the choices reads other weights than the first.
     """
     kinds = count + 1
     keys = experts.clamp(max=count).view(halves, -1)
     keys = keys + kinds * torch.arange(halves, device=experts.device).unsqueeze(1)
     order = keys.flatten().argsort(stable=True)
     if experts.is_meta:
-        # `zolit estimate` knows no numbers: each expert gets as many as the next.
+        # On the meta device there are no numbers: all experts get equally many.
         share = len(experts) // halves
         sizes = [share * (i + 1) // count - share * i // count for i in range(count)]
         sizes = [*sizes, 0] * halves
@@ -75,14 +75,14 @@ def expert_linear(
         weight: ``[E, rows, columns]``; ``[E, columns, rows]`` if ``transposed``. A
             `PerturbedWeight`, or plain.
         bias: ``[E, rows]``, a `PerturbedWeight` or plain; None for none.
-        choices: what each expert is given.
-        transposed: how the matrices lie.
+        choices: the rows of each expert.
+        transposed: whether a matrix is ``[columns, rows]``.
 
-    Returns:
-        ``[S, rows]`` in the dtype of ``x``; rows that no expert was given are 0.
+        Returns:
+            ``[S, rows]`` in the dtype of ``x``; 0 in rows without an expert.
     """
     if not isinstance(weight, PerturbedWeight) and has_torch_function((x, weight)):
-        # A mode sees one operation, as a linear layer is one (`zolit.models.trials.stand_ins`).
+        # So that a mode sees one operation, as of a linear layer (`zolit.models.trials.stand_ins`).
         made: Tensor = handle_torch_function(
             expert_linear, (x, weight), x, weight, bias, choices, transposed
         )
@@ -108,7 +108,7 @@ def expert_linear(
 
 
 def _multiply_stored(x: Tensor, weight: PerturbedWeight, parts: list[Part], out: Tensor) -> None:
-    """The product with a stored stack, and what a direction adds to it."""
+    """The product with a stored stack, changed along the current direction."""
     store = weight.store
     if store.integer_products:
         codes, scale = quantize_activations(x, weight.reading.preference)
@@ -119,7 +119,7 @@ def _multiply_stored(x: Tensor, weight: PerturbedWeight, parts: list[Part], out:
     for rows, matrices in _decoded(weight, parts, count, x):
         for part, inside, columns in _meeting(parts, rows, count):
             matrix = matrices[part.half % len(matrices)][inside]
-            # Floats that rest are not padded.
+            # Floats without a perturbation are not padded.
             mine = factor[part.tokens, : matrix.shape[1]]
             torch.mm(mine, matrix.t(), out=out[part.tokens, columns])
     _change_outputs(out, x, None, weight, parts)
@@ -128,7 +128,7 @@ def _multiply_stored(x: Tensor, weight: PerturbedWeight, parts: list[Part], out:
 def _decoded(
     weight: PerturbedWeight, parts: list[Part], count: int, x: Tensor
 ) -> Iterator[tuple[slice, list[Tensor]]]:
-    """Rows of the stack that some token needs, chunk by chunk, in one or two versions."""
+    """Decoded rows of the experts with tokens, chunk by chunk, in one or two versions."""
     store, workspace = weight.store, weight.reading.workspace
     versions = current_versions(weight)
     floats = store.floats()
@@ -165,7 +165,8 @@ def _multiply_integers(
 
 
 def _chunks(store: StoredWeight, parts: list[Part], count: int, most: int) -> Iterator[slice]:
-    """Slices of at most ``most`` rows, or parts of one expert, that hold an expert with tokens."""
+    """Slices of at most ``most`` rows: whole experts, or a part of one; only experts with
+    tokens."""
     needed = {part.expert for part in parts}
     experts = store.rows // count
     if most < count:
@@ -179,7 +180,8 @@ def _chunks(store: StoredWeight, parts: list[Part], count: int, most: int) -> It
 
 
 def _meeting(parts: list[Part], rows: slice, count: int) -> Iterator[tuple[Part, slice, slice]]:
-    """Parts whose expert has some of the rows; where these lie in ``rows`` and in the expert."""
+    """The parts whose expert has rows in ``rows``, with the place of these rows in ``rows`` and in
+    the expert."""
     for part in parts:
         first = part.expert * count
         start, stop = max(first, rows.start), min(first + count, rows.stop)
@@ -191,7 +193,7 @@ def _meeting(parts: list[Part], rows: slice, count: int) -> Iterator[tuple[Part,
 def _change_outputs(
     out: Tensor, x: Tensor, scale: Tensor | None, weight: PerturbedWeight, parts: list[Part]
 ) -> None:
-    """What a direction changes of a product rather than of the weight, in place."""
+    """Change a product along the current direction, if this is not done in the weight; in place."""
     outputs = current_outputs(weight)
     if outputs is not None:
         outputs.change_experts(out, x, scale, weight.store, parts)

@@ -1,4 +1,4 @@
-"""How long a direction is: what a learning rate and a step are measured by."""
+"""The length of a direction, which is the measure of learning rates and steps."""
 
 import math
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ _SAMPLED_ROWS = 16
 
 
 def extent(weight: PerturbedWeight) -> Extent:
-    """Of the coordinates of a weight that moves; looks at its scales alone."""
+    """The extent of the coordinates of a weight that moves; only its scales are read."""
     site = weight.site
     if site is None:
         raise ValueError(f"{weight.path} has no site among the perturbed weights")
@@ -26,16 +26,16 @@ def importance_weight(weight: PerturbedWeight) -> float:
 
 
 def relative_direction(weights: Iterable[PerturbedWeight]) -> float:
-    """Expected length of an update along a direction beside that of all the weights.
+    """Expected length of an update along a direction, relative to the length of all weights.
 
-    A step of coefficient c along a direction moves the weights by c times this part of their size,
-    on average over directions. Their size is taken from 16 rows of each.
+    A step of coefficient c along a direction moves the weights by c times this fraction of their
+    length, on average over directions. Their length is estimated from 16 rows of each.
     """
     moved = size = 0.0
     for weight in weights:
         found, own = extent(weight), _squared_size(weight.store)
         squared = found.length**2 * importance_weight(weight)
-        # A fraction of each scale moves what hangs on it by the same fraction.
+        # To move a scale by a fraction moves all its weights by the same fraction.
         moved += squared / found.coordinates * own if found.scales else squared
         size += own
     return math.sqrt(moved / size) if size else math.inf

@@ -1,4 +1,4 @@
-"""Error feedback: what rounding leaves undone, carried to the next step."""
+"""Error feedback: the rounding error of a step is carried to the next one."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from zolit.tensors.workspace import update_chunks
 
 @dataclass(frozen=True)
 class Feedback:
-    """What rounding left undone of a weight's moves.
+    """The rounding errors of a weight's moves so far.
 
     Attributes:
         residual: ``[rows, padded_columns]`` float16 or float32, updated in place.
@@ -23,11 +23,11 @@ class Feedback:
 
 
 def quantization_error(store: StoredWeight, weight: Tensor) -> Tensor:
-    """What rounding took from a weight: ``(weight - decoded) / scale``.
+    """The rounding error of quantization: ``(weight - decoded) / scale``.
 
     Args:
         store: the weight, just quantized, in a format that `keeps_error`.
-        weight: ``[rows, columns]`` float that it was made of.
+        weight: ``[rows, columns]`` float from which it was made.
 
     Returns:
         ``[rows, padded_columns]`` float16, in code units.

@@ -1,4 +1,4 @@
-"""What the weights of a model share of the noise of a direction: made at its first use."""
+"""Noise of a direction that the weights of a model share; it is made when it is first used."""
 
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
@@ -7,7 +7,9 @@ Made = TypeVar("Made")
 
 
 class NoiseCache:
-    """Noise made once for all weights, by name: a kernel call for each would cost more than it.
+    """Keeps noise that is made once for all weights, by name.
+
+    A kernel call for each weight would cost more than the noise itself.
 
     Example:
         >>> cache = NoiseCache()
@@ -21,7 +23,7 @@ class NoiseCache:
         self._made: dict[Hashable, Any] = {}
 
     def made(self, name: Hashable, make: Callable[[], Made]) -> Made:
-        """What ``make`` returned when something of this name was first asked for."""
+        """The result of ``make``, which is called the first time that this name is asked for."""
         if name not in self._made:
             self._made[name] = make()
         found: Made = self._made[name]

@@ -1,4 +1,4 @@
-"""What a direction changes of a product with a weight, where its elements read as stored."""
+"""Changes of a product along a direction, for coordinates whose elements read as stored."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ class Part:
 
     Attributes:
         expert: number of the matrix in its stack.
-        half: of a pair: 0 reads the weights at +, 1 at -; 0 where there is no pair.
+        half: of a pair: 0 reads the weights at +, 1 at -; 0 outside of a pair.
         tokens: their places among the rows that are multiplied.
     """
 
@@ -28,7 +28,7 @@ class Part:
 
 
 class Outputs(ABC):
-    """A change of products, along a direction that a weight is read along now.
+    """A change of products with a weight, along the direction that it is read along.
 
     Attributes:
         copies: versions of the weight: 1, or 2 at plus and at minus.
@@ -63,7 +63,7 @@ class Outputs(ABC):
 
         Args:
             values: ``[R, columns]``, the decoded rows in the model's order.
-            rows: which they are.
+            rows: their numbers.
             store: the weight.
         """
 
@@ -75,17 +75,17 @@ class Outputs(ABC):
         store: StoredWeight,
         parts: Sequence[Part],
     ) -> None:
-        """`change_product` where each token meets its own expert's matrix of a stack.
+        """`change_product` for a stack of experts: each token meets the matrix of its own expert.
 
         Args:
             out: ``[S, rows of an expert]``.
             x: ``[S, columns]``.
             scale: ``[S, 1]`` float32, or None.
             store: the stack.
-            parts: what each expert was given.
+            parts: the tokens of each expert.
 
-        Raises:
-            UserError: if coordinates of this kind cannot.
+            Raises:
+                UserError: if stacks of experts cannot be read along coordinates of this kind.
         """
         raise UserError(
             f"experts cannot be read along {type(self).__name__}; take them out of `tune`"
@@ -112,7 +112,7 @@ class ScaledOutputs(Outputs):
         store: StoredWeight,
         preference: Preference,
     ) -> None:
-        # A tensor of their own: kernels are compiled for how views lie in their base.
+        # A copy, since kernels are compiled for the layout of a view in its base.
         copies = out.view(self.copies, -1, out.shape[-1])
         scale_outputs(copies, self.factors.clone(), preference=preference)
 

@@ -17,7 +17,7 @@ from zolit.tensors.workspace import Buffers
 
 
 class Weight(Protocol):
-    """What a product needs of a weight: a `zolit.tensors.weight.PerturbedWeight`."""
+    """The attributes of a `zolit.tensors.weight.PerturbedWeight` that a product needs."""
 
     store: StoredWeight
     site: Site | None
@@ -41,8 +41,8 @@ def matmul(x: Tensor, weight: Weight, scaled: bool = True) -> Tensor:
     Args:
         x: ``[..., columns]`` float.
         weight: a weight of ``[rows, columns]``.
-        scaled: whether output channels that move get their factors; false leaves that to the
-            caller (`factors_by_row`).
+        scaled: whether to multiply output channels by their factors, if these move. False leaves it
+            to the caller (`factors_by_row`).
 
     Returns:
         ``[..., rows]`` in the dtype of ``x``.
@@ -61,7 +61,7 @@ def matmul(x: Tensor, weight: Weight, scaled: bool = True) -> Tensor:
 
 
 def current_versions(weight: Weight) -> Versions:
-    """What the elements of a weight read as now."""
+    """The versions that the elements of a weight read as now."""
     site = weight.site
     if site is None:
         return AS_STORED
@@ -69,18 +69,18 @@ def current_versions(weight: Weight) -> Versions:
 
 
 def current_outputs(weight: Weight) -> Outputs | None:
-    """What to change of a product with the elements now; None for nothing."""
+    """The change of a product with the elements of a weight now; None for none."""
     site = weight.site
     return None if site is None else site.coordinates.outputs(weight.store, site, weight.reading)
 
 
 def scales_outputs(weight: Weight) -> bool:
-    """Whether what moves is one factor for each output channel: a multiple of the product."""
+    """Whether a direction of this weight is one factor for each output channel."""
     return weight.site is not None and weight.site.coordinates.scales_outputs(weight.store)
 
 
 def factors_by_row(x: Tensor, weight: Weight) -> Tensor:
-    """What the output channels of a product are multiplied by now, for each row of a batch.
+    """The factors of the output channels of a product now, for each row of a batch.
 
     Args:
         x: ``[B, ...]``, the other factor of the product; halves as in `matmul`.
@@ -97,7 +97,7 @@ def factors_by_row(x: Tensor, weight: Weight) -> Tensor:
 
 
 def _product(x: Tensor, weight: Weight, versions: Versions) -> Tensor:
-    """The product chunk by chunk of rows, all versions of the weight at once."""
+    """The product, chunk by chunk of the weight's rows; all versions of a chunk at once."""
     store, preference, workspace = weight.store, weight.reading.preference, weight.reading.workspace
     copies, columns = versions.copies, store.padded_columns
     _check_halves(x, weight, copies)
@@ -113,8 +113,8 @@ def _product(x: Tensor, weight: Weight, versions: Versions) -> Tensor:
 def _multiply(factor: Tensor, weights: Buffers, out: Tensor) -> None:
     """``out[c] = factor[c] @ weights[c].T``; ``out`` may be some columns of a wider tensor."""
     if out.is_contiguous():
-        # One batched product: oneDNN runs the versions side by side where it would give a
-        # product of a few hundred rows one thread (benchmarks/products.py).
+        # One batched product: oneDNN runs its parts in parallel. A single product of a few hundred
+        # rows would get one thread (benchmarks/products.py).
         torch.bmm(factor, weights.whole.transpose(1, 2), out=out)
         return
     for copy, weight in enumerate(weights.parts):
@@ -163,7 +163,8 @@ def _check_halves(x: Tensor, weight: Weight, copies: int) -> None:
 def _change_outputs(
     out: Tensor, x: Tensor, scale: Tensor | None, weight: Weight, scaled: bool
 ) -> Tensor:
-    """What a direction changes of a fresh product rather than of the weight, in place.
+    """Change a fresh product along the current direction, if the weight's elements do not; in
+    place.
 
     Args:
         out: ``[..., rows]``.
@@ -182,7 +183,7 @@ def _change_outputs(
 
 
 def current_rows(weight: Weight, rows: Rows, count: int, dtype: torch.dtype) -> list[Tensor]:
-    """Fresh decoded rows in the model's order, one or two copies."""
+    """Newly decoded rows in the model's order of columns, in one or two versions."""
     store, versions = weight.store, current_versions(weight)
     outs = [
         torch.empty(count, store.padded_columns, dtype=dtype, device=store.device)
@@ -198,7 +199,7 @@ def dense(weight: Weight) -> Tensor:
     """The whole weight as it reads now, in its logical shape and dtype.
 
     Raises:
-        UserError: inside a pair, where a perturbed weight has two values.
+        UserError: inside a pair, since a perturbed weight has two values there.
     """
     if weight.reading.copies(weight.site) == 2:
         raise UserError(
@@ -213,7 +214,7 @@ def dense(weight: Weight) -> Tensor:
 
 
 def add_bias(out: Tensor, bias: Tensor | None) -> Tensor:
-    """``out + bias``, where the bias may be a perturbed weight of its own."""
+    """``out + bias``; the bias may be a perturbed weight."""
     if bias is None:
         return out
     site = getattr(bias, "site", None)

@@ -1,4 +1,4 @@
-"""What the weights of a model read as right now: one shared state, switched in O(1)."""
+"""The direction that a model's weights are read along: one shared state, switched in O(1)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ Kind = TypeVar("Kind")
 
 
 class Place(Protocol):
-    """What the noise of a weight is made by: its number, and the coordinates that move."""
+    """The facts that a weight's noise depends on: its number, and the coordinates that move."""
 
     @property
     def index(self) -> int: ...
@@ -31,7 +31,7 @@ class Place(Protocol):
 
 @dataclass(frozen=True)
 class Member(Generic[Kind]):
-    """A weight that moves, as the model's other weights know it.
+    """A weight that moves, as it is registered with the shared state.
 
     Attributes:
         place: its number and support.
@@ -70,8 +70,9 @@ class Reading:
 
     Attributes:
         workspace: memory that decoded rows are written to.
-        noise: what the weights share of the direction that they are read along.
-        repeated: what passes over the same batch share, by name; None outside of `same_batch`.
+        noise: noise of the current direction that the weights share.
+        repeated: results that passes over the same batch share, by name; None outside of
+            `same_batch`.
 
     Example:
         >>> reading = Reading(Direction("rademacher"), "reference")
@@ -101,7 +102,7 @@ class Reading:
     # The model's weights
 
     def register(self, place: Place, coordinates: Any, rows: int, columns: int) -> None:
-        """Announce a weight: noise is made for all weights at once.
+        """Register a weight, as noise is made for all weights at once.
 
         Args:
             place: its number and support.
@@ -123,7 +124,7 @@ class Reading:
 
     @property
     def importance_weights(self) -> set[float]:
-        """Of the weights' supports (`Support.importance_weight`)."""
+        """The importance weights of all supports (`Support.importance_weight`)."""
         return {one.place.support.importance_weight for one in self._members.values()}
 
     @property
@@ -154,8 +155,9 @@ class Reading:
 
     @contextmanager
     def same_batch(self) -> Iterator[None]:
-        """Inside, every pass through the model is over the same batch, along one direction or
-        another.
+        """Declare that all passes inside this context are over the same batch.
+
+        They may be along different directions.
         """
         self.repeated = {}
         try:
@@ -210,7 +212,7 @@ class Reading:
     def perturbation(
         self, place: Place, unit: tuple[float, float], device: torch.device
     ) -> Perturbation | None:
-        """The share of a weight in the direction that it is read along; None at rest.
+        """A weight's share of the direction that it is read along; None at rest.
 
         Args:
             place: the weight's number and support.

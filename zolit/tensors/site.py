@@ -1,4 +1,4 @@
-"""What a kind of coordinates has to say: how a weight is read along a direction, and moved."""
+"""What a kind of coordinates defines: how a weight is read along a direction, and moved."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -49,9 +49,9 @@ class Extent:
     Attributes:
         scales: whether the coordinates are scales, counted in fractions of the scale; else
             elements, counted in weights.
-        coordinates: how many there are.
+        coordinates: number of coordinates.
         length: expected length of a direction, ``sqrt(sum of unit**2)`` over the coordinates that
-            move, each unit in weights or as a fraction of its scale.
+            move; a unit counts in weights, or as a fraction of its scale.
 
     Example:
         >>> Extent(scales=False, coordinates=4, length=2.0).length
@@ -70,7 +70,7 @@ class Moving:
     Attributes:
         store: the weight.
         site: its place and coordinates.
-        feedback: what rounding left undone so far; None without error feedback.
+        feedback: its rounding errors so far; None without error feedback.
 
     Example:
         >>> import torch
@@ -89,13 +89,13 @@ class Moving:
 class Coordinates(ABC):
     """One kind of coordinates of a stored weight, with the length of their unit; frozen.
 
-    A direction gives each coordinate a number z. A weight read along it differs from the stored one
-    in its elements (`versions`), or in the product with it (`outputs`); a kind defines one of the
-    two. A perturber chooses the kind for each weight (`Perturber.coordinates`).
+    A direction gives each coordinate a number z. A weight that is read along it differs from the
+    stored one either in its elements (`versions`) or in products with it (`outputs`); a kind
+    defines one of the two. A perturber chooses the kind for each weight (`Perturber.coordinates`).
 
     Attributes:
-        rounded: whether `move` rounds onto the grid of the weight's format, so that error feedback
-            has something to carry.
+        rounded: whether `move` rounds onto the grid of the weight's format, so that there is a
+            rounding error for error feedback to carry.
 
     Example:
         `tests/coordinates/test_own_kind.py` has a kind of its own, which moves the first columns of
@@ -126,20 +126,20 @@ class Coordinates(ABC):
         """
 
     def versions(self, store: StoredWeight, site: Site, reading: Reading) -> Versions:
-        """What the elements of a weight read as now."""
+        """The versions that the elements of a weight read as now."""
         return AS_STORED
 
     def outputs(self, store: StoredWeight, site: Site, reading: Reading) -> Outputs | None:
-        """What to change of a product with the elements, where these read as stored; None at rest.
+        """The change of a product along the current direction, if the elements read as stored.
 
-        Called for each product, after it.
+        Called after each product. None at rest.
         """
         return None
 
     def scales_outputs(self, store: StoredWeight) -> bool:
         """Whether a direction is one factor for each output channel (`Outputs.factors`).
 
-        Compiled blocks multiply by them together with what follows the product.
+        Compiled blocks multiply by them together with the operations after the product.
         """
         return False
 
@@ -162,7 +162,7 @@ class Coordinates(ABC):
         """How much of a weight moves.
 
         Args:
-            store: the weight; its scales alone are looked at.
+            store: the weight; only its scales are read.
             density: fraction of the coordinates that move (`Support.density`).
         """
 

@@ -1,4 +1,4 @@
-"""One step of an optimizer, as the weights that it moves see it."""
+"""One step of an optimizer, as the weights need it to move."""
 
 from functools import lru_cache
 
@@ -13,18 +13,18 @@ from zolit.tensors.reading import Place, Reading
 
 
 class Step:
-    """What the moves of all weights in a step are made of.
+    """The directions of a step, and how far each weight moves along them.
 
     Args:
         reading: the state that the weights share.
         keys: 64-bit key of each query's direction.
         coefficients: signed step along each, in coordinate units.
         rounding_key: key of this step's stochastic rounding.
-        device: where the weights lie.
+        device: of the weights.
 
-    Attributes:
-        lengths: ``[Q]`` float32, the coefficients.
-        noise: what the weights share of the directions.
+        Attributes:
+            lengths: ``[Q]`` float32, the coefficients.
+            noise: noise of the directions that the weights share.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Step:
         )
 
     def coefficients(self, place: Place) -> list[Tensor]:
-        """Float32 scalar of each query: how far a weight goes along it if it moves it."""
+        """For each query a float32 scalar: how far a weight moves, if the direction moves it."""
         weight = place.support.importance_weight
         return self.noise.made(("coefficients", weight), lambda: own_rows(self.lengths * weight))
 

@@ -19,8 +19,8 @@ def move(
     """``theta += sum_q coefficients[q] * z(keys[q])`` in units of the coordinate, in place.
 
     Integer codes, float8 and bfloat16 are rounded stochastically, or to nearest with error
-    feedback; every query's direction takes the update's rounding draw, distinct from the one its
-    loss was measured with (QuZO's u_2).
+    feedback. The directions themselves are rounded by another draw than in the reads that measured
+    the losses (QuZO's u_2).
 
     Args:
         weights: weights of one model, each with a site.

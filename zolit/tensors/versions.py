@@ -11,10 +11,10 @@ from zolit.kernels.dispatch import Preference
 
 
 class Versions(ABC):
-    """What the elements of a weight read as now.
+    """The values that the elements of a weight read as now.
 
     Attributes:
-        copies: 1, or 2: at plus and at minus.
+        copies: number of versions: 1, or 2 for plus and minus.
         as_stored: whether there is one version, the stored weight.
     """
 
@@ -39,7 +39,7 @@ class Versions(ABC):
         """The direction on the codes, for products of integers; None for the stored codes.
 
         Raises:
-            UserError: if the versions differ by something else.
+            UserError: if the versions do not differ by a direction on the codes.
         """
         raise UserError(
             f"activations: int8 multiplies by codes that a direction may move one by one, got "
@@ -63,7 +63,7 @@ class AsStored(Versions):
 
 
 AS_STORED = AsStored()
-"""The one that all weights at rest share."""
+"""The versions of every weight at rest."""
 
 
 class Perturbed(Versions):
@@ -88,10 +88,10 @@ class Perturbed(Versions):
 
 
 class Rescaled(Versions):
-    """The stored codes under other scales in each version.
+    """The stored codes with other scales in each version.
 
     Args:
-        factors: what each version's scales are multiplied by, ``[rows, groups]`` float32.
+        factors: for each version the factors of its scales, ``[rows, groups]`` float32.
         store: the weight.
     """
 

@@ -21,8 +21,8 @@ class PerturbedWeight(Tensor):
     """A weight in any storage format, whose reads the shared `Reading` perturbs.
 
     Linear layers, embeddings and GPT-2's ``addmm`` are computed from the store in chunks. Any
-    other operation gets the weight as a plain tensor, decoded and perturbed; inside a pair it has
-    no one value and the operation is refused.
+    other operation gets the weight as a plain tensor, decoded and perturbed. Inside a pair the
+    weight has two values, and such an operation is refused.
 
     Attributes:
         store: the stored matrix ``[rows, columns]``.
@@ -71,7 +71,7 @@ class PerturbedWeight(Tensor):
             self.stand_at(site)
 
     def stand_at(self, site: Site) -> None:
-        """Stand at a place among the perturbed weights, with what moves there."""
+        """Take a place among the perturbed weights, and register it with the shared state."""
         self.site = site
         self.reading.register(site, site.coordinates, self.store.rows, self.store.padded_columns)
 
@@ -104,7 +104,7 @@ class PerturbedWeight(Tensor):
         return like.with_store(like.store.replace(inner))
 
     def __getattr__(self, name: str) -> Tensor:
-        # Only names that flatten announced reach this point.
+        # torch asks only for names that `__tensor_flatten__` returned.
         store = self.__dict__.get("store")
         if store is not None and name in (tensors := store.tensors()):
             return tensors[name]
@@ -124,7 +124,7 @@ class PerturbedWeight(Tensor):
             result = handler(*args, **kwargs)
             if result is not NotImplemented:
                 return result
-        # Not through super(): it would dress the result, a plain tensor, as a PerturbedWeight.
+        # Not through super(): it would make the result, a plain tensor, a PerturbedWeight.
         with torch._C.DisableTorchFunctionSubclass():
             return func(*args, **kwargs)
 
@@ -144,7 +144,7 @@ class PerturbedWeight(Tensor):
 
         written = args[0] if args and func._schema.is_mutable else None
         if isinstance(written, PerturbedWeight):
-            # It would change a decoded copy, and nothing would come of it.
+            # The operation would change a decoded copy, without any effect.
             raise UserError(
                 f"{written.path} is changed in place by the model ({func}), which a stored weight "
                 "cannot be; choose another model, or turn this off in its configuration"

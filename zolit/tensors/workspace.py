@@ -1,4 +1,4 @@
-"""Memory that reads and updates reuse, and how many rows of a weight pass through it at once."""
+"""Memory that reads and updates reuse, and the number of rows that fit into it at once."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor
 from zolit.formats.base import StoredWeight, chunks, without_base
 
 _UPDATED_AT_ONCE = 1 << 20
-"""Coordinates: the sum over queries of a chunk stays in cache."""
+"""Coordinates of a chunk in an update: its sum over queries stays in cache."""
 
 
 def update_chunks(store: StoredWeight) -> Iterator[slice]:
@@ -46,8 +46,8 @@ class Workspace:
     def rows_per_chunk(self, columns: int, item_bytes: int) -> int:
         """Rows of a weight that fit into the buffers at once.
 
-        Each of a pair's two buffers gets half, also where only one is read: it is reused. Products
-        of odd numbers of rows are slow, so it is a multiple of 64 where it is more than that.
+        Each of a pair's two buffers gets half of the memory, also outside of a pair. Products of
+        odd numbers of rows are slow, so a number above 64 is a multiple of 64.
         """
         most = self.chunk_bytes // (2 * columns * item_bytes)
         return max(1, most - most % 64 if most > 64 else most)
@@ -60,8 +60,8 @@ class Workspace:
         shape = (copies, rows, columns)
         memory = self._memory.get((dtype, device))
         if memory is None or memory.numel() < need:
-            # It outlives the evaluation that made it; an inference tensor could not be written
-            # to by the next fit.
+            # The memory is reused after an evaluation, and a fit could not write to an inference
+            # tensor.
             with torch.inference_mode(False):
                 memory = torch.empty(need, dtype=dtype, device=device)
             self._memory[dtype, device] = memory

@@ -1,4 +1,4 @@
-"""Which module a configuration names by ``model.class_path``."""
+"""Finds the module that a configuration names by ``model.class_path``."""
 
 import difflib
 import importlib
@@ -19,12 +19,12 @@ def module_class(
     """The class of a run's module.
 
     Args:
-        path: of a configuration: the name of one of zolit's own, or the import path of a class;
-            None: the default.
-        default: where none is named.
+        path: in the configuration: the name of one of zolit's own modules, or the import path of a
+            class; None: the default.
+        default: the class if ``path`` is None.
 
-    Raises:
-        UserError: if it names no such class.
+        Raises:
+            UserError: if there is no such class.
 
     Example:
         >>> module_class("ZeroOrderModule").__module__

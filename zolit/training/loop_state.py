@@ -1,14 +1,14 @@
-"""What Lightning's fit loop saves of its place in a run, mended so that a resume goes on there."""
+"""Repairs the state that Lightning's fit loop saves, so that a resumed run continues correctly."""
 
 from typing import Any
 
 
 def mended_loop_state(state: dict[str, Any]) -> dict[str, Any]:
-    """State of a fit loop whose run is over, as if saved at the end of its last training batch.
+    """The state of a finished fit loop, as if it were saved at the end of its last training batch.
 
-    Lightning ends the epoch also where ``max_steps`` cuts it short: a checkpoint saved after that
-    would go on with the next epoch, and one saved after a whole epoch would take the next one for
-    finished. Any other state is handed back as it is.
+    Lightning counts an epoch as ended even if ``max_steps`` cut it short: a run that is resumed
+    from a checkpoint saved after that would skip the rest of the epoch. From one saved after a
+    whole epoch it would skip the next epoch. Any other state is returned unchanged.
     """
     batches, epochs = state["epoch_loop.batch_progress"], state["epoch_progress"]
     over = epochs["total"]["completed"] == epochs["total"]["ready"]

@@ -1,4 +1,4 @@
-"""What every way of tuning shares: the model is loaded, evaluated and saved."""
+"""The module that all ways of tuning share: it loads, evaluates and saves the model."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -39,8 +39,8 @@ Compile = Literal["none", "blocks"]
 class TuningModule(L.LightningModule):
     """Loads a model, evaluates it and saves it; a subclass makes the steps.
 
-    A subclass says what a weight becomes (`parts`) and how passes are arranged (`arrange`), and has
-    a ``training_step``. Its arguments are the options of ``model``; the configuration names it by
+    A subclass defines how weights are stored (`parts`), how passes are arranged (`arrange`), and
+    the ``training_step``. Its arguments are the options of ``model``. The configuration names it by
     ``model.class_path``.
 
     Args:
@@ -61,8 +61,8 @@ class TuningModule(L.LightningModule):
     Attributes:
         projected_gradient: whether steps are made along a `ProjectedGradient`. A module takes the
             optimizers that declare the same; see `takes_optimizer`.
-        evaluated: by stage, ``val`` and ``test``, its last evaluation: one for each loader.
-        started: what the model was started from besides its source.
+        evaluated: by stage, ``val`` and ``test``: its last evaluations, one for each loader.
+        started: checkpoints that the model was started from, besides its source.
 
     Raises:
         UserError: if an option is out of range or two parts do not combine.
@@ -121,7 +121,7 @@ class TuningModule(L.LightningModule):
     # Construction
 
     def parts(self) -> Parts:
-        """What a `Preparation` of the model is made of."""
+        """The arguments of the model's `Preparation`."""
         raise NotImplementedError(f"{type(self).__name__} does not say what a weight becomes")
 
     def arrange(self, model: nn.Module, pairable: bool) -> None:
@@ -199,18 +199,18 @@ class TuningModule(L.LightningModule):
         return [optimizer], [self.scheduler_factory(optimizer)]
 
     def settle_rate(self, optimizer: torch.optim.Optimizer) -> None:
-        """Give an optimizer the learning rate that its options left open; none by default."""
+        """Set the learning rate of an optimizer without one; does nothing by default."""
 
     def first_of(self, stage: str) -> AbstractContextManager[None]:
-        """Around a batch of a stage: large blocks of memory go back to the system in its first.
+        """A context for a batch of a stage. In the first one large blocks return to the system.
 
         The first batch triggers compilation. Its small leftover allocations would lie between the
-        batch's activations and keep the C library from using their memory again.
+        batch's activations and keep the C library from reusing their memory.
         """
         known, self._stages = stage in self._stages, self._stages | {stage}
         if known:
             return nullcontext()
-        check_calls(self.network)  # which a user may have compiled since it was loaded
+        check_calls(self.network)  # the user may have compiled it since it was loaded
         return returning_memory()
 
     # Evaluation
@@ -225,7 +225,7 @@ class TuningModule(L.LightningModule):
 
     @torch.no_grad()
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
-        """What `Evaluation.predict` gives: columns by name."""
+        """The result of `Evaluation.predict`: columns by name."""
         return self.evaluation.predict(self.network, batch)
 
     def _evaluate(self, stage: str, batch: Any, loader: int) -> None:
@@ -243,7 +243,7 @@ class TuningModule(L.LightningModule):
         self._log_figures("test", self.trainer.test_dataloaders)
 
     def _log_figures(self, stage: str, loaders: Any) -> None:
-        """Log each figure; of several loaders each one's, named by it, and their mean."""
+        """Log each figure; with several loaders the figure of each loader, and their mean."""
         running, self._running[stage] = self._running[stage], {}
         if not running:
             return
@@ -288,7 +288,7 @@ class TuningModule(L.LightningModule):
 
 
 def _mean(figures: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Of each figure over the loaders; of one loader its figures as they are."""
+    """The mean of each figure over the loaders."""
     if len(figures) == 1:
         return figures[0]
     return {name: torch.stack([one[name] for one in figures]).mean() for name in figures[0]}

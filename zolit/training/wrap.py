@@ -1,4 +1,4 @@
-"""A model that is in memory already."""
+"""Makes a module of a model that is in memory already."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ def wrap(
 ) -> ZeroOrderModule:
     """The module that fine-tunes a model of transformers which is loaded already.
 
-    The model's weights are stored as the quantizer says, in place: it is smaller afterwards, and
-    reads as the stored weights do.
+    The model is changed in place: the quantizer stores its weights, and it computes with the stored
+    weights from then on.
 
     Args:
         model: of transformers, in floats, on any device.

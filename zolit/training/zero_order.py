@@ -1,4 +1,4 @@
-"""Tuning by forward passes: each step goes along directions that losses were compared along."""
+"""Tuning by forward passes: each step moves along the directions whose losses were compared."""
 
 import time
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ from zolit.tensors.reading import Reading
 from zolit.training.module import Compile, TuningModule
 
 _QUERY, _ROUNDING, _DATA = range(3)
-"""Streams of a step's key: of its directions, of its rounding, of what its objective draws."""
+"""Streams of a step's key: its directions, its rounding, the random numbers of its objective."""
 
 
 class ZeroOrderModule(TuningModule):
@@ -53,25 +53,25 @@ class ZeroOrderModule(TuningModule):
         mask: which subset of the coordinates moves.
         query_scheduler: how many directions a step averages over.
         objective: what is minimized; by default `OptionScoring`.
-        evaluation: what is reported on validation and test rows; by default `Classification` where
-            the objective scores answers, else `MeanLoss`.
-        optimizer: steps on the projected gradients; its ``lr`` is per coordinate unit. Without an
-            lr, `ZOSGD` takes the estimator's or perturber's own, see `default_lr`.
+        evaluation: what is reported on validation and test rows; by default `Classification` if the
+            objective scores answers, else `MeanLoss`.
+        optimizer: steps on the projected gradients; its ``lr`` is per coordinate unit. `ZOSGD`
+            without an lr takes the default of the estimator or the perturber, see `default_lr`.
         lr_scheduler: stepped after every optimizer step.
         tune: what moves: ``linear`` (every linear layer but the output layer), ``output``,
             ``embeddings``, ``norms``, ``biases``, ``adapter``, or parameter-name patterns. By
             default the adapter if there is one, else ``linear``.
         adapter: small float factors beside layers of the model, such as ``LoRA``.
-        start_from: a checkpoint of an earlier run, or several: what it tuned is put onto the
-            loaded model, to be tuned further or left alone.
+        start_from: a checkpoint of an earlier run, or several: the weights that these runs tuned
+            are copied into the loaded model. This run may tune them further or leave them.
         dtype: ``bfloat16`` or ``float32``, of activations and of weights that stay floats.
-        seed: of all directions, roundings, and what the objective draws.
+        seed: of all directions, roundings, and random numbers of the objective.
         micro_batches: batches that a step averages its losses over, with the same directions.
         kernels: ``auto``, ``compiled`` or ``reference`` (plain torch).
-        compile: ``blocks`` compiles what lies between the products (norms, rotary embeddings,
-            activations), once for all blocks of the model: half a minute at first, an eighth to
-            a quarter off each step from then on. Refused with ``kernels: reference``; where
-            ``auto`` finds no compiler it has no effect.
+        compile: ``blocks`` compiles the operations between the products (norms, rotary embeddings,
+            activations), once for all blocks of the model. It takes half a minute at first, and
+            saves an eighth to a quarter of each step. Refused with ``kernels: reference``; without
+            effect if ``auto`` finds no compiler.
         max_skipped: stop after this many queries in a row whose loss was NaN or infinite.
 
     Attributes:
@@ -156,7 +156,7 @@ class ZeroOrderModule(TuningModule):
             compile=compile,
         )
         self.automatic_optimization = False
-        if self.tune != ["adapter"]:  # no code moves then, so any quantizer will do
+        if self.tune != ["adapter"]:  # with an adapter alone no code moves: any quantizer will do
             perturber.check(quantizer)
         self.perturber = perturber
         self.estimator = estimator or TwoPoint()
@@ -186,7 +186,7 @@ class ZeroOrderModule(TuningModule):
     def settle_rate(self, optimizer: torch.optim.Optimizer) -> None:
         if not isinstance(optimizer, OpenRate):
             return
-        # Once: weights that have moved would give another one.
+        # Only once: after some steps the weights would give another rate.
         queries = self.query_scheduler.queries(0, 0)
         lr = self.default_lr or self.estimator.default_lr
         lr = lr or self.perturber.default_lr(self.weights, queries)
@@ -196,7 +196,7 @@ class ZeroOrderModule(TuningModule):
 
     @property
     def between_steps(self) -> bool:
-        """Whether no step is half made, with some of its micro-batches still to come."""
+        """Whether no step is pending that waits for further micro-batches."""
         return self._pending is None
 
     @torch.no_grad()
@@ -217,7 +217,7 @@ class ZeroOrderModule(TuningModule):
         if self._pending is None:
             self._pending = _Pending(self._keys(), started)
         pending = self._pending
-        # A single pass, both signs of one direction, would keep what no other reads.
+        # A single pass for both signs of one direction has no other pass to share results with.
         several = len(pending.keys) > 1 or not (self.pairable and self.estimator.paired)
         data_key = fold(self.seed, _DATA, self.global_step, len(pending.estimates))
         with self.reading.same_batch() if several else nullcontext():
@@ -235,12 +235,12 @@ class ZeroOrderModule(TuningModule):
         return taken
 
     def estimate(self, batch: Any, keys: list[int], data_key: int = 0) -> Estimate:
-        """What a batch says of some directions.
+        """Estimate the slope of the loss along some directions from a batch.
 
         Args:
             batch: of the data module.
             keys: 64-bit key of each direction.
-            data_key: of what the objective draws, common to all of them.
+            data_key: key of the objective's random numbers, which all directions share.
         """
         drawn = self.objective.draw(batch, data_key)
         losses = Losses(self.objective, self.network, drawn)
@@ -274,7 +274,7 @@ class ZeroOrderModule(TuningModule):
         gradient = ProjectedGradient(keys, self.estimator.finish(values), rounding_key)
         optimizer, step = self.optimizers(), self.global_step
         rates = tuple(float(group["lr"]) for group in optimizer.param_groups)  # type: ignore[union-attr]
-        # Through Lightning's wrapper: only so do global_step and max_steps advance.
+        # Through Lightning's wrapper: nothing else advances global_step and max_steps.
         optimizer.step(gradient=gradient)  # type: ignore[union-attr]
         skipped = (self.skipped_queries, self._skipped_in_row)
         scheduler = self.lr_schedulers()
@@ -299,7 +299,7 @@ class ZeroOrderModule(TuningModule):
 
 @dataclass
 class _Pending:
-    """A step half made: its directions and what its micro-batches have said of them so far."""
+    """A step that waits for further micro-batches: its directions, and the estimates so far."""
 
     keys: list[int]
     started: float

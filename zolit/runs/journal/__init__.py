@@ -1,5 +1,5 @@
-"""The journal of a run: what each step was, in a few bytes, so that start weights and journal
-together are the run."""
+"""The journal of a run: a few bytes for each step, so that start weights and journal together
+determine the run."""
 
 from zolit.runs.journal.format import Header, Position, Session, Step, Weights
 from zolit.runs.journal.reader import Contents, Fault, read_journal

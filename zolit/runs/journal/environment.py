@@ -1,4 +1,4 @@
-"""What surrounds a run and can change the last bits of its losses."""
+"""The environment of a run, which can change the last bits of its losses."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version

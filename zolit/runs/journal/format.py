@@ -1,7 +1,7 @@
 """Bytes of a journal: a header, then records; little-endian, described in docs/dev/journal.md.
 
-Each part ends with a CRC-32 of everything from the start of the file, earlier checksums left out.
-A part that is damaged, missing or in another place is so found out.
+Each part ends with a CRC-32 of everything from the start of the file except earlier checksums. It
+detects a part that is damaged, missing or in another place.
 """
 
 import json
@@ -14,14 +14,14 @@ from typing import Any, ClassVar
 from zolit.digests import DIGEST_BYTES
 
 MAGIC = b"\x89ZOJ\r\n\x1a\n"
-"""As PNG's: a transfer that takes the file for text breaks it visibly."""
+"""As PNG's first bytes: a transfer that treats the file as text changes them."""
 
 VERSION = 1
 
 _HEADER = struct.Struct("<8sHHI")  # magic, version, 0, bytes of JSON
 _STEP = struct.Struct("<BBHHHIIIIQQ")
 _OTHER = struct.Struct("<BBHIQ")  # kind, flags, bytes that follow, 0, step
-_HEAD = struct.Struct("<BBHH")  # what the length of a record follows from
+_HEAD = struct.Struct("<BBHH")  # the fields that determine the length of a record
 _CHECK = struct.Struct("<I")
 
 HEAD_BYTES = _HEAD.size
@@ -35,7 +35,7 @@ _FINAL = 1
 
 
 class FormatError(ValueError):
-    """Bytes that are no record; the message says why."""
+    """Bytes that are not a record; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class Step:
         step: its number, from 0.
         rates: learning rate of each parameter group.
         keys: 64-bit key of each direction.
-        values: projected gradient along each, float32, as the estimator's last word
-            (`Estimator.finish`) was given it: what it returns and remembers follows.
+        values: projected gradient along each, float32, before the estimator changes it
+            (`Estimator.finish`): a replay calls this method again.
         rounding_key: 64-bit key of the update's stochastic rounding.
         position: in the data after the step.
         skipped: queries whose loss was not finite, since the run began.
@@ -84,7 +84,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Weights:
-    """What the tuned weights were after a number of steps.
+    """A digest of the tuned weights after a number of steps.
 
     Attributes:
         step: steps that were made.
@@ -100,11 +100,12 @@ class Weights:
 
 @dataclass(frozen=True)
 class Session:
-    """A process took the run up again.
+    """A process resumed the run.
 
     Attributes:
         step: steps that were made before.
-        facts: what surrounds the process (library versions, device, threads) and its configuration.
+        facts: the environment of the process (library versions, device, threads), and the options
+            that were changed.
     """
 
     step: int
@@ -117,16 +118,16 @@ Record = Step | Weights | Session
 
 @dataclass(frozen=True)
 class Header:
-    """What a run started from.
+    """The start of a run.
 
     Attributes:
-        config: the configuration as YAML, empty where there was none.
+        config: the configuration as YAML; empty if there was none.
         weights: hex digest of each tensor that the run moves or starts from, by name.
         whole: hex digest over all of them.
         fingerprint: of the model (`zolit.checkpoints.tensors.fingerprint`).
-        data: what the order of the rows follows from; empty where it is not known.
+        data: facts that determine the order of the rows; empty if they are not known.
         environment: library versions, device, threads.
-        step: steps that the start weights had behind them; 0 but after a checkpoint.
+        step: number of steps that the start weights had made; 0 unless they are from a checkpoint.
         checkpoint: path of the checkpoint that the run started from; empty for none.
     """
 
@@ -141,12 +142,12 @@ class Header:
 
 
 def checksum(data: bytes, chain: int = 0) -> int:
-    """CRC-32 of what came before (``chain``) and ``data``."""
+    """CRC-32 of the bytes before (``chain``) and of ``data``."""
     return zlib.crc32(data, chain)
 
 
 def check_bytes(chain: int) -> bytes:
-    """A checksum as it stands in the file."""
+    """The bytes of a checksum in the file."""
     return _CHECK.pack(chain)
 
 
@@ -255,7 +256,7 @@ def decode(data: bytes) -> Record:
     """A record from its bytes, as many as `record_length` says.
 
     Raises:
-        FormatError: if they hold what no run writes.
+        FormatError: if no run writes such bytes.
     """
     if data[0] == Step.kind:
         return _decode_step(data)

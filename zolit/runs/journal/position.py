@@ -1,4 +1,4 @@
-"""The one door to the counters of Lightning's fit loop."""
+"""Reads and writes the counters of Lightning's fit loop; no other file does."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from zolit.training.loop_state import batches_at_end
 
 
 def position(trainer: L.Trainer) -> Position:
-    """Where the run stands in its data, asked at the end of a training batch."""
+    """The position of a run in its data, at the end of a training batch."""
     progress = trainer.fit_loop.epoch_loop.batch_progress
     return Position(
         trainer.current_epoch,
@@ -23,7 +23,7 @@ def loop_state(trainer: L.Trainer, place: Position, steps: int, resumable: bool)
     """State of the fit loop as Lightning saves it at the end of a training batch.
 
     Args:
-        trainer: that will go on from there.
+        trainer: that will continue from there.
         place: in the data.
         steps: optimizer steps that were made.
         resumable: whether the training loader takes a state (`ResumableLoader`).

@@ -1,4 +1,4 @@
-"""Read a journal: the intact part of the file, and where and why it ends."""
+"""Reads a journal: the intact part of the file, and where and why this part ends."""
 
 import os
 import stat
@@ -30,10 +30,10 @@ class Fault:
     """Where the intact part of a journal ends before the file does.
 
     Attributes:
-        offset: the first byte of what is damaged.
-        record: its number among the records, from 0; None in the header.
+        offset: of the first damaged byte.
+        record: number of the damaged record, from 0; None in the header.
         steps: number of the optimizer step before it, counted from 1.
-        reason: why it is not believed.
+        reason: what is wrong.
     """
 
     offset: int
@@ -48,15 +48,15 @@ class Fault:
 
 @dataclass(frozen=True)
 class Contents:
-    """What could be read of a journal.
+    """The intact part of a journal.
 
     Attributes:
         header: None if it is damaged or was never written.
         records: in order.
-        offsets: where each record begins; one more, where the intact part ends.
-        chains: checksum before each record; one more, after the last.
+        offsets: of the beginning of each record, and of the end of the intact part.
+        chains: checksum before each record, and after the last.
         size: bytes of the file.
-        fault: what stopped the reader; None if all is intact.
+        fault: where the intact part ends and why; None if all is intact.
     """
 
     header: Header | None
@@ -68,7 +68,7 @@ class Contents:
 
     @property
     def end(self) -> int:
-        """Steps that the weights have behind them at the end of the journal."""
+        """Number of steps that the weights have made at the end of the journal."""
         first = 0 if self.header is None else self.header.step
         return first + len(self.steps)
 
@@ -81,8 +81,8 @@ class Contents:
 def read_journal(path: Path) -> Contents:
     """Read as far as the file is intact.
 
-    Never fails on what the file holds: a damaged part ends the reading and is told in ``fault``.
-    No more bytes are asked for than the file has.
+    Never fails because of the content: a damaged part ends the reading and is described in
+    ``fault``. Never reads more bytes than the file has.
 
     Raises:
         UserError: if there is no such file or it cannot be opened.
@@ -156,7 +156,7 @@ def _fitting(count: int, file: BinaryIO, size: int) -> int:
 
 
 def _checked(file: BinaryIO, data: bytes, chain: int) -> int:
-    """The checksum after ``data``, if the file says the same."""
+    """The checksum after ``data``, if it equals the one in the file."""
     chain = checksum(data, chain)
     if _take(file, CHECK_BYTES) != check_bytes(chain):
         raise FormatError("its checksum is wrong")

@@ -1,4 +1,4 @@
-"""Make the steps of a journal again: start weights and journal give the weights of any step."""
+"""Repeats the steps of a journal: start weights and journal give the weights of any step."""
 
 import warnings
 from collections.abc import Callable, Iterable
@@ -26,18 +26,17 @@ from zolit.tensors.weight import PerturbedWeight
 
 @dataclass(frozen=True)
 class Replayed:
-    """What the records of a journal move: the state of a run, without what made it.
+    """The state of a run that the records of a journal move, without the module that made them.
 
     Attributes:
-        network: the model, prepared, with the weights that the first record was made from.
-        weights: of it that move, in their order.
+        network: the prepared model, with the weights before the first record.
+        weights: its weights that move, in their order.
         optimizer: of these weights.
         scheduler: the learning-rate schedule; None without one.
-        finish: the estimator's last word on the values of a record, ``[queries]`` float32.
+        finish: `Estimator.finish`, for the values of a record, ``[queries]`` float32.
         fingerprint: of the network.
-        check: refuses a checkpoint of another model, and takes from it what the estimator
-            remembers.
-        describe: writes to a checkpoint what ``check`` reads.
+        check: refuses a checkpoint of another model, and restores the estimator's state from it.
+        describe: writes the entries that ``check`` reads to a checkpoint.
     """
 
     network: nn.Module
@@ -55,10 +54,10 @@ class Replay:
 
     Args:
         state: that is moved.
-        steps: optimizer steps that its weights have behind them.
+        steps: number of optimizer steps that its weights have made.
 
-    Attributes:
-        steps: the same, counted on.
+        Attributes:
+            steps: the number of steps made by now.
     """
 
     def __init__(self, state: Replayed, steps: int = 0) -> None:
@@ -72,8 +71,8 @@ class Replay:
 
         Args:
             checkpoint: of the run.
-            rates: also its learning rates and its schedule. Without them these follow from the
-                recipe's options and the number of steps, so that a changed option counts.
+            rates: whether to restore its learning rates and schedule too. Else these follow from
+                the recipe and the number of steps, so that a changed option takes effect.
 
         Raises:
             UserError: if it is of another model or recipe.
@@ -101,7 +100,7 @@ class Replay:
         self.steps = steps
 
     def release_errors(self) -> None:
-        """Free what quantization left of weights whose residual the optimizer has by now."""
+        """Free the quantization errors of weights whose residual the optimizer has already."""
         for weight in self.state.weights:
             if "residual" in self.optimizer.state.get(weight, {}):
                 weight.store.error = None
@@ -140,12 +139,12 @@ class Replay:
         until: int,
         after_step: Callable[[int], None] = lambda step: None,
     ) -> "Difference | None":
-        """Make every step up to ``until`` that is not made yet, and compare the weights on the way.
+        """Make the missing steps up to ``until``, and compare the weights with digests on the way.
 
         Args:
             records: of the journal, from its beginning.
             until: steps after which to stop.
-            after_step: told the number of steps after each.
+            after_step: called with the number of steps after each.
 
         Returns:
             Where the weights first differ from those that the run had; None if nowhere.

@@ -1,4 +1,4 @@
-"""Append to a journal, through to the disk, one process at a time."""
+"""Appends to a journal and waits for the disk; only one process may write at a time."""
 
 import errno
 import os
@@ -25,11 +25,11 @@ class JournalWriter:
     """The one writer of a journal; holds the file's lock until it is closed.
 
     A record is handed to the operating system as a whole when it is appended, so a process that
-    dies loses none; the disk is waited for every ``every_n_steps`` steps and in `flush`.
+    dies loses none. The writer waits for the disk every ``every_n_steps`` steps and in `flush`.
 
-    A journal that is taken up at an earlier step than it has reached is not cut: the steps that
-    are made again are compared with their records, and only a record that differs replaces what
-    stands from there on.
+    A journal that is resumed at an earlier step than its last is not cut. The steps that are made
+    again are compared with their records. Only if a record differs, it and all later ones are
+    replaced.
 
     Args:
         path: of the file; made if it does not exist.
@@ -80,10 +80,10 @@ class JournalWriter:
         self.flush()
 
     def take_up(self, contents: Contents, steps: int, session: Session) -> None:
-        """Go on after ``steps`` steps of a journal that was read.
+        """Continue a journal that was read after ``steps`` of its steps.
 
         Args:
-            contents: of this file. What follows its intact part is cut off.
+            contents: of this file. Bytes behind its intact part are cut off.
             steps: steps whose weights the caller has.
             session: written before the first new record.
 
@@ -105,10 +105,10 @@ class JournalWriter:
             self._truncate(contents.offsets[-1])
 
     def append(self, record: Record) -> Record | None:
-        """Write a record, unless it stands there already.
+        """Write a record, unless the journal has it already.
 
         Returns:
-            The earlier record that said something else of the same step and was replaced.
+            An earlier record of the same step that differs and was replaced; None for none.
 
         Raises:
             UserError: if the file cannot be written. It then ends with the last whole record.
@@ -118,7 +118,7 @@ class JournalWriter:
         if self._tail:
             earlier, offset, chain = self._tail[0]
             if type(earlier) is not type(record):
-                return None  # a digest, whose place is behind steps that are still to be confirmed
+                return None  # a digest; the steps before it have not been made again yet
             if earlier == record:
                 self._tail.popleft()
                 self._offset, self._chain = offset, chain
@@ -136,9 +136,9 @@ class JournalWriter:
         return replaced
 
     def _pass_over(self, kind: type[Record]) -> None:
-        """Leave the records in front of the next one of this kind as they stand.
+        """Skip the records before the next one of this kind.
 
-        Sessions are always passed over, digests by steps.
+        Sessions are always skipped; steps also skip digests.
         """
         while self._tail and (
             isinstance(self._tail[0][0], Session)
@@ -159,7 +159,7 @@ class JournalWriter:
         self._unsynced = 0
 
     def close(self) -> None:
-        """Let go of the file and its lock; may be called again."""
+        """Close the file and release its lock; may be called again."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
