@@ -88,7 +88,11 @@ def test_what_is_no_saliency(made: Saliency, tmp_path: Path) -> None:
         made.scores("lm_head.weight")
 
 
-def test_of_equal_scores_those_at_lower_positions_are_kept() -> None:
+@pytest.mark.parametrize("together", [300, 1 << 20])
+def test_of_equal_scores_those_at_lower_positions_are_kept(
+    together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zolit.calibration.scores._TOGETHER", together)
     scores = torch.tensor([0.0, 3.0, 1.0, 3.0, 0.0, 1.0, 1.0])
     positions, values = largest(scores, 4)
     assert positions.tolist() == [1, 3, 2, 5]

@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 
+_TOGETHER = 1 << 20
+"""Scores that are compared at once."""
+
 
 def largest(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The highest scores, whatever device finds them: of equal ones those at lower positions.
@@ -20,7 +23,9 @@ def largest(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
         >>> positions.tolist(), scores.tolist()
         ([3, 1, 0], [9.0, 5.0, 2.0])
     """
-    least = scores.topk(count, sorted=False).values.min()
+    # Part by part: topk takes sixteen bytes a score.
+    parts = [part.topk(min(count, len(part))).values for part in scores.split(_TOGETHER)]
+    least = torch.cat(parts).topk(count, sorted=False).values.min()
     above = (scores > least).nonzero().flatten()
     level = (scores == least).nonzero().flatten()[: count - len(above)]
     chosen = torch.cat((above, level)).sort().values
