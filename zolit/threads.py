@@ -15,6 +15,7 @@ than the cores; when that thread ends, the team is gone. The number of threads i
 order of sums and the results stay the same.
 """
 
+import atexit
 import os
 import sys
 import threading
@@ -49,7 +50,10 @@ def share_cores(environment: Mapping[str, str] = os.environ, every: float = 1.0)
         Moment()
     except (AttributeError, OSError, ValueError):
         return  # the system does not report the use of its cores
-    _Watch(every).start()
+    watch = _Watch(every)
+    watch.start()
+    # Python kills the threads that are left at its end; one within torch would abort the process.
+    atexit.register(watch.end)
 
 
 def busy_cores(before: "Moment", after: "Moment") -> float:
@@ -84,11 +88,11 @@ class _Watch(threading.Thread):
     def __init__(self, every: float) -> None:
         super().__init__(name="zolit-cores", daemon=True)
         self.every = every
+        self._ended = threading.Event()
 
     def run(self) -> None:
         before, team = Moment(), None
-        while True:
-            time.sleep(self.every)
+        while not self._ended.wait(self.every):
             torch = sys.modules.get("torch")
             after = Moment()
             if torch is not None and hasattr(torch, "get_num_threads"):
@@ -101,6 +105,12 @@ class _Watch(threading.Thread):
                     team.close()
                     team = None
             before = after
+        if team is not None:
+            team.close()
+
+    def end(self) -> None:
+        self._ended.set()
+        self.join()
 
 
 class _Team(threading.Thread):
