@@ -84,9 +84,13 @@ def _centres(values: Tensor, weights: Tensor, clusters: int) -> Tensor:
     w = weights.gather(1, order)
     total = w.sum(dim=1, keepdim=True)
     w = torch.where(total > 0, w / total, 1.0 / w.shape[1])
-    # Prefix sums lose the digits that a common shift takes.
+    # Prefix sums lose the digits that a common shift takes, and float32 has no tiny losses.
     shift = (w * x).sum(dim=1, keepdim=True)
-    row = _Row.of(x - shift, w)
+    x = x - shift
+    size = (w * x * x).sum(dim=1, keepdim=True).sqrt()
+    size = torch.where(size > 0, size, 1.0)
+    x = x / size
+    row = _Row.of(x, w)
     grid = _grid(x, w)
     chosen = _search(row, grid, clusters)
     places = grid.gather(1, chosen)
@@ -102,7 +106,7 @@ def _centres(values: Tensor, weights: Tensor, clusters: int) -> Tensor:
         for _ in range(_LLOYD_ROUNDS):
             middles = _middles(row.means(places))
             places = torch.searchsorted(row.x, middles, right=True)
-    return row.means(places) + shift
+    return row.means(places) * size + shift
 
 
 class _Row(NamedTuple):
