@@ -1,6 +1,7 @@
 """The pages: their links, their places in the site, and the files and names that they speak of."""
 
 import importlib
+import inspect
 import re
 from functools import cache
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from zolit import strategies
 from zolit.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,6 +79,23 @@ def test_names_of_the_reference_exist() -> None:
         except ModuleNotFoundError:
             module, _, attribute = name.rpartition(".")
             assert hasattr(importlib.import_module(module), attribute), name
+
+
+def test_the_readme_names_every_part() -> None:
+    table = READ[0].read_text(encoding="utf-8").partition("## Parts")[2]
+    kinds = (
+        strategies.Quantizer,
+        strategies.Perturber,
+        strategies.Estimator,
+        strategies.Mask,
+        strategies.QueryScheduler,
+    )
+    parts = [getattr(strategies, name) for name in strategies.__all__]
+    shipped = [
+        one.__name__ for one in parts if issubclass(one, kinds) and not inspect.isabstract(one)
+    ]
+    assert len(shipped) > 20
+    assert [name for name in shipped if f"`{name}`" not in table] == []
 
 
 def test_the_readmes_recipe_is_read(
