@@ -19,6 +19,7 @@ from zolit.strategies import (
     Int4,
     Int8,
     LowRankPerturber,
+    Magnitude,
     NoQuantizer,
     Perturber,
     Quantizer,
@@ -107,6 +108,28 @@ def test_a_pair_equals_two_passes(name: str, recipe: str) -> None:
             torch.testing.assert_close(paired, logits(model), atol=2e-5, rtol=1e-4)
     assert (both[0] - both[1]).abs().max() > 1e-3
     assert torch.equal(logits(model), rest)
+
+
+@pytest.mark.parametrize("recipe", ["MeZO", "QuZO W8A8", "output channels of int8"])
+def test_a_mask_by_bits_leaves_entries_of_experts_alone(recipe: str) -> None:
+    quantizer, perturber = RECIPES[recipe]
+    where = ["*.experts.*_proj"]
+    model, reading = prepared(
+        "mixtral", quantizer, perturber, where, chunk_bytes=3000, mask=Magnitude(0.25)
+    )
+    rest = [weight.dense() * 1.0 for weight in perturbed_weights(model)]
+    with reading.perturbed(5, perturber.eps, 2):
+        both = logits(model, torch.cat((IDS, IDS))).chunk(2)
+    for sign, paired in zip((1, -1), both, strict=True):
+        with reading.perturbed(5, sign * perturber.eps, 1):
+            torch.testing.assert_close(paired, logits(model), atol=2e-5, rtol=1e-4)
+            read = [weight.dense() * 1.0 for weight in perturbed_weights(model)]
+    for weight, one, two in zip(perturbed_weights(model), rest, read, strict=True):
+        chosen = weight.site.support.chosen().view(weight.store.rows, -1)
+        mask = chosen.repeat_interleave(weight.store.columns // chosen.shape[1], 1)
+        moved = (one != two).view(mask.shape)
+        assert not (moved & ~mask).any()
+        assert moved.sum() > 0.5 * mask.sum()
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from zolit.kernels.dispatch import Preference
 from zolit.models.prepare import prepare
-from zolit.strategies import Perturber, Quantizer
+from zolit.strategies import Mask, Perturber, Quantizer
 from zolit.tensors.reading import Reading
 
 SIZES = {
@@ -69,11 +69,12 @@ def prepared(
     tune: list[str] | None = None,
     kernels: Preference = "reference",
     chunk_bytes: int = 16 << 20,
+    mask: Mask | None = None,
 ) -> tuple[nn.Module, Reading]:
     """A model whose pairs can be read at once, and its reading."""
     model = tiny(name)
     reading = Reading(perturber.direction(), kernels, chunk_bytes)
-    assert prepare(model, quantizer, perturber, reading, tune or ["linear"])
+    assert prepare(model, quantizer, perturber, reading, tune or ["linear"], mask=mask)
     return model, reading
 
 
