@@ -84,6 +84,18 @@ def test_a_loss_that_ignores_the_model_is_refused_at_the_first_step():
         trainer.fit(module, DataLoader(rows(), batch_size=2))
 
 
+def test_batches_without_answers_need_an_objective():
+    objective = zolit.OptionScoring()
+    with pytest.raises(zolit.UserError, match=r"PromptBatch, got .* dict; .*LossFunction"):
+        objective.losses(nn.Identity(), {"input_ids": torch.ones(2, 3)})
+
+
+def test_a_loader_alone_keeps_no_run(tmp_path):
+    with pytest.raises(zolit.UserError, match="expected a LightningDataModule, got DataLoader"):
+        zolit.fit(nn.Identity(), DataLoader(rows()), tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

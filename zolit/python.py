@@ -51,6 +51,12 @@ def fit(
     Example:
         >>> summary = fit(module, data, "runs/mine", max_steps=200)  # doctest: +SKIP
     """
+    if not isinstance(data, L.LightningDataModule):
+        raise UserError(
+            f"data: expected a LightningDataModule, got {type(data).__name__}; give one whose "
+            "train_dataloader returns it (val_dataloader and test_dataloader are measured), or "
+            "hand the loader to the fit of a Lightning Trainer, which keeps no run"
+        )
     folder = RunFolder(run_dir, overwrite)
     if resume:
         folder.check_resumable()

@@ -105,6 +105,12 @@ class OptionScoring(Objective):
 
     def _scores(self, model: nn.Module, batch: PromptBatch, copies: int) -> Tensor:
         """``[copies * B, C]`` float32."""
+        if not isinstance(batch, PromptBatch):
+            raise UserError(
+                f"objective: OptionScoring compares the answers of a PromptBatch, got a batch of "
+                f"type {type(batch).__name__}; use PromptDataModule, or an objective for your "
+                "batches such as zolit.LossFunction"
+            )
         if self.together == "all":
             scores = _row_scores(model, batch.rows(), copies, self.alone)
         else:
