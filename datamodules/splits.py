@@ -59,9 +59,12 @@ def split_rows(
     wanted = {**drawn, "train": sizes["train"] or 0}
     if sum(size or 0 for size in wanted.values()) > len(pool):
         asked = ", ".join(f"{split}_size={size}" for split, size in wanted.items())
+        tenth = max(1, len(pool) // 10)
+        fitting = "".join(f"{split}_size={tenth}, " for split, size in drawn.items() if size)
         raise UserError(
             f"{', '.join(f'{split}_size' for split in wanted)}: rows has {len(pool)} different rows"
-            f" left for them, got {asked}; make them smaller or give separate files."
+            f" left for them, got {asked}; set sizes that fit, such as {fitting}"
+            "train_size=null (all that are left), or give separate files."
         )
     start = 0
     for split, size in drawn.items():

@@ -70,7 +70,11 @@ def test_index_keeps_row_numbers() -> None:
 @pytest.mark.parametrize(
     ("tables", "wanted", "words"),
     [
-        ({"train": table(0, 10)}, sizes(8, 2, 2), ["10 different rows", "train_size=8"]),
+        (
+            {"train": table(0, 10)},
+            sizes(8, 2, 2),
+            ["10 different rows", "train_size=8", "such as test_size=1, validation_size=1, "],
+        ),
         ({"train": table(0, 10)}, sizes(None, 5, 5), ["train_size", "no rows"]),
         ({"train": table(0, 10)}, sizes(5, None, 0), ["validation_size", "validation_rows"]),
         (

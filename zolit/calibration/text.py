@@ -44,7 +44,8 @@ def windows_of_text(file: Path, tokenizer: Any, samples: int, length: int) -> Te
     if len(ids) < samples * length:
         raise UserError(
             f"text {str(file)!r} has {len(ids)} tokens, but samples={samples} windows of "
-            f"length={length} need {samples * length}; lower samples"
+            f"length={length} need {samples * length}; lower samples or length, or give a longer "
+            "text"
         )
     return ids[: samples * length].view(samples, length)
 
