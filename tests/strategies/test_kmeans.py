@@ -144,7 +144,7 @@ def test_rows_are_clustered_one_by_one() -> None:
         whole[66:69], weighted_kmeans_1d(values[66:69], weights[66:69], 16)[0]
     )
     tiny = weighted_kmeans_1d(2**-90 * values.double(), weights, 16)[0]
-    torch.testing.assert_close(tiny * 2**90, whole)
+    torch.testing.assert_close(tiny * 2.0**90, whole)
     moved = weighted_kmeans_1d(2**-9 * values.double() + 8, 2**-60 * weights.double(), 16)[0]
     before, after = loss(values, weights, whole), loss(values, weights, (moved - 8) * 2**9)
     np.testing.assert_allclose(after, before, rtol=1e-4)
