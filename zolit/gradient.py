@@ -11,8 +11,8 @@ from torch import Tensor
 class ProjectedGradient:
     """The gradient estimate ``mean_q values[q] * z(keys[q])``, without its directions.
 
-    A direction is a pure function of its key, so a few bytes a query stand for a vector as
-    long as the model.
+    A direction is a pure function of its key, so a few bytes for each query stand for a vector
+    with as many entries as the model has weights.
 
     Attributes:
         keys: ``[Q]`` int64, the 64-bit key of each direction (`zolit.noise.fold`).
@@ -44,16 +44,15 @@ class ProjectedGradient:
 
 @dataclass(frozen=True)
 class TakenStep:
-    """An optimizer step that was made: with the weights before it, all that follows from it.
+    """An optimizer step that was made. With the weights before it, it determines those after it.
 
     Attributes:
         step: its number, from 0.
         rates: learning rate of each parameter group.
-        gradient: what was stepped on; empty if every query was skipped.
-        raw_values: ``[Q]`` float32, its values before the estimator's last word
-            (`Estimator.finish`).
+        gradient: the estimate that the step used; empty if every query was skipped.
+        raw_values: ``[Q]`` float32, the values of ``gradient`` before `Estimator.finish`.
         skipped: queries skipped since the run began.
-        skipped_in_row: of them, how many just before the next query.
+        skipped_in_row: how many of them came last, without a query that counted after them.
     """
 
     step: int
@@ -68,10 +67,10 @@ def taken_step(outputs: Any) -> TakenStep | None:
     """The step that a module made with a batch, from the ``outputs`` that callbacks are given.
 
     Args:
-        outputs: of ``on_train_batch_end``: what ``training_step`` returned.
+        outputs: those of ``on_train_batch_end``, which ``training_step`` returned.
 
-    Returns:
-        None in the midst of a step, and of modules that do not say.
+        Returns:
+        None if the batch did not complete a step, or if the module does not report its steps.
     """
     taken = outputs.get("taken") if isinstance(outputs, dict) else None
     return taken if isinstance(taken, TakenStep) else None

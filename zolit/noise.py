@@ -29,7 +29,7 @@ KEY_WORDS = 6
 """Key words of one weight's share of a direction (`control_table`)."""
 
 DRAWS = 1 << 24
-"""Values of one uniform draw: how finely the density of a random support is told."""
+"""Number of values of one uniform draw; the density of a random support is rounded to these."""
 
 _U64 = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15

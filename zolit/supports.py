@@ -49,7 +49,7 @@ class Support:
         return True
 
     def words(self, site: int) -> tuple[int, int, int] | None:
-        """What tells a kernel which coordinates stay: none do where this is None.
+        """The hash by which a kernel knows which coordinates stay; None if no hash decides.
 
         Args:
             site: index of the weight among the perturbed weights of the model.
@@ -83,7 +83,7 @@ class All(Support):
 
 
 ALL = All()
-"""The one that all weights without a mask share."""
+"""The support that all weights without a mask share."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,10 @@ class Hashed(Support):
 
 @dataclass(frozen=True)
 class Blocks(Support):
-    """Moves along the directions that draw the weight's block of the model, whole or not at all.
+    """All coordinates move along a direction that draws the weight's block, and none along others.
 
-    The blocks of a direction follow one another from one that its key draws; behind the last comes
-    the first.
+    A direction moves consecutive blocks, from one that its key draws; the first block follows the
+    last.
 
     Attributes:
         block: number of the weight's block, from 0.

@@ -1,4 +1,4 @@
-"""Sentences on a run that does nothing, or dies."""
+"""The sentences that tell a user that a run does nothing, or ruins the model."""
 
 import math
 
@@ -6,18 +6,18 @@ from zolit.evaluations import Mode
 from zolit.evaluations.answers import AnswerPattern
 
 LEAST_MOVE = 1e-4
-"""Of the weights' size: less than this in a whole run changes no answer. bfloat16 tells numbers
-apart that differ by 4e-3 of themselves."""
+"""A run that moves the weights by less than this share of their size changes no answer. For
+comparison: neighbouring numbers of bfloat16 differ by 4e-3 of their size."""
 
 _FARTHEST = 6.0
-"""Standard deviations that no coordinate of a model lies from its mean."""
+"""No coordinate of a model is farther from its mean than this many standard deviations."""
 
 MOST_FORGOTTEN = 1.0
-"""Nats that the loss of the prompts' own text may rise by before it is told."""
+"""The loss of the prompts' own text may rise by this many nats before a user is told."""
 
 
 def of_step_length(relative: float, steps: int, total: int | None, lr: str) -> str | None:
-    """Whether steps are too short to do anything, or longer than the weights.
+    """The sentence for steps too short to do anything, or larger than the weights; else None.
 
     Args:
         relative: length of a step beside the weights that it moves, root mean square so far.
@@ -37,7 +37,7 @@ def of_step_length(relative: float, steps: int, total: int | None, lr: str) -> s
 
 
 def of_held_back(codes: float) -> str | None:
-    """Whether error feedback has kept every code where it was.
+    """The sentence for a run in which error feedback has not moved any code yet; else None.
 
     Args:
         codes: expected move of a code so far, in codes, where it is longest.
@@ -51,7 +51,7 @@ def of_held_back(codes: float) -> str | None:
 
 
 def of_equal_losses(steps: int) -> str:
-    """After so many steps in a row whose losses on both sides of a direction were equal."""
+    """The sentence for steps in a row that each found equal losses on both sides of a direction."""
     return (
         f"the last {steps} steps moved nothing: the loss is the same at both ends of their "
         "directions; if it was so from the start raise eps, else the model has died: lower lr"
@@ -59,7 +59,7 @@ def of_equal_losses(steps: int) -> str:
 
 
 def of_answers(found: AnswerPattern, before: AnswerPattern | None) -> tuple[str, str] | None:
-    """Kind and sentence, if answers do not hang on the rows.
+    """Kind and sentence, if the answers do not depend on the rows; else None.
 
     Args:
         found: of a validation or test.
@@ -84,7 +84,7 @@ def of_answers(found: AnswerPattern, before: AnswerPattern | None) -> tuple[str,
 
 
 def of_loss(loss: float, classes: int | None, zero_shot: float | None) -> str | None:
-    """Whether a loss is that of a model which the steps have ruined.
+    """The sentence for a loss so high that the steps must have ruined the model; else None.
 
     Args:
         loss: in nats.
@@ -110,7 +110,7 @@ def of_loss(loss: float, classes: int | None, zero_shot: float | None) -> str | 
 
 
 def of_guess(loss: float | None, classes: int | None) -> str | None:
-    """Whether the tuned model's loss is above that of a guess, ln C.
+    """The sentence for a tuned model with a loss above that of a guess, ln C; else None.
 
     Args:
         loss: of the test after fitting, in nats; None if it is not known.
@@ -132,7 +132,7 @@ def of_guess(loss: float | None, classes: int | None) -> str | None:
 def of_result(
     before: float | None, after: float | None, name: str = "loss", mode: Mode = "min"
 ) -> str | None:
-    """Whether tuning made a figure of the test worse.
+    """The sentence for a figure of the test that tuning made worse; else None.
 
     Args:
         before: zero-shot; None if it is not known.
@@ -153,7 +153,7 @@ def of_result(
 
 
 def of_text(before: float | None, after: float | None) -> str | None:
-    """Whether the model has forgotten how to write.
+    """The sentence for a model that has forgotten how to write; else None.
 
     Args:
         before: loss of the prompts' own text in nats a token, zero-shot; None if not measured.
@@ -168,7 +168,7 @@ def of_text(before: float | None, after: float | None) -> str | None:
 
 
 def of_missing_validation(batches: int, interval: float, epoch: float) -> str:
-    """Before a run that ends before its first validation.
+    """The sentence for a run that will end before its first validation.
 
     Args:
         batches: of the run.

@@ -1,4 +1,4 @@
-"""Looks on while a run is made, and says when it does nothing or dies."""
+"""Watches a run, and tells the user when it does nothing or ruins the model."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -16,16 +16,16 @@ from zolit.training.module import TuningModule
 from zolit.training.zero_order import ZeroOrderModule
 
 _FIRST_STEPS = 3
-"""Steps whose length is taken for that of the others."""
+"""The length of later steps is estimated from this many first ones."""
 
 _ALIKE = 3
-"""Steps in a row without a move that are no chance."""
+"""This many steps in a row without a move are no chance."""
 
 
 class Watch:
-    """What was found of a run, each kind told once.
+    """Findings about a run, each kind of which is printed once.
 
-    Modules other than `ZeroOrderModule` have their losses watched only.
+    Of modules other than `ZeroOrderModule`, only the losses are watched.
 
     Args:
         say: prints a line.
@@ -64,7 +64,7 @@ class Watch:
     def stepped(
         self, trainer: L.Trainer, module: L.LightningModule, taken: TakenStep | None
     ) -> None:
-        """After an optimizer step; ``taken`` is what it was, None if the module does not say."""
+        """After an optimizer step; ``taken`` is None if the module does not report its steps."""
         length = self.length
         if length is None or taken is None or not isinstance(module, ZeroOrderModule):
             return
@@ -109,7 +109,7 @@ class Watch:
     ) -> None:
         """After the test that follows fitting.
 
-        What the last validation found stays: the test may be of an earlier step.
+        Findings of the last validation stay, since the test may be of an earlier step.
 
         Args:
             module: that was tested.
@@ -156,7 +156,7 @@ class Watch:
     def _judgements(
         self, patterns: list[AnswerPattern], loss: float | None, zero_shot: float | None
     ) -> dict[str, str | None]:
-        """Sentence of each kind that an evaluation can show, None where it does not hold."""
+        """The sentence of each kind that an evaluation can show; None where nothing was found."""
         pattern = patterns[0] if len(patterns) == 1 else None
         said = None if pattern is None else findings.of_answers(pattern, self.untuned)
         judged: dict[str, str | None] = {"constant": None, "one answer": None, "loss": None}
@@ -168,7 +168,7 @@ class Watch:
         return judged
 
     def _set(self, kind: str, sentence: str | None) -> None:
-        """What holds of a kind now; None: nothing any more."""
+        """Replace the finding of a kind; with None, withdraw it."""
         if sentence is None:
             self.found.pop(kind, None)
         else:

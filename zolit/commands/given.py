@@ -17,7 +17,7 @@ _MARKS = {
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
 }
-"""The bytes that a text in another encoding begins with."""
+"""Encodings other than UTF-8, by the bytes with which their texts begin."""
 
 
 class Given:
@@ -75,8 +75,10 @@ class Given:
         return value
 
     def key_ending(self, leaf: str, within: str = "") -> str:
-        """The last given key that ends in ``leaf``, of those ``within`` an option; without any,
-        ``leaf`` there."""
+        """The last given key that ends in ``leaf``, among the keys below the option ``within``.
+
+        If none does, the key that ``leaf`` would have directly below ``within``.
+        """
         found = [
             key
             for key in self.values
@@ -86,7 +88,7 @@ class Given:
         return found[-1] if found else ".".join(filter(None, (within, leaf)))
 
     def class_above(self, key: str) -> str | None:
-        """Name of the class whose argument ``key`` is, as given."""
+        """Name of the class that takes the argument ``key``, as the user wrote it."""
         parent = key.rpartition(".")[0].replace(".init_args", "")
         plain = {name.replace(".init_args", ""): value for name, value in self.values.items()}
         for name in (f"{parent}.class_path", parent):
@@ -95,7 +97,8 @@ class Given:
         return None
 
     def run_dir(self, command: str) -> str:
-        """Folder of the run: as given, else ``runs/`` and the name of the last configuration."""
+        """Folder of the run: the given one, else ``runs/`` with the name of the last
+        configuration."""
         given = self.values.get("run.run_dir")
         if isinstance(given, str):
             return given
@@ -107,8 +110,8 @@ def checkpoint_path(given: Given, command: str, path: str, run_dir: str) -> str:
 
     Args:
         given: what the user wrote; the folder of its configuration may be the run's.
-        command: that takes the file.
-        path: as given.
+        command: the command that takes the file.
+        path: the value of ``ckpt_path``.
         run_dir: folder of the run by its own option.
 
     Raises:
@@ -136,7 +139,7 @@ def checkpoint_path(given: Given, command: str, path: str, run_dir: str) -> str:
 
 
 def read_config(path: str) -> dict[str, Any]:
-    """The options of a configuration file; of its text, where the text itself is given.
+    """The options of a configuration file, or of a text in YAML given in place of a file's name.
 
     Raises:
         UserError: there is no such file, its text is not UTF-8, or it is no mapping in YAML.
@@ -204,10 +207,10 @@ def _decoded(data: bytes, path: str) -> str:
 
 
 def check_command(args: list[str]) -> None:
-    """Whether the first argument is a command.
+    """Refuse arguments that do not begin with a command.
 
     Raises:
-        UserError: naming all commands.
+    UserError: there is no command, or an unknown one; names all commands.
     """
     known = f"the commands are {', '.join(COMMANDS)}"
     if not args:
@@ -236,7 +239,7 @@ def read_given(args: list[str]) -> Given:
 
 
 def with_recipe(args: list[str]) -> list[str]:
-    """The arguments, with the run's own configuration where ``--resume`` stands alone.
+    """The arguments; ``--resume`` without ``--config`` gets the run's own configuration.
 
     Args:
         args: of the process.

@@ -16,7 +16,7 @@ COLUMNS = ("run", "state", "steps", "zero-shot", "best", "final")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of ``zolit runs``."""
+    """Add the options of ``zolit runs``."""
     parser.add_argument(
         "folders", type=Path, nargs="*", metavar="FOLDER", help="of runs; by default runs/"
     )
@@ -62,8 +62,8 @@ def described(run: RunFolder) -> dict[str, Any]:
     """State, steps and figures of a run, from its files; a file that cannot be read is left out.
 
     Returns:
-        ``run``, ``state`` (running, finished, interrupted, failed, or killed where the process
-        ended without a word), ``steps``, and where they are known ``zero_shot``, ``best`` and
+        ``run``, ``state`` (running, finished, interrupted, failed, or killed if the process ended
+        without writing a summary), ``steps``, and where they are known ``zero_shot``, ``best`` and
         ``final``, as in summary.json.
     """
     summary = summary_of(run)

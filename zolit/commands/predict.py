@@ -20,7 +20,7 @@ instead; zolit predict --config FILE --help lists its options."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of ``zolit predict``, but for the run."""
+    """Add the options of ``zolit predict``; `on_runs` adds the run itself."""
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     parser.add_argument(
         "--rows", type=Path, required=True, help="file of rows: csv, tsv, jsonl, json or parquet"
@@ -70,12 +70,12 @@ def start(given: argparse.Namespace) -> None:
 
 
 def show(text: str) -> None:
-    """Write to the standard output; its reader may stop early, as ``head`` does."""
+    """Write to the standard output, whose reader may stop early as ``head`` does."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Python would write what is left once more, when it ends.
+        # Otherwise Python would try to write the rest once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -92,7 +92,7 @@ def predictions(run: Path, rows: Path, ckpt_path: Path | None, options: dict[str
     Raises:
         UserError: if the run or the rows cannot be used.
     """
-    # Not at the top: a wrong argument should not wait for these.
+    # Not at the top: a wrong argument should be refused before these slow imports.
     import lightning as L
 
     from zolit.callbacks.defaults import TRAINER_DEFAULTS
@@ -162,7 +162,7 @@ def _read(config: dict[str, Any], rows: Path, options: dict[str, Any]) -> Any:
 
 
 def _changes(rows: Path, options: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of the run's data module that are others here: its own rows are not read."""
+    """Arguments of the run's data module to replace, so that this file is read and not its rows."""
     own = {"class_path": "zolit.datamodules.FileRows", "init_args": {"path": str(rows)}}
     changes: dict[str, Any] = {"rows": own, "validation_rows": None, "test_rows": None}
     if options.get("truncate"):
