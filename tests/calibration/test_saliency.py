@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from test_text import windows_of
+from tiny_experts import prepared as prepared_mixture
 from tiny_experts import tiny as tiny_mixture
 from tiny_models import tiny
 from torch import nn
@@ -89,6 +90,17 @@ def test_stored_weights_are_read_as_they_are_stored(quantizer: Quantizer, tmp_pa
         if isinstance(parameter, PerturbedWeight):
             plain.get_parameter(path).copy_(parameter.dense())
     close(scored(model, tmp_path / "scores"), whole_scores(plain, WINDOWS, "fisher"))
+
+
+def test_stored_experts(tmp_path: Path) -> None:
+    model, _ = prepared_mixture("mixtral", Int8(), ScalePerturber())
+    plain = tiny_mixture("mixtral")
+    for path, parameter in model.named_parameters():
+        if isinstance(parameter, PerturbedWeight):
+            plain.get_parameter(path).copy_(parameter.dense())
+    found = scored(model, tmp_path / "scores")
+    close(found, whole_scores(plain, WINDOWS, "fisher", found.paths))
+    assert model.config._experts_implementation == "zolit"
 
 
 def test_a_bfloat16_model(tmp_path: Path) -> None:
