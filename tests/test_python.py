@@ -146,7 +146,7 @@ def made(folder: Path, films: Path) -> tuple[L.LightningModule, L.LightningDataM
     return module, data
 
 
-def test_a_run_from_python_is_kept_and_resumed(tiny_llama, films_csv, tmp_path):
+def test_a_run_from_python_is_kept_and_resumed(tiny_llama, films_csv, tmp_path, recwarn):
     options = {"val_check_interval": 1, "enable_progress_bar": False, "accelerator": "cpu"}
     whole = zolit.fit(*made(tiny_llama, films_csv), tmp_path / "whole", max_steps=4, **options)
     assert whole["status"] == "finished"
@@ -155,6 +155,7 @@ def test_a_run_from_python_is_kept_and_resumed(tiny_llama, films_csv, tmp_path):
     zolit.fit(*made(tiny_llama, films_csv), tmp_path / "parts", max_steps=2, **options)
     module, data = made(tiny_llama, films_csv)
     parts = zolit.fit(module, data, tmp_path / "parts", resume=True, max_steps=4, **options)
+    assert not [one for one in recwarn if "exists and is not empty" in str(one.message)]
     assert parts["final"] == whole["final"]
     last = torch.load(tmp_path / "whole" / "checkpoints" / "last.ckpt", weights_only=True)
     mine = torch.load(tmp_path / "parts" / "checkpoints" / "last.ckpt", weights_only=True)

@@ -9,6 +9,7 @@ from zolit.callbacks.defaults import TRAINER_DEFAULTS, keeping_options
 from zolit.errors import UserError
 from zolit.export.formats import FORMATS
 from zolit.export.run import export
+from zolit.quiet import quiet_about_the_folder
 from zolit.runs import fit as runs
 from zolit.runs.finished import checkpoint_file, load_checkpoint, module_of_run, recipe_text
 from zolit.runs.folder import RunFolder, RunOptions
@@ -65,7 +66,8 @@ def fit(
     options = options or RunOptions()
     given = {**TRAINER_DEFAULTS, "max_epochs": -1, "callbacks": callbacks, **trainer}
     made = L.Trainer(**given | keeping_options(given, module, folder, options))
-    return runs.fit(made, module, data, folder, options, resume=resume)
+    with quiet_about_the_folder():
+        return runs.fit(made, module, data, folder, options, resume=resume)
 
 
 def load(

@@ -2,6 +2,8 @@
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class DropMessages(logging.Filter):
@@ -33,6 +35,12 @@ _TOLD_OTHERWISE = {
     # Of tensors without a place, which zolit refuses or tells in a line of its own.
     "transformers.modeling_utils": "LOAD REPORT",
 }
+_OF_THE_FOLDER = (
+    # The run folder was checked, and an earlier run in it removed, before the logger looks at it.
+    r"Experiment logs directory .* exists and is not empty",
+    # The run in the folder is gone on with.
+    r"Checkpoint directory .* exists and is not empty",
+)
 _UNHELPFUL_WARNINGS = (
     # Prompts are tokenized once, before the first step; one process collates them.
     r".*does not have many workers",
@@ -40,10 +48,7 @@ _UNHELPFUL_WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\)",
     # Arguments are handed over from Python, as by tests and notebooks.
     r"LightningCLI's args parameter is intended to run from within Python",
-    # The run folder was checked, and an earlier run in it removed, before the logger looks at it.
-    r"Experiment logs directory .* exists and is not empty",
-    # The run in the folder is gone on with.
-    r"Checkpoint directory .* exists and is not empty",
+    *_OF_THE_FOLDER,
     # A checkpoint is tested without the callback that saved it.
     r"Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",
     # It is tested from another folder than the run's, where nothing is saved.
@@ -65,3 +70,15 @@ def quiet_libraries() -> None:
         logging.getLogger(name).addFilter(DropMessages("", part))
     for message in _UNHELPFUL_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
+
+
+@contextmanager
+def quiet_about_the_folder() -> Iterator[None]:
+    """Drop, for a run from Python, what Lightning says of a folder that zolit has checked.
+
+    It warns that files would be deleted, which are not.
+    """
+    with warnings.catch_warnings():
+        for message in _OF_THE_FOLDER:
+            warnings.filterwarnings("ignore", message=message)
+        yield

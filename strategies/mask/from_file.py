@@ -68,11 +68,17 @@ class FromFile(ElementMask):
             file: written whole or not at all.
 
         Raises:
-            UserError: if a weight moves by another kind of support, or the file cannot be written.
+            UserError: if no weight moves, or one by another kind of support, or the file cannot be
+                written.
         """
         bits: dict[str, Tensor] = {}
         shapes = {}
         moving = perturbed_weights(model)
+        if not moving:
+            raise UserError(
+                f"FromFile.save: got a {type(model).__name__} of which no weight moves, expected "
+                "the network of a tuning module; give zolit.load(run).network"
+            )
         for weight in moving:
             support = None if weight.site is None else weight.site.support
             if not isinstance(support, Bits):

@@ -196,6 +196,9 @@ def test_a_file_of_a_mask_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     random, _, _ = prepared("llama", Int8(), mask=RandomMask(0.1))
     with pytest.raises(UserError, match="moves by Hashed, expected bits"):
         FromFile.save(random, file)
+    with pytest.raises(UserError, match=r"got a LlamaForCausalLM of which no weight moves"):
+        FromFile.save(tiny("llama"), tmp_path / "plain.mask")
+    assert not (tmp_path / "plain.mask").exists()
     with pytest.raises(UserError, match="cannot be written"):
         FromFile.save(model, tmp_path / "none" / "file")
 

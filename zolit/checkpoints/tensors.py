@@ -126,5 +126,6 @@ def check_fingerprint(mine: dict[str, Any], theirs: Any) -> None:
         raise UserError(
             "ckpt_path: the checkpoint is of another model, its frozen weights hash to "
             f"{theirs.get('frozen')}, here to {mine['frozen']}; set model.source to the model that "
-            "was fine-tuned, and calibrate (GPTQ) on the machine that it was fine-tuned on"
+            "was fine-tuned, and calibrate (GPTQ, SqueezeLLM) with the same "
+            "file, on the machine and with the version of zolit that it was fine-tuned with"
         )
