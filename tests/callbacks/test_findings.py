@@ -78,7 +78,8 @@ def test_steps_longer_than_the_weights() -> None:
         (2.0, 4, None, None),
         (3.0, 4, None, "twice that of a guess"),
         (3.0, None, None, None),
-        (math.nan, 4, 1.25, "the loss is nan"),
+        (math.nan, 4, 1.25, "the steps are too long"),
+        (math.nan, 4, math.nan, "as it was before the first step"),
         (math.inf, None, None, "the loss is inf"),
     ],
 )

@@ -92,6 +92,11 @@ def of_loss(loss: float, classes: int | None, zero_shot: float | None) -> str | 
         zero_shot: loss of the untuned model on the test rows, None if it is not known.
     """
     if not math.isfinite(loss):
+        if zero_shot is not None and not math.isfinite(zero_shot):
+            return (
+                f"the loss is {loss}, as it was before the first step: no step caused it; look at "
+                "the rows, the loss function and the untuned model"
+            )
         return f"the loss is {loss}: the steps are too long for this model; lower lr, or eps"
     guess = math.log(classes) if classes else 0.0
     if zero_shot is None:
