@@ -15,6 +15,7 @@ HIDDEN, WIDE, LAYERS, VOCAB = 1024, 4096, 8, 1000
 
 SCRIPT = """
 import json, sys
+from zolit.allocator import returning_memory
 from zolit.models.loading.load import load_prepared
 from zolit.models.prepare import Preparation, stored_weights
 from zolit.models.source import ModelSource
@@ -29,7 +30,8 @@ def load(folder, file):
     form = Stored() if quantizer == "Stored" else Int4(64)
     preparation = Preparation(form, perturber, Reading(perturber.direction()), ["linear"])
     source = ModelSource(path=folder, gguf_file=file or None)
-    return load_prepared(source, torch.bfloat16, preparation)[0]
+    with returning_memory():  # as a module loads
+        return load_prepared(source, torch.bfloat16, preparation)[0]
 
 def status(field):
     lines = open("/proc/self/status").read().splitlines()

@@ -6,6 +6,7 @@ import transformers as hf
 from torch import Tensor, nn
 
 from zolit.gradient import ProjectedGradient
+from zolit.kernels.cpu.amx import tiles_found
 from zolit.models.source import ModelSource
 from zolit.optim import ZOSGD
 from zolit.strategies import (
@@ -22,6 +23,8 @@ from zolit.strategies import (
 from zolit.training.zero_order import ZeroOrderModule
 
 LIMIT = 8
+# Where the processor has no tiles, torch multiplies codes, which takes one compilation more.
+W8A8_LIMIT = LIMIT if tiles_found() else LIMIT + 1
 PARTS: dict[str, tuple[Quantizer, Perturber]] = {
     "dense": (NoQuantizer(), DensePerturber()),
     "int8": (Int8(), CodePerturber()),
@@ -78,4 +81,4 @@ def test_a_llama_needs_few_compilations(name: str) -> None:
         optimizer.step(gradient=ProjectedGradient(torch.tensor([step]), values, step))
         losses(ids, 1)  # as validation reads the weights
     found = torch._dynamo.utils.counters["stats"]["unique_graphs"] - before
-    assert 0 < found <= LIMIT
+    assert 0 < found <= (W8A8_LIMIT if name == "W8A8" else LIMIT)

@@ -17,6 +17,8 @@ from zolit.models.loading.kept_layers import KeptLayers, StoredLayer
 from zolit.models.loading.prequantized.checkpoint import Contents, make_stand_in
 from zolit.models.plan import Plan
 
+_ROWS_AT_ONCE = 64
+
 FLOATS = (GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16)
 
 
@@ -113,13 +115,23 @@ def _row_order(found: Placed, shape: tuple[int, int], transposed: bool) -> Tenso
     this, works on values: here it gets the numbers of the rows as values, and then those of the
     columns.
     """
-    rows = torch.arange(shape[0], dtype=torch.float32).unsqueeze(1).expand(shape)
-    columns = torch.arange(shape[1], dtype=torch.float32).unsqueeze(0).expand(shape)
-    moved = found.convert(rows.numpy())
-    kept = found.convert(columns.numpy())
-    if transposed:
-        moved, kept = moved.t(), kept.t()
-    if moved.shape != rows.shape or not torch.equal(kept, columns):
+    rows = torch.arange(shape[0], dtype=torch.float32).unsqueeze(1)
+    moved = _converted(found, rows.expand(shape), transposed)
+    if moved.shape != shape or not _equal(moved, moved[:, :1]):
         return None
-    order = moved[:, 0]
-    return order.long() if torch.equal(moved, order.unsqueeze(1).expand(shape)) else None
+    order = moved[:, 0].long()
+    del moved  # of the two matrices one is there at a time
+    columns = torch.arange(shape[1], dtype=torch.float32).unsqueeze(0)
+    return order if _equal(_converted(found, columns.expand(shape), transposed), columns) else None
+
+
+def _converted(found: Placed, values: Tensor, transposed: bool) -> Tensor:
+    moved = found.convert(values.numpy())
+    return moved.t() if transposed else moved
+
+
+def _equal(matrix: Tensor, values: Tensor) -> bool:
+    """Whether a matrix is a row or a column, repeated; compared in parts, so without a copy."""
+    other = values.expand(matrix.shape)
+    parts = zip(matrix.split(_ROWS_AT_ONCE), other.split(_ROWS_AT_ONCE), strict=True)
+    return all(torch.equal(one, two) for one, two in parts)
