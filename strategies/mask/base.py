@@ -35,7 +35,7 @@ class Mask(ABC):
         if perturber.overlays:
             raise UserError(
                 f"perturber {type(perturber).__name__} moves entries that a mask chooses one by "
-                f"one, got mask {type(self).__name__}; use RandomMask or Magnitude with it"
+                f"one, got mask {type(self).__name__}; use Sensitive or Magnitude with it"
             )
 
     def look_at(self, model: nn.Module) -> None:  # noqa: B027 (most masks need no more than weights)

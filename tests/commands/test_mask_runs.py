@@ -35,6 +35,8 @@ def test_a_run_under_a_saliency_is_replayed_with_it_alone(
     monkeypatch.chdir(there)
     main(["verify", str(here / "masked")])
     assert "weights as recorded after steps: 3" in capsys.readouterr().out
+    main(["publish", str(here / "masked"), "--to", "masked.zolit"])
+    assert "they also need rows.saliency" in capsys.readouterr().out
     file = here / "rows.saliency"
     tensors = load_file(file)
     with safe_open(file, "pt") as opened:

@@ -122,8 +122,6 @@ QUICK = {
     ("bfloat16", True),
     ("int8_row", False),
     ("int8_group", True),
-    ("float8", True),
-    ("int4_row", False),
 }
 QUERIES = [
     *((form, added, "reference") for form in FORMATS for added in (False, True)),

@@ -3,7 +3,7 @@
 Reads are compared with float64 arithmetic on numpy's noise, updates with numpy's rounding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -123,10 +123,10 @@ INDICES = ("1x16", "2x8", "4x5", "tables of 3 bits", "tables of 4 bits")
 MOVING = [name for name in CASES if name not in INDICES]
 
 
-def with_kernels(names: list[str]) -> list[Any]:
+def with_kernels(names: list[str], quick: Sequence[str] = QUICK) -> list[Any]:
     """Each name with the reference and, unless it is quick, in a slow test compiled."""
     compiled = [
-        pytest.param(name, "compiled", marks=[] if name in QUICK else pytest.mark.slow)
+        pytest.param(name, "compiled", marks=[] if name in quick else pytest.mark.slow)
         for name in names
     ]
     return [*((name, "reference") for name in names), *compiled]
@@ -191,7 +191,7 @@ def test_planes_take_n_bits_a_code() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kernels"), with_kernels(["2 bits", "3 bits", "halves of 6 bits"])
+    ("name", "kernels"), with_kernels(["2 bits", "3 bits", "halves of 6 bits"], quick=["3 bits"])
 )
 def test_update_of_planes_is_exact(name: str, kernels: Preference) -> None:
     """Dyadic steps: float32 makes no error, so the codes are those of numpy."""
@@ -261,7 +261,8 @@ def test_products_are_those_of_the_weight(name: str, kind: str) -> None:
     with weight.reading.perturbed(KEY, EPS, 2):
         got = F.linear(x, weight)
     wanted = torch.cat((x[:2] @ both[0].T, x[2:] @ both[1].T))
-    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+    # Sums of 192 terms of up to some hundreds, in float32.
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -17,7 +17,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "contracts"))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from recipes import (
     MATRIX,
-    PERTURBERS,
     QUANTIZERS,
     Recipe,
     changed,
@@ -54,7 +53,7 @@ def with_lora(recipe: Recipe, tune: list[str] | None = None, **options: Any) -> 
 # Each quantizer, and each perturber, some of them refused where codes move.
 ALONE = [
     *(Recipe(q, "DensePerturber") for q in QUANTIZERS),
-    *(Recipe("Int8", p) for p in PERTURBERS if p != "DensePerturber"),
+    *(one for one in MATRIX if one.quantizer == "Int8" and one.perturber != "DensePerturber"),
     Recipe("NoQuantizer", "CodePerturber"),
     Recipe("Int4", "ScalePerturber", "RandomMask", "ClippedTwoPoint"),
 ]

@@ -54,6 +54,10 @@ def state(folder: Path) -> tuple[Contents, dict[str, torch.Tensor], list[dict[st
     return read_journal(folder / "journal.bin"), saved["state_dict"], rows
 
 
+LONG = {f"configs/qzo/{kind}_sst2_then_norm.yaml" for kind in ("gguf", "int4")}
+"""Recipes of the kind of configs/qzo/int8_sst2_then_norm.yaml, half a minute each."""
+
+
 @pytest.mark.parametrize(
     ("path", "killed"),
     [
@@ -61,7 +65,7 @@ def state(folder: Path) -> tuple[Contents, dict[str, torch.Tensor], list[dict[st
             path,
             moment,
             id=f"{name}-{moment}",
-            marks=() if moment == KILLED_AT[name] else pytest.mark.slow,
+            marks=() if moment == KILLED_AT[name] and name not in LONG else pytest.mark.slow,
         )
         for path, name in zip(CONFIGS, IDS, strict=True)
         for moment in MOMENTS

@@ -68,7 +68,7 @@ def test_quantizers_that_it_takes(quantizer: Quantizer) -> None:
 
 @pytest.mark.parametrize("mask", [NoMask(), RandomBlocks()])
 def test_masks_that_choose_no_single_entries_are_refused(mask: NoMask) -> None:
-    with pytest.raises(UserError, match=f"got mask {type(mask).__name__}; use RandomMask"):
+    with pytest.raises(UserError, match=f"got mask {type(mask).__name__}; use Sensitive"):
         mask.check(SparsePerturber())
     RandomMask(0.1).check(SparsePerturber())
 

@@ -55,6 +55,27 @@ def with_absolute_paths(config: Any) -> Any:
     return found
 
 
+def files_of_parts(config: Any) -> list[str]:
+    """The files that the parts of a configuration read, as they are named there.
+
+    Args:
+        config: nested dicts, as YAML has them; of ``model``, for masks and quantizers alone.
+
+    Example:
+        >>> mask = {"class_path": "zolit.FromFile", "init_args": {"file": "mask.safetensors"}}
+        >>> files_of_parts({"mask": mask})
+        ['mask.safetensors']
+    """
+    if not isinstance(config, dict):
+        return []
+    found = [name for value in config.values() for name in files_of_parts(value)]
+    reader = _READERS.get(str(config.get("class_path")).rpartition(".")[2])
+    given = config.get("init_args")
+    if reader is not None and isinstance(given, dict) and given.get(reader):
+        found.append(str(given[reader]))
+    return found
+
+
 def _write_out(group: dict[str, Any], name: str) -> None:
     if name in group and not group.get("package"):
         group[name] = _absolute(group[name])

@@ -22,6 +22,7 @@ from zolit.runs.journal.reader import Contents, read_journal
 from zolit.runs.journal.replay import Replay
 from zolit.runs.journal.writer import JournalWriter
 from zolit.runs.rebuild import checkpoint, load_start, read_run
+from zolit.runs.recorded_paths import files_of_parts
 from zolit.sharing.delta import VERSION, Delta, journal_bytes, read_delta, sha256, write_delta
 from zolit.sharing.recipe import (
     public_recipe,
@@ -63,11 +64,8 @@ def publish(run: Path, to: Path, until: int | None = None) -> None:
         )
     call = f"zolit.export_model({str(run)!r}, to, module=module)"
     module = module_of_run(header.config, run, call)
-    public = replace(
-        header,
-        config=yaml.safe_dump(public_recipe(yaml.safe_load(header.config)), sort_keys=False),
-        data={},
-    )
+    recipe = public_recipe(yaml.safe_load(header.config))
+    public = replace(header, config=yaml.safe_dump(recipe, sort_keys=False), data={})
     if until is None:
         until = int(read_checkpoint(checkpoint_file(folder, None))["global_step"])
     if not 0 < until <= contents.end:
@@ -89,6 +87,11 @@ def publish(run: Path, to: Path, until: int | None = None) -> None:
         f"{to}: {until} steps, {to.stat().st_size} bytes; others use it with zolit apply "
         f"{to.name} --model SOURCE --to DIR"
     )
+    for name in files_of_parts(recipe["model"]):
+        print(
+            f"they also need {name}, which is not in it: send it along, to lie in the folder where "
+            "zolit apply runs"
+        )
 
 
 def apply(
