@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from zolit.calibration.facts import read_facts
 from zolit.calibration.model_digest import float_digests
-from zolit.errors import UserError, first_line
+from zolit.errors import UserError
 from zolit.files import replacing
 from zolit.formats.base import StoredWeight
 from zolit.models.parts import Candidate
@@ -140,30 +141,7 @@ class FromFile(ElementMask):
         return support.on(one.weight.device)
 
     def _facts(self) -> Facts:
-        if not Path(self.file).is_file():
-            raise UserError(f"mask FromFile: got {self.file!r}, expected a file; {_AGAIN}")
-        try:
-            with safe_open(self.file, "pt") as opened:
-                text = (opened.metadata() or {}).get("zolit_mask", "")
-        except SafetensorError as error:
-            raise UserError(
-                f"mask FromFile: {self.file!r} is not a whole safetensors file "
-                f"({first_line(error)}); copy it again, or {_AGAIN}"
-            ) from error
-        try:
-            found = json.loads(text)
-            found["shapes"] = {name: (int(a), int(b)) for name, (a, b) in found["shapes"].items()}
-            facts = Facts(**found)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UserError(
-                f"mask FromFile: {self.file!r} holds no mask of zolit; {_AGAIN}"
-            ) from error
-        if facts.version != VERSION:
-            raise UserError(
-                f"mask FromFile: {self.file!r} has version {facts.version} of the format, expected "
-                f"{VERSION}; {_AGAIN}"
-            )
-        return facts
+        return read_facts(self.file, Facts, VERSION, "mask", "mask FromFile", _AGAIN)
 
 
 def in_model_order(support: Bits, store: StoredWeight) -> Tensor:

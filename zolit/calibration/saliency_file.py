@@ -6,14 +6,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
+from zolit.calibration.facts import read_facts
 from zolit.calibration.join import join_files
 from zolit.calibration.model_digest import float_digests, matrix_digest
 from zolit.calibration.scored import matrix_shape
 from zolit.calibration.scores import largest
-from zolit.errors import UserError, first_line, nearest_names
+from zolit.errors import UserError, nearest_names
 from zolit.files import replacing
 from zolit.models.plan import find_parameters
 
@@ -77,29 +78,7 @@ class Saliency:
             UserError: if it is not there, not whole or no saliency.
         """
         path = Path(file)
-        if not path.is_file():
-            raise UserError(f"saliency: got {str(path)!r}, expected a file; {_AGAIN}")
-        try:
-            with safe_open(path, "pt") as opened:
-                text = (opened.metadata() or {}).get("zolit_saliency")
-        except SafetensorError as error:
-            raise UserError(
-                f"saliency: {str(path)!r} is not a whole safetensors file ({first_line(error)}); "
-                f"copy it again, or {_AGAIN}"
-            ) from error
-        try:
-            found = json.loads(text or "")
-            found["shapes"] = {name: (int(a), int(b)) for name, (a, b) in found["shapes"].items()}
-            facts = Facts(**found)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UserError(
-                f"saliency: {str(path)!r} holds no saliency of zolit; {_AGAIN}"
-            ) from error
-        if facts.version != VERSION:
-            raise UserError(
-                f"saliency: {str(path)!r} has version {facts.version} of the format, expected "
-                f"{VERSION}; {_AGAIN}"
-            )
+        facts = read_facts(path, Facts, VERSION, "saliency", "saliency", _AGAIN)
         return cls(path, facts)
 
     @property
