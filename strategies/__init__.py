@@ -10,6 +10,7 @@ from zolit.strategies.estimator import (
     TwoPoint,
 )
 from zolit.strategies.mask import (
+    DominantBlock,
     ElementMask,
     FromFile,
     Magnitude,
@@ -49,6 +50,7 @@ __all__ = [
     "CodePerturber",
     "ConstantQueries",
     "DensePerturber",
+    "DominantBlock",
     "ElementMask",
     "Estimate",
     "Estimator",

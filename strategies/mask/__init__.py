@@ -2,6 +2,7 @@
 
 from zolit.models.parts import Candidate
 from zolit.strategies.mask.base import ElementMask, Mask
+from zolit.strategies.mask.dominant_block import DominantBlock
 from zolit.strategies.mask.from_file import FromFile
 from zolit.strategies.mask.magnitude import Magnitude
 from zolit.strategies.mask.none import NoMask
@@ -13,6 +14,7 @@ from zolit.strategies.mask.sensitive import Sensitive
 
 __all__ = [
     "Candidate",
+    "DominantBlock",
     "ElementMask",
     "FromFile",
     "Magnitude",

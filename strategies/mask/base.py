@@ -1,7 +1,8 @@
 """Which subset of the coordinates moves."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from torch import nn
 
@@ -37,6 +38,37 @@ class Mask(ABC):
                 f"perturber {type(perturber).__name__} moves entries that a mask chooses one by "
                 f"one, got mask {type(self).__name__}; use Sensitive or Magnitude with it"
             )
+
+    def watch(self, model: nn.Module, load_tokenizer: Callable[[], Any]) -> None:  # noqa: B027
+        """Run the model, where the choice depends on more than its weights; called when it is read.
+
+        Args:
+            model: of transformers as it was read, before an adapter is added and before a weight
+                moves: plain, or with stored weights.
+            load_tokenizer: makes the tokenizer of the model.
+
+        Raises:
+            UserError: if the choice cannot be made.
+        """
+
+    def part(self, model: nn.Module) -> str | None:
+        """Path of the module of which `tune` names what moves; None for the whole model.
+
+        Nothing else has directions then, or is saved in checkpoints. Called after `watch`, and
+        before it with the model on the meta device.
+
+        Raises:
+            UserError: if the model has no such module.
+        """
+        return None
+
+    @property
+    def settled(self) -> Mapping[str, int | float]:
+        """Arguments that were left open, with what `watch` found: the run's config.yaml has them.
+
+        A resumed run and a replay are made with these.
+        """
+        return {}
 
     def look_at(self, model: nn.Module) -> None:  # noqa: B027 (most masks need no more than weights)
         """See the model before its weights are asked for; called once, before anything has moved.

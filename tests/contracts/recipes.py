@@ -67,6 +67,8 @@ BITS = {
     "Outliers": part("Outliers", reach=0.5),
 }
 """Masks whose supports are bits, which kernels read all alike: a few combinations will do."""
+ONE_BLOCK = {"DominantBlock": part("DominantBlock", block=1)}
+"""A mask under which a run is that of a shorter `tune`: a few combinations will do."""
 ESTIMATORS = {
     "TwoPoint": part("TwoPoint"),
     "TwoPoint, sequential": part("TwoPoint", paired=False),
@@ -120,7 +122,7 @@ def module(recipe: Recipe, kernels: Preference = "reference", **options: Any) ->
     }
     quantizer: Quantizer = built(QUANTIZERS[recipe.quantizer])
     perturber: Perturber = built(PERTURBERS[recipe.perturber])
-    mask: Mask = built((MASKS | BITS)[recipe.mask])
+    mask: Mask = built((MASKS | BITS | ONE_BLOCK)[recipe.mask])
     return ZeroOrderModule(
         ModelSource("unused"),
         quantizer,
@@ -149,6 +151,12 @@ BY_BITS = [
     Recipe("Int4", "ScalePerturber", "Magnitude"),
     Recipe("Int4", "ScalePerturber, group", "Magnitude"),
 ]
+OF_A_BLOCK = [
+    Recipe("NoQuantizer", "DensePerturber", "DominantBlock", "OneSided"),
+    Recipe("NoQuantizer", "LowRankPerturber", "DominantBlock"),
+    Recipe("Int8, activations int8", "CodePerturber, rademacher", "DominantBlock"),
+    Recipe("Int4", "ScalePerturber, group", "DominantBlock", "GaussNewton"),
+]
 _OTHERS = [name for name in ESTIMATORS if name != "TwoPoint"]
 _TURN = {
     Recipe(pair.quantizer, pair.perturber, mask): _OTHERS[(i + shift) % len(_OTHERS)]
@@ -162,10 +170,10 @@ SWEEP = [
     for r in WORKING
     if r.estimator == _TURN.get(Recipe(r.quantizer, r.perturber, r.mask), "TwoPoint")
     and (r.perturber != "SparsePerturber" or r.quantizer in _OVERLAYS)
-] + BY_BITS
+] + [*BY_BITS, *OF_A_BLOCK]
 """Each working pair of quantizer and perturber with each mask; under masks that leave something
-out the other estimators take turns. And a few of each kind of coordinates under masks of bits.
-Overlays are over some formats: they share their reads."""
+out the other estimators take turns. And a few of each kind of coordinates under masks of bits, and
+of a block. Overlays are over some formats: they share their reads."""
 
 
 def tiny_llama() -> nn.Module:

@@ -12,6 +12,7 @@ from recipes import (
     ESTIMATORS,
     MASKS,
     MATRIX,
+    ONE_BLOCK,
     PERTURBERS,
     QUANTIZERS,
     RECIPES,
@@ -32,7 +33,11 @@ KINDS = {
     "perturber": (Perturber, PERTURBERS),
     "mask": (
         Mask,
-        MASKS | BITS | {name: part(name, file="c4.file") for name in ("Sensitive", "FromFile")},
+        MASKS
+        | BITS
+        | ONE_BLOCK
+        | {"DominantBlock, found": part("DominantBlock", text="c4.txt")}
+        | {name: part(name, file="c4.file") for name in ("Sensitive", "FromFile")},
     ),
     "estimator": (Estimator, ESTIMATORS),
     "query_scheduler": (
@@ -84,6 +89,16 @@ def test_masks_of_bits_combine_with_all_but_low_rank(mask: str) -> None:
         sentence = refusal(Recipe(pair.quantizer, pair.perturber, mask))
         if refusal(pair) is None and "LowRank" in pair.perturber:
             assert f"mask {mask} leaves single coordinates out" in str(sentence)
+        else:
+            assert sentence == refusal(pair)
+
+
+@pytest.mark.parametrize("mask", ONE_BLOCK)
+def test_masks_of_a_block_combine_with_all_but_overlays(mask: str) -> None:
+    for pair in MATRIX:
+        sentence = refusal(Recipe(pair.quantizer, pair.perturber, mask))
+        if refusal(pair) is None and pair.perturber == "SparsePerturber":
+            assert f"got mask {mask}" in str(sentence)
         else:
             assert sentence == refusal(pair)
 

@@ -122,7 +122,7 @@ def run_block(block: Callable[..., Any], hidden: Tensor, rest: Rest) -> Tensor:
     """
     others = [rest[place] for place in sorted(one for one in rest if isinstance(one, int))]
     named = {name: value for name, value in rest.items() if isinstance(name, str)}
-    states: Tensor = _hidden(block(hidden, *others, **named))
+    states: Tensor = hidden_states(block(hidden, *others, **named))
     return states
 
 
@@ -179,7 +179,7 @@ def _seen(model: nn.Module, window: Tensor, blocks: Mapping[str, nn.Module]) -> 
     def leave(path: str) -> Callable[..., None]:
         def hook(block: nn.Module, args: Any, result: Any) -> None:
             nonlocal before
-            before = _hidden(result)
+            before = hidden_states(result)
             found[path].results = len(result) if isinstance(result, tuple) else 0
 
         return hook
@@ -207,5 +207,6 @@ def _split(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Rest]:
     return rest.pop(0 if args else "hidden_states"), rest
 
 
-def _hidden(result: Any) -> Any:
+def hidden_states(result: Any) -> Any:
+    """The hidden states in what a block gives, alone or first of a tuple."""
     return result[0] if isinstance(result, tuple) else result

@@ -81,6 +81,12 @@ class Candidate(NamedTuple):
 class ChoosesSupports(Protocol):
     """A `zolit.strategies.Mask`."""
 
+    def watch(self, model: nn.Module, load_tokenizer: Callable[[], Any]) -> None:
+        """Run the model as it was read, where the choice depends on more than its weights."""
+
+    def part(self, model: nn.Module) -> str | None:
+        """Path of the module of which `tune` names what moves; None for the whole model."""
+
     def look_at(self, model: nn.Module) -> None:
         """See the model before its weights are asked for."""
 

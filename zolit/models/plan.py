@@ -102,7 +102,11 @@ class Plan:
 
 
 def make_plan(
-    model: nn.Module, tune: list[str], read: Set[str] | None = None, converts: bool = True
+    model: nn.Module,
+    tune: list[str],
+    read: Set[str] | None = None,
+    converts: bool = True,
+    part: str | None = None,
 ) -> Plan:
     """Decide what is quantized and what moves.
 
@@ -116,13 +120,17 @@ def make_plan(
         read: names of the parameters that a forward reads; None: all.
         converts: whether the quantizer makes codes from floats. If it keeps the codes of a
             checkpoint instead, it also keeps those of layers that no forward reads.
+        part: path of the module of which ``tune`` names what moves; None for the whole model.
 
     Raises:
-        UserError: if an entry of ``tune`` names nothing, or nothing that is read.
+        UserError: if an entry of ``tune`` names nothing, or nothing that is read; or if ``part``
+            holds nothing of what it names.
     """
     found = find_parameters(model)
     unread = {f.path for f in found if read is not None and read.isdisjoint(f.names)}
     chosen = _selected(found, tune, unread)
+    if part is not None:
+        chosen = _inside(found, chosen, part, unread)
     inputs = input_embeddings(model)
     weights: list[Planned] = []
     index, pairable = 0, True
@@ -255,6 +263,18 @@ def _selected(found: list[Found], tune: list[str], unread: set[str]) -> set[str]
             )
         chosen.update(hits)
     return chosen
+
+
+def _inside(found: list[Found], chosen: set[str], part: str, unread: set[str]) -> set[str]:
+    """Those of the chosen paths that lie in a module, under any of their names."""
+    start = f"{part}."
+    inside = {f.path for f in found if any(name.startswith(start) for name in f.names)}
+    if chosen & inside <= unread:
+        raise UserError(
+            f"tune: names nothing in {part}, which the mask chose to move alone; name weights of "
+            "it, such as linear, or give another mask"
+        )
+    return chosen & inside
 
 
 def _is_tied_output(found: Found) -> bool:

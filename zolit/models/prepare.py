@@ -1,6 +1,6 @@
 """Turn a model's weights into stored weights that read perturbed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -94,7 +94,8 @@ class Preparation:
         """
         touched = None if self.forward is None else find_touched(model, self.forward)
         read = None if touched is None else touched.read
-        plan = make_plan(model, self.tune, read, self.quantizer.converts)
+        part = None if self.mask is None else self.mask.part(model)
+        plan = make_plan(model, self.tune, read, self.quantizer.converts, part)
         names: frozenset[str] = frozenset() if touched is None else touched.changed
         changed = [one for one in plan.weights if names.intersection(one.names)]
         if changed:
@@ -104,6 +105,20 @@ class Preparation:
                 "configuration (RWKV: rescale_every: 0)"
             )
         return plan
+
+    def watch(self, model: nn.Module, load_tokenizer: Callable[[], Any]) -> None:
+        """Let the mask run the model, before it is adapted and planned.
+
+        Args:
+            model: as it was read; its weights may be stored, without sites.
+            load_tokenizer: makes its tokenizer.
+
+        Raises:
+            UserError: if the mask cannot choose.
+        """
+        if self.mask is not None:
+            choose_stored_experts(model)
+            self.mask.watch(model, load_tokenizer)
 
     def calibrate(self, model: nn.Module, tokenizer: Any) -> None:
         """Let the quantizer look at a model that is loaded whole, and not adapted yet.
@@ -176,6 +191,8 @@ class Preparation:
             parameter: Tensor = model.get_parameter(one.path)
             if isinstance(parameter, PerturbedWeight):
                 store = parameter.store
+                if one.index is None:  # it was to move, until the mask ran the loaded model
+                    store.error = None
             else:
                 store = self.store(one, parameter.data)
             site = None
@@ -247,6 +264,7 @@ def prepare(
     adapter: Adapter | None = None,
     forward: Forward | None = None,
     mask: ChoosesSupports | None = None,
+    load_tokenizer: Callable[[], Any] | None = None,
 ) -> bool:
     """Store the model's linear layers in the quantizer's format and give tuned weights a site.
 
@@ -262,6 +280,7 @@ def prepare(
         adapter: added to the model first.
         forward: see `Preparation`.
         mask: see `Preparation`.
+        load_tokenizer: makes the model's tokenizer, for a mask that runs text.
 
     Returns:
         Whether every tuned weight can be read in two versions in one pass.
@@ -271,10 +290,18 @@ def prepare(
             does not fit the model.
     """
     preparation = Preparation(quantizer, perturber, reading, tune, adapter, forward, mask)
+    preparation.watch(model, load_tokenizer or _no_tokenizer)
     plan = preparation.plan(preparation.adapt(model))
     plan.tell()
     preparation.apply(model, plan)
     return plan.pairable
+
+
+def _no_tokenizer() -> Any:
+    raise UserError(
+        "model.source: a model in memory has no tokenizer that a mask could read text with; give "
+        "the mask what it would find"
+    )
 
 
 def as_matrix(value: Tensor, linear: bool, transposed: bool) -> Tensor:

@@ -9,11 +9,16 @@ import yaml
 _READERS = {
     "FileRows": "path",
     "HubRows": "name",
+    "DominantBlock": "text",
+    "GPTQ": "text",
     "Sensitive": "file",
     "FromFile": "file",
     "SqueezeLLM": "saliency",
 }
 """Classes of rows, masks and quantizers, and their argument that may be a path."""
+
+_INSTEAD = {"DominantBlock": "block"}
+"""The argument that a class takes in place of the file; the file is not read where it is given."""
 
 
 def text_with_absolute_paths(text: str) -> str:
@@ -69,11 +74,11 @@ def files_of_parts(config: Any) -> list[str]:
     if not isinstance(config, dict):
         return []
     found = [name for value in config.values() for name in files_of_parts(value)]
-    reader = _READERS.get(str(config.get("class_path")).rpartition(".")[2])
-    given = config.get("init_args")
-    if reader is not None and isinstance(given, dict) and given.get(reader):
-        found.append(str(given[reader]))
-    return found
+    name = str(config.get("class_path")).rpartition(".")[2]
+    reader, given = _READERS.get(name), config.get("init_args")
+    if reader is None or not isinstance(given, dict) or not given.get(reader):
+        return found
+    return found if given.get(_INSTEAD.get(name, "")) is not None else [*found, str(given[reader])]
 
 
 def _write_out(group: dict[str, Any], name: str) -> None:

@@ -12,7 +12,8 @@ def settled_options(module: L.LightningModule) -> dict[str, float]:
     """
     if not isinstance(module, ZeroOrderModule):
         return {}
-    found = {"model.optimizer.init_args.lr": module.default_lr}
+    found: dict[str, float | None] = {"model.optimizer.init_args.lr": module.default_lr}
+    found |= {f"model.mask.init_args.{name}": one for name, one in module.mask.settled.items()}
     if module.model is not None and not module.perturber.eps_given:
         found["model.perturber.init_args.eps"] = module.perturber.eps
     return {key: value for key, value in found.items() if value is not None}

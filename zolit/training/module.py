@@ -145,7 +145,7 @@ class TuningModule(L.LightningModule):
     def adopt(self, model: nn.Module) -> None:
         """Take a loaded model and prepare its weights in place."""
         check_files(self.start_files)
-        pairable = prepare(model, *self.parts())
+        pairable = prepare(model, *self.parts(), self.source.load_tokenizer)
         self._take(model, pairable)
 
     def _take(self, model: nn.Module, pairable: bool) -> None:

@@ -61,6 +61,7 @@ def load_prepared(
         log.log(level, "%s is loaded whole and quantized afterwards: %s", source.path, opened)
         if preparation.quantizer.calibrated:
             preparation.calibrate(model, source.load_tokenizer())
+    preparation.watch(model, source.load_tokenizer)
     # A plan of the loaded model: a checkpoint may hold two weights that the skeleton ties.
     plan = preparation.plan(preparation.adapt(model))
     plan.tell()
