@@ -83,7 +83,7 @@ def main() -> None:
     given = parser.parse_args()
     folder = RunFolder(given.run)
     module = module_of(folder.config.read_text(encoding="utf-8"))
-    load_checkpoint(module, checkpoint_file(folder, None))
+    load_checkpoint(module, checkpoint_file(folder, None, "export"))
     tokenizer = module.source.load_tokenizer()
     ids = [tokenizer(text)["input_ids"] for text in TEXTS]
     expected = logits(module.network.eval(), ids)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from zolit.caller import by_caller
 from zolit.errors import UserError
 
 
@@ -119,7 +120,8 @@ class ResumableLoader(DataLoader):
             if not isinstance(count, int) or count < 0:
                 raise UserError(
                     f"ckpt_path: the state of the training loader has {name}={count!r}, expected "
-                    "a count; give another checkpoint of the run, or one that zolit replay writes"
+                    "a count; give another checkpoint of the run, or one that "
+                    f"{by_caller('zolit replay', 'zolit.replay')} writes"
                 )
         self._resume = self._position = (state["epoch"], state["batches"])
         set_epoch = getattr(self.sampler, "set_epoch", None)

@@ -4,12 +4,14 @@ import os
 from pathlib import Path
 
 # Before torch and tqdm read them: compiled kernels are kept inside the checkout, bars are shown as
-# under the command line, and waiting threads sleep, since several processes share the cores.
+# under the command line, and waiting threads sleep, since several processes share the cores. No
+# test reaches the hub: one that names a model which is not there would wait for its retries.
 os.environ.setdefault(
     "TORCHINDUCTOR_CACHE_DIR", str(Path(__file__).resolve().parents[1] / ".cache" / "inductor")
 )
 os.environ.setdefault("TQDM_DELAY", "5")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 import torch

@@ -100,7 +100,7 @@ def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
         (scratch / "weights").write_text("whole")
         assert list(to.iterdir()) == []
     assert [one.name for one in to.parent.iterdir()] == ["model"]
-    with pytest.raises(UserError, match=r"--to: got .* which is not empty"):
+    with pytest.raises(UserError, match=r"^to: got .* which is not empty"):
         check_new_folder(to)
 
 

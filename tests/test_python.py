@@ -211,7 +211,7 @@ def test_the_model_of_a_run_from_python_is_exported(kept, tiny_llama, films_csv,
     with pytest.raises(zolit.UserError, match="kind: got 'onnx', expected one of safetensors"):
         zolit.export_model(folder, tmp_path / "model", "onnx")
     module = made(tiny_llama, films_csv)[0]
-    zolit.export_model(folder, tmp_path / "model", checkpoint=last, module=module)
+    zolit.export_model(folder, tmp_path / "model", ckpt_path=last, module=module)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     ids = rows()[0]["input_ids"][None]
     with torch.no_grad():
@@ -255,6 +255,56 @@ def test_a_folder_with_a_run_is_refused(tiny_llama, films_csv, tmp_path):
         zolit.fit(*made(tiny_llama, films_csv), tmp_path, max_steps=2)
     with pytest.raises(zolit.UserError, match="holds no run"):
         zolit.load(tmp_path / "none")
+
+
+def test_messages_name_arguments_and_not_options(kept, tiny_llama, films_csv, tmp_path):
+    folder, _ = kept
+    module, data = made(tiny_llama, films_csv)
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "notes").touch()
+    broken = tmp_path / "broken"
+    shutil.copytree(folder, broken)
+    journal = broken / "journal.bin"
+    journal.write_bytes(journal.read_bytes()[:-3])
+    new = tmp_path / "new"
+    best = zolit.RunOptions(best_by="val_f1")
+    calls = {
+        "replace it with overwrite=True": lambda: zolit.fit(module, data, full),
+        "the folder that run_dir named": lambda: zolit.fit(module, data, new, resume=True),
+        "devices: got 2; .* set devices=1": lambda: zolit.fit(module, data, new, devices=2),
+        "best_by: got 'val_f1'": lambda: zolit.fit(module, data, new, options=best),
+        "check_val_every_n_epoch=None": lambda: zolit.fit(
+            module, data, new, val_check_interval=50, accelerator="cpu"
+        ),
+        "until: got 99": lambda: zolit.replay(folder, new, until=99, module=module),
+        "use the intact part, .* add salvage=True": lambda: zolit.verify(broken, module),
+        "ckpt_path: there is no file": lambda: zolit.load(folder, "none", module=module),
+        "zolit.replay, or name a file with ckpt_path": lambda: zolit.load(new, module=module),
+        "to: got .*, which is not empty": lambda: zolit.export_model(folder, full, module=module),
+        "gguf_type: got F16 beside kind='torchao'": lambda: zolit.export_model(
+            folder, new, "torchao", gguf_type="F16", module=module
+        ),
+        "kind='peft': the run has no adapter; use kind='safetensors'": lambda: zolit.export_model(
+            folder, new, "peft", module=made(tiny_llama, films_csv)[0]
+        ),
+    }
+    for words, call in calls.items():
+        with pytest.raises(zolit.UserError, match=words) as said:
+            call()
+        assert not re.search(
+            r" --?\w|\brun\.\w|\btrainer\.\w|zolit (fit|rep|exp)", str(said.value)
+        ), said.value
+        assert not new.exists()
+
+
+def test_another_mask_than_the_runs_is_told(kept, tiny_llama, films_csv):
+    options = {"dtype": "float32", "kernels": "reference"}
+    source = zolit.ModelSource(str(tiny_llama))
+    parts = source, zolit.Int8(), zolit.CodePerturber()
+    module = zolit.ZeroOrderModule(*parts, mask=zolit.Magnitude(0.5), **options)
+    with pytest.raises(zolit.UserError, match="its mask chose other coordinates of model"):
+        zolit.verify(kept[0], module)
 
 
 def test_a_run_of_the_command_line_is_loaded(tiny_llama, films_csv, tmp_path):

@@ -5,6 +5,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from zolit.caller import as_command
 from zolit.commands.help import answer, takes_run
 from zolit.errors import UserError
 from zolit.threads import share_cores
@@ -43,19 +44,8 @@ def main(
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
-        if takes_run(given):
-            share_cores()
-            from zolit.commands import on_runs
-
-            on_runs.run(given)
-        else:
-            from zolit.commands.early import refuse_early
-
-            refuse_early(given, model_class is None)
-            share_cores()
-            from zolit.commands import parser
-
-            parser.run_command(model_class, args)
+        with as_command():
+            _start(given, model_class)
     except UserError as error:
         _refuse(str(error))
     except OSError as error:
@@ -76,7 +66,24 @@ def run(
     """Parse, run, and hand back the finished command; errors are raised."""
     from zolit.commands import parser
 
-    return parser.run(model_class, args)
+    with as_command():
+        return parser.run(model_class, args)
+
+
+def _start(given: list[str], model_class: "type[L.LightningModule] | None") -> None:
+    if takes_run(given):
+        share_cores()
+        from zolit.commands import on_runs
+
+        on_runs.run(given)
+        return
+    from zolit.commands.early import refuse_early
+
+    refuse_early(given, model_class is None)
+    share_cores()
+    from zolit.commands import parser
+
+    parser.run_command(model_class, given)
 
 
 def _refuse(sentence: str) -> NoReturn:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from filelock import lock_descriptor
 
+from zolit.caller import by_caller
 from zolit.errors import UserError
 
 _BINARY = getattr(os, "O_BINARY", 0)
@@ -138,7 +139,9 @@ def check_new_folder(to: Path) -> None:
         UserError: if it is a file or a folder that is not empty.
     """
     if to.is_symlink() or (to.exists() and (not to.is_dir() or any(to.iterdir()))):
-        raise UserError(f"--to: got {str(to)!r}, which is not empty; name a new folder")
+        raise UserError(
+            f"{by_caller('--to', 'to')}: got {str(to)!r}, which is not empty; name a new folder"
+        )
 
 
 @contextmanager
@@ -167,7 +170,8 @@ def new_folder(to: Path) -> Iterator[Path]:
             raise
     except OSError as error:
         raise UserError(
-            f"--to: {str(to)!r} cannot be written ({error.strerror or error}); name another folder"
+            f"{by_caller('--to', 'to')}: {str(to)!r} cannot be written "
+            f"({error.strerror or error}); name another folder"
         ) from error
 
 

@@ -1,13 +1,12 @@
-"""Runs from Python, kept as those of the command line are."""
+"""The commands as functions: runs from Python, kept in folders as those of the command line are."""
 
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 
-from zolit.callbacks.defaults import TRAINER_DEFAULTS, keeping_options
+from zolit.callbacks.trainer import make_trainer
 from zolit.errors import UserError
-from zolit.export.formats import FORMATS
 from zolit.export.run import export
 from zolit.quiet import quiet_about_the_folder
 from zolit.runs import fit as runs
@@ -28,26 +27,27 @@ def fit(
     callbacks: tuple[L.Callback, ...] = (),
     **trainer: Any,
 ) -> dict[str, Any]:
-    """Measure, fine-tune, keep every step, measure the best checkpoint: as ``zolit fit`` does.
+    """Fine-tune a module and keep the run in a folder, as ``zolit fit`` does.
+
+    The test rows are measured before the first step, and with the best checkpoint at the end.
 
     Args:
-        module: to be tuned.
-        data: its rows; test rows are measured before and after.
-        run_dir: folder of the run: journal, checkpoints, metrics.csv, summary.json.
-        resume: go on with the run in that folder. Module, data and trainer must be those that it
-            was made with; the weights are taken from the run.
+        module: the module to tune; its weights are moved.
+        data: its training rows, and its validation and test rows if it has any.
+        run_dir: folder of the run, for its journal, checkpoints, metrics.csv and summary.json.
+        resume: continue the run in that folder. Module, data and trainer must be made as they were
+            for the run; the weights are taken from it.
         overwrite: replace an earlier run in that folder.
-        options: what frames the run, such as ``zero_shot``; its ``run_dir`` and ``overwrite`` are
-            not read.
-        callbacks: beside those that keep the run; one of a class that zolit has made one of takes
-            its place.
+        options: other options of a run, such as ``zero_shot``. Its ``run_dir`` and ``overwrite``
+            are ignored.
+        callbacks: your own callbacks. One of the same class as a callback of zolit's replaces it.
         trainer: options of Lightning's trainer, such as ``max_steps`` and ``val_check_interval``.
 
     Returns:
-        What came of it, as in summary.json.
+        The results of the run, as in summary.json.
 
     Raises:
-        UserError: whatever the user can mend.
+        UserError: if an option is wrong, or the run cannot be made or continued.
 
     Example:
         >>> summary = fit(module, data, "runs/mine", max_steps=200)  # doctest: +SKIP
@@ -64,25 +64,25 @@ def fit(
     else:
         folder.check()
     options = options or RunOptions()
-    given = {**TRAINER_DEFAULTS, "max_epochs": -1, "callbacks": callbacks, **trainer}
-    made = L.Trainer(**given | keeping_options(given, module, folder, options))
+    given = {"max_epochs": -1, "callbacks": callbacks, **trainer}
+    made = make_trainer(given, module, folder, options, fits=True)
     with quiet_about_the_folder():
         return runs.fit(made, module, data, folder, options, resume=resume)
 
 
 def load(
-    run: str | Path, checkpoint: str | Path | None = None, module: ZeroOrderModule | None = None
+    run: str | Path, ckpt_path: str | Path | None = None, module: ZeroOrderModule | None = None
 ) -> ZeroOrderModule:
-    """The module of a run, with the weights of a checkpoint.
+    """Load the module of a run, with the weights of one of its checkpoints.
 
-    ``load(run).network`` is the model of transformers, its tuned layers stored as the run stored
-    them; call it as any other.
+    ``load(run).network`` is the model of transformers, whose tuned layers are stored as in the run.
+    Call it like any other model.
 
     Args:
         run: folder of the run.
-        checkpoint: file of a checkpoint of it; by default its best, else its last.
-        module: made as for the run. A run of the command line needs none: its recipe describes it.
-            A run of `fit` has no recipe.
+        ckpt_path: a checkpoint of the run; by default its best, or its last if it has no best.
+        module: the module, made as for the run. A run of the command line needs none, because its
+            recipe describes the module. A run of `fit` has no recipe.
 
     Returns:
         The module that was given, or the one that the recipe describes.
@@ -95,7 +95,7 @@ def load(
         >>> model = load("runs/from_python", module=module).network  # doctest: +SKIP
     """
     folder = RunFolder(run)
-    file = checkpoint_file(folder, None if checkpoint is None else Path(checkpoint), "load")
+    file = checkpoint_file(folder, None if ckpt_path is None else Path(ckpt_path), "load")
     call = f"zolit.load({str(run)!r}, module=module)"
     found: ZeroOrderModule = module_of_run(recipe_text(folder), folder.path, call, module)
     load_checkpoint(found, file)
@@ -110,18 +110,18 @@ def replay(
     module: ZeroOrderModule | None = None,
     salvage: bool = False,
 ) -> Path:
-    """Write the checkpoint of any step of a run, from its journal: as ``zolit replay`` does.
+    """Make the checkpoint of any step of a run from its journal, as ``zolit replay`` does.
 
     Args:
         run: folder of the run.
         to: folder for the checkpoint, made if it does not exist.
-        until: number of steps; by default all.
-        module: made anew as for the run, with the weights that it started from; its weights are
-            moved. A run of the command line needs none.
+        until: number of steps; by default all steps of the run.
+        module: made anew as for the run, so that it has the weights that the run started from;
+            these are moved. A run of the command line needs none.
         salvage: use the intact part of a damaged journal.
 
     Returns:
-        The file, for `load`.
+        The file of the checkpoint, which `load` takes.
 
     Raises:
         UserError: if there is no such step, or the weights are not those of the run.
@@ -138,17 +138,19 @@ def verify(
     records_only: bool = False,
     salvage: bool = False,
 ) -> list[int]:
-    """Check every record of a run and the weights that they make: as ``zolit verify`` does.
+    """Check the journal of a run, and that its steps lead to the run's weights.
+
+    This is what ``zolit verify`` does.
 
     Args:
         run: folder of the run.
-        module: made anew as for the run, with the weights that it started from; its weights are
-            moved. A run of the command line needs none.
-        records_only: check the file alone, without a model.
+        module: made anew as for the run, so that it has the weights that the run started from;
+            these are moved. A run of the command line needs none.
+        records_only: check the file of the journal alone, without a model.
         salvage: check the intact part of a damaged journal.
 
     Returns:
-        Numbers of steps after which the weights were found to be those of the run.
+        Numbers of steps after which the weights were compared with those of the run, and equal.
 
     Raises:
         UserError: naming the first place that fails.
@@ -163,20 +165,21 @@ def export_model(
     run: str | Path,
     to: str | Path,
     kind: str = "safetensors",
-    checkpoint: str | Path | None = None,
+    ckpt_path: str | Path | None = None,
     gguf_type: str | None = None,
     module: ZeroOrderModule | None = None,
 ) -> None:
-    """Write the model of a run as a folder that other tools load: as ``zolit export`` does.
+    """Write the model of a run to a folder that other tools load, as ``zolit export`` does.
 
     Args:
         run: folder of the run.
-        to: folder that is new or empty.
+        to: folder for the model, new or empty.
         kind: ``safetensors`` (floats), ``torchao``, ``gguf`` or ``peft`` (docs/export.md).
-        checkpoint: file of a checkpoint of the run; by default its best, else its last.
-        gguf_type: block format, for ``gguf`` alone.
-        module: made as for the run; it becomes the exported model and is of no use afterwards. A
-            run of the command line needs none.
+        ckpt_path: a checkpoint of the run; by default its best, or its last if it has no best.
+        gguf_type: block format of ``gguf``: one of Q8_0, Q4_0, Q4_1 and F16; by default the one
+            that holds each weight's codes exactly.
+        module: made as for the run. It is changed into the exported model and cannot be tuned
+            further. A run of the command line needs none.
 
     Raises:
         UserError: if the run or the folder cannot be used, or the model has no such form.
@@ -184,7 +187,5 @@ def export_model(
     Example:
         >>> export_model("runs/mine", "tuned")  # doctest: +SKIP
     """
-    if kind not in FORMATS:
-        raise UserError(f"kind: got {kind!r}, expected one of {', '.join(FORMATS)}")
-    file = None if checkpoint is None else Path(checkpoint)
+    file = None if ckpt_path is None else Path(ckpt_path)
     export(Path(run), Path(to), kind, file, gguf_type, module)

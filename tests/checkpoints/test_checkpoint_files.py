@@ -223,7 +223,7 @@ def test_frozen_weights_are_compared_to_the_last_byte(tmp_path: Path) -> None:
         store = other.weights[index].store
         codes = store.tensors()[next(iter(store.tensors().keys() - store.scales().keys()))]
         codes.view(torch.uint8).reshape(-1)[-1] ^= 1
-        with pytest.raises(UserError, match=r"resume: .*frozen weights hash to .*calibrate"):
+        with pytest.raises(UserError, match=r"another model: .*frozen weights hash to .*calibrate"):
             resume(tmp_path, other)
         with pytest.raises(UserError, match=r"ckpt_path: .*frozen weights"):
             other.on_load_checkpoint(read_checkpoint(tmp_path / "checkpoints" / "last.ckpt"))

@@ -136,6 +136,31 @@ def test_earlier_run_is_kept_unless_overwritten(
     assert (tmp_path / "run" / "notes.txt").read_text(encoding="utf-8") == "mine"
 
 
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"model.quantizer": "Int44"}, "model.quantizer: 'Int44' is not a known name; nearest: "),
+        ({"model.perturber.init_args.eps": -1.0}, "eps must be a positive number"),
+        ({"trainer.callbacks": [{"class_path": "ModelPruning"}]}, "trainer.callbacks"),
+        ({}, "runs/recipe', which is not empty"),
+    ],
+)
+def test_a_fault_of_the_recipe_is_told_before_one_of_the_folder(
+    changes: dict[str, Any],
+    sentence: str,
+    finished: tuple[Path, str],
+    tiny_llama: Path,
+    films_csv: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = finished[0]
+    file = write(changed(recipe(tiny_llama, films_csv), changes), folder.parent / "recipe.yaml")
+    before = sorted(folder.rglob("*"))
+    said = refusal(capsys, "fit", "--config", file, "--run.run_dir", str(folder))
+    assert sentence in said
+    assert sorted(folder.rglob("*")) == before
+
+
 def test_print_config_writes_nothing(
     tmp_path: Path,
     tiny_llama: Path,

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from test_help import answered
 
+from zolit.caller import as_command
 from zolit.commands.early import GROUPS, SINGLE, refuse_early
 from zolit.commands.given import Given, checkpoint_path, read_config
 from zolit.errors import UserError
@@ -39,13 +40,10 @@ def saved(folder: Path, content: Any = None, **top: Any) -> str:
         (b"trainer: {precision: 16-true}\n", "trainer.precision: got '16-true'"),
         (b"trainer: {accumulate_grad_batches: 2}\n", "model.micro_batches"),
         (b"trainer: {gradient_clip_val: 1}\n", "ClippedTwoPoint"),
-        (b"run: {run_dir: full}\n", "'full', which is not empty"),
         (b"ckpt_path: none.ckpt\n", "ckpt_path: got 'none.ckpt'"),
     ],
 )
 def test_refused_without_any_library(content: bytes, sentence: str, tmp_path: Path) -> None:
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "notes").touch()
     saved(tmp_path, content)
     before = sorted(tmp_path.rglob("*"))
     code, out, errors, loaded = answered("fit", "--config", "c.yaml", cwd=tmp_path)
@@ -69,7 +67,7 @@ def test_a_part_that_is_refused_waits_for_no_library_of_another(tmp_path: Path) 
 
 
 def refused(*args: str) -> str:
-    with pytest.raises(UserError) as said:
+    with as_command(), pytest.raises(UserError) as said:
         refuse_early(["fit", *args], zero_order=True)
     return str(said.value)
 
@@ -86,18 +84,6 @@ def test_options_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     refuse_early(["fit", "--config", file, *both], zero_order=True)
     # A module of the user's own may have a backward pass.
     refuse_early(["fit", "--config", file, "--trainer.gradient_clip_val=1"], zero_order=False)
-
-
-def test_a_folder_that_is_not_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs" / "c").mkdir(parents=True)
-    (tmp_path / "runs" / "c" / "notes").touch()
-    file = saved(tmp_path)
-    assert "not empty" in refused("--config", file)
-    for more in ("--run.overwrite=true", "--print_config", "--trainer.fast_dev_run=2"):
-        refuse_early(["fit", "--config", file, more], zero_order=True)
-    refuse_early(["test", "--config", file], zero_order=True)
-    assert "holds no run" in refused("--config", file, "--resume", "runs/c")
 
 
 def test_the_lists_are_the_parsers(tmp_path: Path) -> None:

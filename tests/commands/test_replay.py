@@ -142,7 +142,7 @@ def test_resume_of_a_finished_run_makes_it_longer(
     [
         (["--model.perturber.distribution", "rademacher"], "were made with another recipe"),
         (["--model.optimizer", "ZOSignSGD", "--model.optimizer.lr", "0.01"], "another recipe"),
-        (["--model.dtype", "bfloat16"], "resume: "),
+        (["--model.dtype", "bfloat16"], "started from another model"),
         (["--model.quantizer", "Int4", "--model.quantizer.group_size", "32"], "another model"),
         (["--ckpt_path", "best"], "ckpt_path"),
         (["--run.journal", "false"], "needs the journal"),

@@ -41,14 +41,16 @@ def test_a_tuple_and_what_is_no_tensor():
 @pytest.mark.parametrize(
     ("loss", "got"),
     [
-        (lambda model, batch: model(batch["x"]).mean(), r"shape \[\]"),
-        (lambda model, batch: model(batch["x"]), r"shape \[6, 1\]"),
-        (lambda model, batch: 0.5, "0.5"),
+        (lambda model, batch: model(batch["x"]).mean(), "a single number"),
+        (lambda model, batch: model(batch["x"]), r"a tensor of shape \[6, 1\]"),
+        (lambda model, batch: 0.5, "a float"),
     ],
 )
 def test_another_shape_is_refused(loss, got):
-    with pytest.raises(UserError, match=f"returned {got} for 6 rows, expected one loss for each"):
+    with pytest.raises(UserError, match=rf"returned {got} for 6 rows \(the batch's 3, 2 times"):
         LossFunction(loss).losses(Signs(), BATCH, 2)
+    with pytest.raises(UserError, match=r"for a batch of 3 rows, expected .* shape \[3\], one"):
+        LossFunction(lambda model, batch: 0.5).losses(Signs(), BATCH)
 
 
 def test_a_loss_that_is_the_same_for_both_signs_is_refused_together():

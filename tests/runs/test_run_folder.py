@@ -26,7 +26,7 @@ def test_new_or_empty(made: bool, tmp_path: Path) -> None:
 
 def test_not_empty_is_refused(tmp_path: Path) -> None:
     (tmp_path / "old.txt").touch()
-    with pytest.raises(UserError, match=r"run\.run_dir: got .*not empty.*overwrite=true"):
+    with pytest.raises(UserError, match=r"^run_dir: got .*not empty.*overwrite=True"):
         RunFolder(tmp_path).create()
 
 

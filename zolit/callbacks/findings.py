@@ -2,6 +2,7 @@
 
 import math
 
+from zolit.caller import setting
 from zolit.evaluations import Mode
 from zolit.evaluations.answers import AnswerPattern
 
@@ -183,6 +184,6 @@ def of_missing_validation(batches: int, interval: float, epoch: float) -> str:
     return (
         f"no validation will happen: the run takes {batches} batches, the first comes after "
         f"{interval:.0f} (an epoch has {epoch:.0f}), so that the figures will be those of the last "
-        f"step; set trainer.val_check_interval to {max(1, batches // 4)} or so, with "
-        "trainer.check_val_every_n_epoch: null"
+        f"step; set {setting('trainer.val_check_interval', max(1, batches // 4))} or so, with "
+        f"{setting('trainer.check_val_every_n_epoch', None)}"
     )

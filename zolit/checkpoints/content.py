@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from zolit.caller import by_caller
 from zolit.errors import UserError
 
 _TYPES: dict[str, type] = {
@@ -28,12 +29,13 @@ _TYPES: dict[str, type] = {
 _NEEDED = ("epoch", "global_step", "pytorch-lightning_version", "state_dict")
 
 
-def check_content(content: Any, path: Path) -> None:
+def check_content(content: Any, path: Path, option: str = "ckpt_path") -> None:
     """Refuse a file whose values are not of a checkpoint's types.
 
     Args:
         content: what was read from it.
         path: of the file.
+        option: that named it, for the message.
 
     Raises:
         UserError: naming the first value that is missing or of another type.
@@ -41,17 +43,17 @@ def check_content(content: Any, path: Path) -> None:
     found = content if isinstance(content, dict) else {}
     for name, kind in _TYPES.items():
         if name in found or name in _NEEDED:
-            require(isinstance(found.get(name), kind), path, name)
-    require(found["global_step"] >= 0 and found["epoch"] >= 0, path, "global_step")
+            require(isinstance(found.get(name), kind), path, name, option)
+    require(found["global_step"] >= 0 and found["epoch"] >= 0, path, "global_step", option)
     version = found["pytorch-lightning_version"].split(".")
-    require(len(version) > 1 and version[0].isdecimal(), path, "pytorch-lightning_version")
+    require(len(version) > 1 and version[0].isdecimal(), path, "pytorch-lightning_version", option)
     if "zolit_fingerprint" in found:
-        require("zolit_skipped_queries" in found, path, "zolit_skipped_queries")
+        require("zolit_skipped_queries" in found, path, "zolit_skipped_queries", option)
         for name, tensor in found["state_dict"].items():
             plain = isinstance(name, str) and isinstance(tensor, Tensor)
-            require(plain, path, "state_dict")
+            require(plain, path, "state_dict", option)
     for state in found.get("callbacks", {}).values():
-        require(isinstance(state, dict), path, "callbacks")
+        require(isinstance(state, dict), path, "callbacks", option)
 
 
 def keep_inside(content: dict[str, Any], folder: Path) -> None:
@@ -84,13 +86,14 @@ def _inside(path: Any, folder: Path) -> str:
     return str(folder / name) if name and (folder / name).is_file() else ""
 
 
-def require(sound: bool, path: Path | None, name: str) -> None:
+def require(sound: bool, path: Path | None, name: str, option: str = "ckpt_path") -> None:
     """Refuse a checkpoint in which an entry is missing or of a wrong type.
 
     Args:
         sound: whether the entry is there and of the right type.
         path: of the file; None if it is not known.
         name: of the entry.
+        option: that named the file, for the message.
 
     Raises:
         UserError: if it is not sound.
@@ -98,6 +101,7 @@ def require(sound: bool, path: Path | None, name: str) -> None:
     if not sound:
         where = "the file" if path is None else repr(str(path))
         raise UserError(
-            f"ckpt_path: {where} has no {name} such as a checkpoint of this recipe has; give "
-            "another checkpoint of the run, or one that zolit replay writes"
+            f"{option}: {where} has no {name} such as a checkpoint of this recipe has; give "
+            "another checkpoint of the run, or one that "
+            f"{by_caller('zolit replay', 'zolit.replay')} writes"
         )

@@ -8,13 +8,17 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from zolit.caller import by_caller
 from zolit.checkpoints.content import check_content, keep_inside
 from zolit.errors import UserError, first_line
 from zolit.files import replacing
 
 
 def read_checkpoint(
-    path: Path, map_location: Any = "cpu", weights_only: bool = True
+    path: Path,
+    map_location: Any = "cpu",
+    weights_only: bool = True,
+    option: str = "ckpt_path",
 ) -> dict[str, Any]:
     """Read a local checkpoint. Its tensors are mapped from the file, so unused ones take no memory.
 
@@ -26,6 +30,7 @@ def read_checkpoint(
         path: of the file.
         map_location: where tensors go, as in `torch.load`.
         weights_only: refuse whatever is not a tensor or a plain value.
+        option: that named the file, for the message.
 
     Raises:
         UserError: if the file is missing, damaged or no checkpoint.
@@ -38,10 +43,11 @@ def read_checkpoint(
     except Exception as error:
         # Readers of a damaged file may raise anything.
         raise UserError(
-            f"ckpt_path: {str(path)!r} cannot be read as a checkpoint ({first_line(error)}); give "
-            "another one of the run, or one that zolit replay writes"
+            f"{option}: {str(path)!r} cannot be read as a checkpoint ({first_line(error)}); give "
+            f"another one of the run, or one that {by_caller('zolit replay', 'zolit.replay')} "
+            "writes"
         ) from error
-    check_content(content, path)
+    check_content(content, path, option)
     keep_inside(content, path.resolve().parent)
     checked: dict[str, Any] = content
     return checked

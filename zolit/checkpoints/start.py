@@ -175,10 +175,7 @@ def _forget_errors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 
 def _read(file: str) -> dict[str, Any]:
-    try:
-        return read_checkpoint(Path(file))
-    except UserError as error:
-        raise UserError(f"start_from: {str(error).removeprefix('ckpt_path: ')}") from error
+    return read_checkpoint(Path(file), option="start_from")
 
 
 def _recorded(started: Any, file: str) -> Started:

@@ -1,9 +1,10 @@
 """Stored weights as plain tensors for checkpoints, and plain tensors back into weights."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from zolit.caller import by_caller, option
 from zolit.digests import combined_digest, tensor_digests
 from zolit.errors import UserError
 from zolit.models.prepare import stored_weights
@@ -31,17 +32,13 @@ def load_weight_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     mine = weight_tensors(model)
     for name in sorted(mine.keys() ^ tensors.keys()):
         where = "the checkpoint lacks" if name in mine else "the checkpoint has an extra"
-        raise UserError(
-            f"ckpt_path: {where} tensor {name}; use the config.yaml that stands beside the "
-            "checkpoint"
-        )
+        raise UserError(f"ckpt_path: {where} tensor {name}; {_of_its_run()}")
     for name, tensor in mine.items():
         got = tensors[name]
         if got.shape != tensor.shape or got.dtype != tensor.dtype:
             raise UserError(
                 f"ckpt_path: tensor {name} is {tuple(got.shape)} {got.dtype}, expected "
-                f"{tuple(tensor.shape)} {tensor.dtype}; use the config.yaml that stands beside "
-                "the checkpoint"
+                f"{tuple(tensor.shape)} {tensor.dtype}; {_of_its_run()}"
             )
     for name, tensor in mine.items():
         tensor.copy_(tensors[name])
@@ -101,6 +98,64 @@ def weight_format(weight: PerturbedWeight) -> str:
     return f"{facts['format']} {facts['rows']}x{facts['columns']}{moving}"
 
 
+_PLAIN = "not stored by zolit"
+
+
+class OtherModel(NamedTuple):
+    """What shows that a checkpoint or a run is of another model.
+
+    Attributes:
+        reason: the first difference, as a clause.
+        advice: what to do about it.
+    """
+
+    reason: str
+    advice: str
+
+
+def other_formats(mine: dict[str, Any], theirs: Any) -> OtherModel | None:
+    """The first weight that two fingerprints describe differently; None if there is none.
+
+    Args:
+        mine: `fingerprint` of the model.
+        theirs: the fingerprint in a file.
+    """
+    named = theirs.get("weights") if isinstance(theirs, dict) else None
+    if not isinstance(named, dict):
+        return OtherModel("it does not say which weights it has", "give another one of the run")
+    for path in sorted(mine["weights"].keys() | {str(name) for name in named}):
+        here, there = mine["weights"].get(path), named.get(path)
+        if here == there:
+            continue
+        # Before the comma: the format and its shape. Behind it: which coordinates move.
+        if here and there and here.partition(",")[0] == str(there).partition(",")[0]:
+            return OtherModel(
+                f"its mask chose other coordinates of {path} than the mask here does",
+                by_caller(
+                    "use the config.yaml of the run, and the files that its mask reads as they "
+                    "were then",
+                    "make the module with the mask of the run, and the files that it read then",
+                ),
+            )
+        return OtherModel(
+            f"its weight {path} is {there or _PLAIN}, here it is {here or _PLAIN}",
+            _of_its_run(),
+        )
+    return None
+
+
+def other_frozen(mine: dict[str, Any], theirs: dict[str, Any]) -> OtherModel | None:
+    """Whether the weights that do not move have other numbers; arguments as `other_formats`."""
+    if mine["frozen"] == theirs.get("frozen"):
+        return None
+    return OtherModel(
+        f"its frozen weights hash to {theirs.get('frozen')}, here to {mine['frozen']}",
+        f"set {option('model.source')} to the model that was fine-tuned, and calibrate (GPTQ, "
+        "SqueezeLLM) with the same file, on the machine and with the version of zolit that it was "
+        "fine-tuned with",
+    )
+
+
 def check_fingerprint(mine: dict[str, Any], theirs: Any) -> None:
     """Refuse a checkpoint of another model or format.
 
@@ -111,21 +166,15 @@ def check_fingerprint(mine: dict[str, Any], theirs: Any) -> None:
     Raises:
         UserError: naming the first difference.
     """
-    if not isinstance(theirs, dict) or not isinstance(theirs.get("weights"), dict):
+    found = other_formats(mine, theirs) or other_frozen(mine, theirs)
+    if found is not None:
         raise UserError(
-            "ckpt_path: the checkpoint says nothing of the model it belongs to; give one of a run"
+            f"ckpt_path: the checkpoint is of another model, {found.reason}; {found.advice}"
         )
-    for path in sorted(mine["weights"].keys() | {str(name) for name in theirs["weights"]}):
-        here, there = mine["weights"].get(path), theirs["weights"].get(path)
-        if here != there:
-            raise UserError(
-                f"ckpt_path: the checkpoint is of another model, its weight {path} is {there}, "
-                f"here it is {here}; use the config.yaml that stands beside the checkpoint"
-            )
-    if mine["frozen"] != theirs.get("frozen"):
-        raise UserError(
-            "ckpt_path: the checkpoint is of another model, its frozen weights hash to "
-            f"{theirs.get('frozen')}, here to {mine['frozen']}; set model.source to the model that "
-            "was fine-tuned, and calibrate (GPTQ, SqueezeLLM) with the same "
-            "file, on the machine and with the version of zolit that it was fine-tuned with"
-        )
+
+
+def _of_its_run() -> str:
+    return by_caller(
+        "use the config.yaml that stands beside the checkpoint",
+        "make the module as for the run that wrote it",
+    )

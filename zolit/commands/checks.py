@@ -2,53 +2,23 @@
 
 import inspect
 import sys
-from collections.abc import Iterable
 from typing import Any
 
-import lightning as L
-from lightning.pytorch import callbacks as lightning_callbacks
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-
 from zolit.commands.given import Given, checkpoint_path
-from zolit.commands.trainer_options import refuse_trainer_options
 from zolit.errors import UserError
-from zolit.evaluations import Evaluation
 from zolit.training.module import TuningModule
 
-_NO_GRADIENT = "it works on gradients, which zolit does not compute; leave it out"
-_MOVES_WEIGHTS = (
-    "it moves or replaces weights outside of the optimizer's step, which no journal could replay; "
-    "leave it out"
-)
-_UNFIT = {
-    "BackboneFinetuning": "choose what moves by model.tune",
-    "BaseFinetuning": "choose what moves by model.tune",
-    "BatchSizeFinder": "zolit estimate tells what memory a batch size needs; set data.batch_size",
-    "GradientAccumulationScheduler": "set model.micro_batches instead",
-    "LearningRateFinder": _NO_GRADIENT,
-    "ModelPruning": _MOVES_WEIGHTS,
-    "SpikeDetection": _NO_GRADIENT,
-    "StochasticWeightAveraging": _MOVES_WEIGHTS,
-    "WeightAveraging": _MOVES_WEIGHTS,
-}
-"""Callbacks of Lightning that a zeroth-order run cannot have, and what to do instead."""
 
-STEPPED = ("train_loss", "step_ms", "skipped_queries")
-"""Figures that a `ZeroOrderModule` logs at each step, besides those of its estimator."""
-
-
-def check_options(config: Any, fits: bool, module: type[TuningModule]) -> None:
-    """Refuse options of a run that its module would not follow.
+def check_options(config: Any, module: type[TuningModule]) -> None:
+    """Refuse an optimizer or a schedule that a module cannot step with.
 
     Args:
         config: of the command, as parsed.
-        fits: whether steps are to be made.
         module: class of the module.
 
     Raises:
         UserError: naming the option.
     """
-    refuse_trainer_options(vars(config.trainer), fits)
     _check_optimizer(config.model.optimizer, module)
     path = getattr(config.model.lr_scheduler, "class_path", None)
     if (schedule := _class(path)) is not None and follows_a_figure(schedule):
@@ -115,65 +85,3 @@ def _check_optimizer(config: Any, module: type[TuningModule]) -> None:
         f"model.optimizer: got {path!r}, which steps along directions that {module.__name__} does "
         "not have; use an optimizer of torch"
     )
-
-
-def check_best_by(best_by: str | None, evaluation: Evaluation | None) -> None:
-    """Refuse a figure for the best checkpoint that no validation has.
-
-    Args:
-        best_by: as given; None for the figure that the evaluation names.
-        evaluation: of the module; None if the module has none.
-
-    Raises:
-        UserError: naming the figures.
-    """
-    if best_by is None or evaluation is None:
-        return
-    known = [f"val_{name}" for name in evaluation.names]
-    if best_by.partition("/")[0] not in known:  # of one of several loaders
-        raise UserError(f"run.best_by: got {best_by!r}, expected one of {', '.join(known)}")
-
-
-def check_callbacks(callbacks: Iterable[Callback], figures: Iterable[str]) -> None:
-    """Refuse callbacks that a `ZeroOrderModule` cannot be trained with.
-
-    Args:
-        callbacks: that the configuration names.
-        figures: that the module logs while fitting, besides `STEPPED`.
-
-    Raises:
-        UserError: naming the callback and what to do instead.
-    """
-    given, known = list(callbacks), [*STEPPED, *figures]
-    for one in given:
-        for name, instead in _UNFIT.items():
-            if isinstance(one, getattr(lightning_callbacks, name)):
-                raise UserError(f"trainer.callbacks: got {type(one).__name__}; {instead}")
-    if any(type(one).__module__.partition(".")[0] not in ("lightning", "zolit") for one in given):
-        return  # a callback of the user's own may log further figures
-    for one in given:
-        if isinstance(one, EarlyStopping | ModelCheckpoint) and one.monitor is not None:
-            allowed = known if isinstance(one, EarlyStopping) else [*known, "epoch", "step"]
-            if one.monitor not in allowed:
-                raise UserError(
-                    f"trainer.callbacks: {type(one).__name__} got monitor {one.monitor!r}, "
-                    f"expected a figure that is logged: {', '.join(allowed)}"
-                )
-
-
-def check_trainer(trainer: L.Trainer) -> None:
-    """Refuse a trainer that computes in several processes or in another dtype than the model's.
-
-    Raises:
-        UserError: naming the option that made it so.
-    """
-    if trainer.world_size > 1:
-        raise UserError(
-            f"trainer.devices: {trainer.world_size} devices were found; zolit trains in one "
-            "process on one device: set trainer.devices: 1"
-        )
-    if trainer.precision != "32-true":
-        raise UserError(
-            f"trainer.plugins: got one for the precision {trainer.precision}; zolit computes in "
-            "the dtype of the model: set model.dtype: bfloat16 or float32 instead"
-        )

@@ -1,9 +1,8 @@
 """Refuses a command, before any library is loaded, if that can be decided without one."""
 
 from zolit.commands.given import Given, checkpoint_path, read_given, with_recipe
-from zolit.commands.trainer_options import refuse_trainer_options
 from zolit.errors import UserError, nearest_names
-from zolit.runs.folder import RunFolder
+from zolit.training.trainer_options import refuse_trainer_options
 
 GROUPS = ("model", "data", "trainer", "run", "saliency")
 """Groups of options."""
@@ -27,7 +26,8 @@ _PARSER = ("config", "print_config", "")
 def refuse_early(args: list[str], zero_order: bool) -> None:
     """Refuse a command by its arguments and configuration files alone.
 
-    A command that passes is checked again when its parts are known.
+    A command that passes is checked again when its parts are known. The folder of a run is looked
+    at only then: a part that is mistyped is told before a folder that is not empty.
 
     Args:
         args: of the process.
@@ -35,9 +35,9 @@ def refuse_early(args: list[str], zero_order: bool) -> None:
 
     Raises:
         UserError: there is no such command or configuration, an option belongs to no group, the
-            trainer's options are not zolit's, or the run's folder cannot be taken.
+            trainer's options are not zolit's, or there is no such checkpoint.
     """
-    if {"-h", "--help"} & {*args[1:]}:
+    if {"-h", "--help", "--help.all"} & {*args[1:]}:
         return
     given = read_given(with_recipe(args))
     command = args[0]
@@ -50,28 +50,6 @@ def refuse_early(args: list[str], zero_order: bool) -> None:
         )
     if isinstance(path := given.value("ckpt_path"), str):
         checkpoint_path(given, command, path, given.run_dir(command))
-    if command == "fit" and not _runs_nothing(given):
-        check_folder(given)
-
-
-def check_folder(given: Given) -> None:
-    """Whether the folder of ``zolit fit`` can be written.
-
-    Raises:
-        UserError: naming the folder and why.
-    """
-    resume = given.values.get("resume")
-    if isinstance(resume, str):
-        RunFolder(resume).check_resumable()
-        return
-    overwrite = given.value("run.overwrite")
-    RunFolder(given.run_dir("fit"), overwrite is True).check()
-
-
-def _runs_nothing(given: Given) -> bool:
-    """Whether the command only prints, or tries the recipe without a folder."""
-    prints = any(key == "print_config" or key.endswith(".help") for key in given.options)
-    return prints or bool(given.value("trainer.fast_dev_run"))
 
 
 def _refuse_groups(given: Given) -> None:

@@ -39,9 +39,9 @@ class Trainer(L.Trainer):
             model: the module of the recipe.
             datamodule: its data.
             json: print bytes as one JSON object instead of a table.
-            ckpt_path: not read; a run's config.yaml names it.
-            weights_only: not read either.
-            options: what frames the run: which tests it makes. None for the defaults.
+            ckpt_path: ignored; it is an argument because the config.yaml of a run names it.
+            weights_only: ignored, too.
+            options: of the run: they say whether it makes tests. None for the defaults.
 
         Raises:
             UserError: whatever the run would be refused for before it loads weights.
@@ -84,20 +84,21 @@ class Trainer(L.Trainer):
             datamodule: its data.
             to: the new file, of safetensors.
             saliency: what is scored, on which text.
-            ckpt_path: not read; a run's config.yaml names it.
-            weights_only: not read either.
+            ckpt_path: ignored; it is an argument because the config.yaml of a run names it.
+            weights_only: ignored, too.
 
         Raises:
-            UserError: whatever the user can mend.
+            UserError: if an option, the text or the model cannot be used.
         """
         make_saliency(model, datamodule, saliency, to)
 
-    # The parser groups a method's options under its name, which here is that of some of them.
+    # The method has another name than the command: the parser makes a group of options with the
+    # name of the method, and there is a group ``saliency`` already.
     saliency = score
 
 
 def facts(estimate: Estimate, batches: Batches) -> dict[str, object]:
-    """Everything in the table in plain values: bytes by name, and what was assumed."""
+    """What the table shows, as plain values by name: bytes, and the batches that were assumed."""
     return {
         **asdict(estimate),
         "peak_loading": estimate.peak_loading,

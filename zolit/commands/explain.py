@@ -64,7 +64,7 @@ def explain_unmade(error: BaseException, given: Given) -> str | None:
 
 
 def explain(message: str, given: Given, known: Iterable[str], classes: Classes) -> str:
-    """One sentence: the argument, what it got, what is expected or near.
+    """One sentence: the option, what it got, and what is expected or the nearest known names.
 
     Args:
         message: of the parser.
@@ -143,9 +143,10 @@ def _unknown_option(
 
 
 def _places(leaf: str, given: Given, options: list[str], classes: Classes) -> list[str]:
-    """Full names of the options that end in this name, and the classes that have it as argument.
+    """Full names of the options that end in a name, and of arguments of classes with that name.
 
-    Without the classes if the user has chosen one of them.
+    Of the classes that an option can name, all that have the argument are told, unless the user has
+    chosen one of them.
     """
     plain = [one for one in (*options, *classes) if one.rpartition(".")[2] == leaf]
     found = list(plain)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from zolit.export.formats import FORMATS, GGUF_TYPES
+from zolit.export.formats import FORMATS, GGUF_TYPES, check_format
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +33,8 @@ def start(given: argparse.Namespace) -> None:
     Raises:
         UserError: if the run or the folder cannot be used, or the model has no such form.
     """
+    check_format(given.format, given.gguf_type)
+
     from zolit.export.run import export
 
     export(given.run, given.to, given.format, given.ckpt_path, given.gguf_type)

@@ -1,4 +1,4 @@
-"""What the user wrote, read before any library is loaded."""
+"""Reads the arguments and configuration files that the user gave, before any library is loaded."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -210,7 +210,7 @@ def check_command(args: list[str]) -> None:
     """Refuse arguments that do not begin with a command.
 
     Raises:
-    UserError: there is no command, or an unknown one; names all commands.
+        UserError: there is no command, or an unknown one; the message names all commands.
     """
     known = f"the commands are {', '.join(COMMANDS)}"
     if not args:

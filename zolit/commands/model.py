@@ -1,6 +1,8 @@
-"""The group ``model`` of a recipe: its class, and its options in either form."""
+"""Parses the group ``model`` of a recipe, which names its class and the options of that class."""
 
+import argparse
 import os
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -13,7 +15,17 @@ from zolit.training.choose import class_path_of
 
 
 class RecipeParser(LightningArgumentParser):
-    """Reads options of the model beside ``class_path`` and under ``init_args`` alike."""
+    """Takes the options of the model beside ``class_path`` as well as under ``init_args``."""
+
+    short_help: Callable[[], str] | None = None
+    """Makes the text that ``--help`` prints; None for that of every option."""
+
+    def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
+        """The text that ``--help`` prints."""
+        if self.short_help is not None:
+            return self.short_help()
+        text: str = super().format_help(formatter)
+        return text
 
     def parse_string(
         self, content: str, path: str | os.PathLike[str] = "", **options: Any
@@ -23,11 +35,13 @@ class RecipeParser(LightningArgumentParser):
 
 
 def add_class_path(parser: LightningArgumentParser, module: type[L.LightningModule]) -> None:
-    """Add the option that names the module's class, which was chosen before the parser was made.
+    """Add the option ``model.class_path``.
+
+    The class has been chosen before: the parser has its arguments as the group ``model``.
 
     Args:
-        parser: with the group ``model`` of that class.
-        module: the class.
+        parser: of a command.
+        module: the class, which is the default of the option.
     """
     parser.add_argument(
         "--model.class_path",

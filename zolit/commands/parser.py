@@ -3,6 +3,7 @@
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -12,22 +13,17 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 from zolit.callbacks import StopRequested
-from zolit.callbacks.defaults import TRAINER_DEFAULTS, keeping_options, listed
-from zolit.callbacks.judged import VAL, evaluation_of
-from zolit.checkpoints.file import use_whole_files
-from zolit.commands.checks import (
-    check_best_by,
-    check_callbacks,
-    check_options,
-    check_trainer,
-    settle_files,
-)
+from zolit.callbacks.defaults import TRAINER_DEFAULTS
+from zolit.callbacks.judged import evaluation_of
+from zolit.callbacks.trainer import make_trainer
+from zolit.commands.checks import check_options, settle_files
 from zolit.commands.classes import class_options
 from zolit.commands.estimate import Trainer
 from zolit.commands.explain import explain, explain_unmade
 from zolit.commands.given import read_given, with_recipe
 from zolit.commands.help import RECIPE_COMMANDS
 from zolit.commands.model import RecipeParser, add_class_path
+from zolit.commands.option_help import HelpAll, short_help
 from zolit.commands.predict import show
 from zolit.commands.tables import figures_table, predictions_csv, result_table
 from zolit.errors import UserError, tell, user_error_behind
@@ -104,8 +100,22 @@ class ZolitCLI(LightningCLI):
         )
         name = f"{self.default_datamodule.__module__}.{self.default_datamodule.__qualname__}"
         parser.set_defaults({"data": {"class_path": name}})
+        parser.add_argument("--help.all", action=HelpAll)
         # Any data module with an argument `source` is told which model reads its text.
         parser.link_arguments("model.source", "data.init_args.source")
+
+    def setup_parser(self, *args: Any) -> None:
+        super().setup_parser(*args)
+        model_class: Any = self._model_class
+        parsers: dict[str, Any] = self._subcommand_parsers
+        for command, parser in parsers.items():
+            parser.short_help = partial(self._short_help, command, parser, model_class)
+
+    def _short_help(
+        self, command: str, parser: LightningArgumentParser, model: type[L.LightningModule]
+    ) -> str:
+        classes = class_options(model, self.default_datamodule)
+        return short_help(command, parser, self.default_datamodule, classes)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         try:
@@ -137,13 +147,9 @@ class ZolitCLI(LightningCLI):
         defaults = inspect.signature(model_class).parameters.values()
         check_parts(config, [one.default for one in defaults])
         if self._zero_order:
-            check_options(config, self.command == "fit", model_class)
+            check_options(config, model_class)
         self.folder = RunFolder(config.run.run_dir, config.run.overwrite)
         self._keeps_run = self.command == "fit" and not config.trainer.fast_dev_run
-        if self._keeps_run and config.resume is not None:
-            self.folder.check_resumable()
-        elif self._keeps_run:
-            self.folder.check()
 
     def instantiate_classes(self) -> None:
         options = self.config[self.command].model
@@ -161,25 +167,16 @@ class ZolitCLI(LightningCLI):
             options.class_path = chosen
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        config: Namespace = self.config_init[self.command].trainer
-        options: RunOptions = self.config_init[self.command].run
-        given = listed(config.callbacks)
-        if self._zero_order:
-            names = (f"{VAL}{name}" for name in self.model.evaluation.names)
-            check_callbacks(given, [*names, *self.model.estimator.metrics()])
-        check_best_by(options.best_by, evaluation_of(self.model))
+        config: Namespace = self.config_init[self.command]
         folder = self.folder if self._keeps_run else None
-        kept = keeping_options(vars(config), self.model, folder, options)
-        try:
-            trainer = super().instantiate_trainer(**kwargs, **kept)
-        except (MisconfigurationException, ModuleNotFoundError, ValueError) as error:
-            if isinstance(error, UserError):
-                raise
-            raise UserError(f"trainer: {error}") from error
-        if self._zero_order:
-            check_trainer(trainer)
-        use_whole_files(trainer)
-        return trainer
+        if folder is not None:
+            # Only now: whatever is wrong with the recipe itself is told first.
+            if config.resume is None:
+                folder.check()
+            else:
+                folder.check_resumable()
+        given = {**vars(config.trainer), **kwargs}
+        return make_trainer(given, self.model, folder, config.run, self.command == "fit", Trainer)
 
     def fit(
         self, model: L.LightningModule, datamodule: L.LightningDataModule, **kwargs: Any

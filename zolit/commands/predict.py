@@ -93,9 +93,7 @@ def predictions(run: Path, rows: Path, ckpt_path: Path | None, options: dict[str
         UserError: if the run or the rows cannot be used.
     """
     # Not at the top: a wrong argument should be refused before these slow imports.
-    import lightning as L
-
-    from zolit.callbacks.defaults import TRAINER_DEFAULTS
+    from zolit.callbacks.trainer import make_trainer
     from zolit.commands.tables import predictions_csv
     from zolit.datamodules import TableRows
     from zolit.recipes.guard import load_yaml
@@ -114,10 +112,10 @@ def predictions(run: Path, rows: Path, ckpt_path: Path | None, options: dict[str
     data.setup("predict")
     module.evaluation.check_predicts()
     step = load_checkpoint(module, file)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     machine = config.get("trainer") or {}
     given = {name: machine[name] for name in ("accelerator", "precision") if machine.get(name)}
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = L.Trainer(**{**TRAINER_DEFAULTS, **given, **quiet})
+    trainer = make_trainer({**given, **quiet}, module)
     batches: Any = trainer.predict(module, dataloaders=data.predict_dataloader())
     text = predictions_csv(batches, data.predicted_rows, data.labels, data.answers)
     tell(f"{len(data.predicted_rows)} rows of {rows}, answered by {file} after step {step}")

@@ -30,7 +30,7 @@ _LOG_LINES = 20
 
 @dataclass(frozen=True)
 class SaliencyOptions:
-    """What is scored, on which text.
+    """Options of ``zolit saliency``: how weights are scored, and on which text.
 
     Attributes:
         method: ``fisher``, the sum of the squared gradients of each window's loss, or
@@ -39,11 +39,11 @@ class SaliencyOptions:
             gzip, of which each document long enough gives a window at a random place; or plain
             text, whose windows come from its beginning. By default the training rows of the
             recipe, each with its right answer, whose loss counts alone.
-        package: name of an installed pip distribution that holds ``text``.
-        samples: windows, or rows; by default 100 windows of a text, or 16 rows.
-        length: tokens of a window; by default 512, or as many as the model reads.
+        package: name of an installed pip distribution in which ``text`` is a file.
+        samples: number of windows or rows; by default 100 windows of a text, or 16 rows.
+        length: tokens of a window; by default 512, or fewer if the model reads no more.
         keep: fraction of the entries of each matrix whose scores are written; 1 for all.
-        seed: of the places of windows in documents.
+        seed: decides where in its document a window lies.
         stored: take gradients at the weights as the recipe's quantizer stores them, which needs
             less memory, instead of at those of ``model.source``.
     """
@@ -61,16 +61,17 @@ class SaliencyOptions:
 def make_saliency(
     module: L.LightningModule, data: L.LightningDataModule, options: SaliencyOptions, to: str | None
 ) -> None:
-    """Compute what the options say and write it to a file.
+    """Score the weights of a recipe's model and write the scores to a file.
 
     Args:
         module: of the recipe; its model is loaded for this.
-        data: of the recipe, whose rows are read where no text is given.
+        data: of the recipe; its training rows are read if no text is given.
         options: of the command.
-        to: the file.
+        to: the file to write.
 
     Raises:
-        UserError: whatever the user can mend; what needs no weights is told before they are read.
+        UserError: if an option, the text or the model cannot be used. Whatever can be found out
+            without the weights is told before they are read.
     """
     if to is None:
         raise UserError("--to: got none, expected a new file, such as saliency.safetensors")
@@ -128,11 +129,13 @@ def _windows(
 
 
 def row_windows(data: L.LightningDataModule, samples: int) -> list[Window]:
-    """Training rows of a task, each with the tokens of its right answer, whose loss counts alone.
+    """Windows of a task's training rows: each prompt with its right answer.
+
+    Only the tokens of the answer count in the loss.
 
     Args:
-        data: of prompts; it is set up for this.
-        samples: the first so many training rows, which are drawn at random already.
+        data: a data module of prompts; it is set up for this.
+        samples: number of rows; the first ones, as training rows are shuffled already.
 
     Raises:
         UserError: if the data module has no prompts with answers, or too few of them.
@@ -167,10 +170,13 @@ def _model(module: TuningModule, stored: bool) -> nn.Module:
 
 @contextmanager
 def block_bar(name: str) -> Iterator[Report]:
-    """A bar over blocks in a terminal; elsewhere about 20 lines. What it yields moves it.
+    """Shows how many blocks are done: a bar in a terminal, elsewhere about 20 lines.
 
     Args:
-        name: shown before it.
+        name: shown in front.
+
+    Yields:
+        The function to call with the number of passes that are done, and of all passes.
     """
     console = Console()
     if not console.is_terminal:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from zolit.caller import export_format
 from zolit.checkpoints.start import moved_weights
 from zolit.errors import UserError
 from zolit.models.adapters import LoRA
@@ -28,7 +29,8 @@ def save_peft(module: ZeroOrderModule, folder: Path) -> list[str]:
     if not isinstance(adapter, LoRA):
         has = "no adapter" if adapter is None else f"a {type(adapter).__name__}"
         raise UserError(
-            f"--format: got peft, but the run has {has}; use --format safetensors, or tune a LoRA"
+            f"{export_format('peft')}: the run has {has}; use {export_format('safetensors')}, or "
+            "tune a LoRA"
         )
     factors = {
         f"{path}.adapter.{name}"
@@ -38,9 +40,9 @@ def save_peft(module: ZeroOrderModule, folder: Path) -> list[str]:
     moved = {weight.path for weight in module.weights} | moved_weights(module.start_files)
     if others := sorted(moved - factors):
         raise UserError(
-            f"--format: got peft, but the run moved weights of the model itself ({others[0]} and "
-            f"{len(others) - 1} more), which an adapter does not hold; use --format safetensors, "
-            "which merges the adapter"
+            f"{export_format('peft')}: the run moved weights of the model itself ({others[0]} and "
+            f"{len(others) - 1} more), which an adapter does not hold; use "
+            f"{export_format('safetensors')}, which merges the adapter"
         )
     local = source.package is not None or Path(source.path).expanduser().exists()
     write_folder(module.network, adapter, source.resolved_path() if local else source.path, folder)

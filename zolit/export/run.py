@@ -7,13 +7,12 @@ from typing import Any
 
 import yaml
 
-from zolit.errors import UserError
+from zolit.caller import by_caller
 from zolit.export.card import model_card
-from zolit.export.formats import FORMATS
+from zolit.export.formats import FORMATS, check_format
 from zolit.export.peft import save_peft
 from zolit.export.plain import save_plain
 from zolit.export.torchao import save_torchao
-from zolit.extras import EXTRAS, require_extra
 from zolit.files import check_new_folder, new_folder
 from zolit.models.adapters.base import merge
 from zolit.runs.differences import changes_by_step
@@ -46,13 +45,10 @@ def export(
         UserError: if the run, its checkpoint or the folder cannot be used, or the model has no
             such form.
     """
-    if gguf_type is not None and kind != "gguf":
-        raise UserError(f"--gguf-type: got {gguf_type} beside --format {kind}; use --format gguf")
-    if kind in EXTRAS:
-        require_extra(kind, f"--format: writing {kind}")
+    check_format(kind, gguf_type)
     check_new_folder(to)
     folder = RunFolder(run)
-    file = checkpoint_file(folder, ckpt_path)
+    file = checkpoint_file(folder, ckpt_path, by_caller("export", "export_model"))
     text = recipe_text(folder)
     call = f"zolit.export_model({str(run)!r}, {str(to)!r}, module=module)"
     module = module_of_run(text, run, call, module)

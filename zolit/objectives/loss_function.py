@@ -52,11 +52,10 @@ class LossFunction(Objective):
         rows = _rows(batch)
         found = self.function(model, _repeated(batch, copies))
         if not isinstance(found, Tensor) or found.shape != (copies * rows,):
-            got = f"shape {list(found.shape)}" if isinstance(found, Tensor) else repr(found)[:60]
             raise UserError(
-                f"objective: the loss function returned {got} for {copies * rows} rows, expected "
-                f"one loss for each, [{copies * rows}]; do not average over the rows "
-                '(reduction="none" in losses of torch)'
+                f"objective: the loss function returned {_described(found)} for "
+                f"{_counted(rows, copies)}, expected a tensor of shape [{copies * rows}], one loss "
+                'a row; do not average over the rows (reduction="none" in losses of torch)'
             )
         means: Tensor = found.float().view(copies, rows).mean(dim=1)
         if not self._checked:
@@ -78,6 +77,20 @@ class LossFunction(Objective):
                 "is given, with each row of the batch, or raise perturber.eps"
             )
         self._checked, self._before = True, None
+
+
+def _described(found: Any) -> str:
+    """What a loss function returned, in words."""
+    if not isinstance(found, Tensor):
+        return f"a {type(found).__name__}"
+    return f"a tensor of shape {list(found.shape)}" if found.dim() else "a single number"
+
+
+def _counted(rows: int, copies: int) -> str:
+    """How many rows a loss function was given."""
+    if copies == 1:
+        return f"a batch of {rows} rows"
+    return f"{copies * rows} rows (the batch's {rows}, {copies} times, for both signs in one pass)"
 
 
 def _repeated(batch: Any, copies: int) -> Any:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from zolit.caller import by_caller
 from zolit.checkpoints.file import read_checkpoint
 from zolit.errors import UserError
 from zolit.recipes.parts import module_of
@@ -10,7 +11,7 @@ from zolit.runs.folder import RunFolder
 from zolit.training.zero_order import ZeroOrderModule
 
 
-def checkpoint_file(folder: RunFolder, ckpt_path: Path | None, command: str = "export") -> Path:
+def checkpoint_file(folder: RunFolder, ckpt_path: Path | None, command: str) -> Path:
     """The checkpoint of a run that a command uses: the given one, else the best, else the last.
 
     Args:
@@ -24,7 +25,7 @@ def checkpoint_file(folder: RunFolder, ckpt_path: Path | None, command: str = "e
     if ckpt_path is not None and not ckpt_path.is_file():
         there = sorted(str(one) for one in folder.checkpoints.glob("*.ckpt"))
         raise UserError(
-            f"--ckpt_path: there is no file {str(ckpt_path.absolute())!r}; checkpoints of the run: "
+            f"ckpt_path: there is no file {str(ckpt_path.absolute())!r}; checkpoints of the run: "
             f"{', '.join(there) or 'none'}"
         )
     if not (folder.config.is_file() or folder.journal.is_file()):
@@ -38,8 +39,11 @@ def checkpoint_file(folder: RunFolder, ckpt_path: Path | None, command: str = "e
 
 def _no_run(folder: RunFolder, command: str) -> UserError:
     return UserError(
-        f"{command}: {str(folder.path)!r} holds no run with a checkpoint; make one with zolit "
-        "replay, or name a file with --ckpt_path"
+        f"{command}: {str(folder.path)!r} holds no run with a checkpoint; make one with "
+        + by_caller(
+            "zolit replay, or name a file with --ckpt_path",
+            "zolit.replay, or name a file with ckpt_path",
+        )
     )
 
 

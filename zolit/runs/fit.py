@@ -8,6 +8,7 @@ import lightning as L
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from zolit.caller import option, setting
 from zolit.checkpoints.file import use_whole_files
 from zolit.errors import UserError
 from zolit.files import write_text
@@ -218,9 +219,9 @@ def check_validation(trainer: L.Trainer, loader: Any) -> None:
     batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
     if interval > batches:
         raise UserError(
-            f"trainer.val_check_interval: got {interval}, but an epoch has {batches} batches; set "
-            f"at most {batches}, or trainer.check_val_every_n_epoch: null to count batches over "
-            "epochs"
+            f"{option('trainer.val_check_interval')}: got {interval}, but an epoch has {batches} "
+            f"batches; set at most {batches}, or "
+            f"{setting('trainer.check_val_every_n_epoch', None)} to count batches over epochs"
         )
 
 

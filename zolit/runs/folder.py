@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zolit.caller import by_caller, option
 from zolit.errors import UserError
 from zolit.files import Lock, LockedError, lock_file
 from zolit.runs.journal.writer import is_written
@@ -85,8 +86,8 @@ class RunFolder:
             existing = existing.parent
         if not existing.is_dir():
             raise UserError(
-                f"run.run_dir: got {str(self.path)!r}, but {str(existing)!r} is a file; name a "
-                "folder that is new or empty."
+                f"{option('run.run_dir')}: got {str(self.path)!r}, but {str(existing)!r} is a "
+                "file; name a folder that is new or empty."
             )
         try:
             occupied = existing == self.path and any(map(self._counts, self.path.iterdir()))
@@ -96,8 +97,10 @@ class RunFolder:
             raise self._unwritable(error) from error
         if occupied and not self.overwrite:
             raise UserError(
-                f"run.run_dir: got {str(self.path)!r}, which is not empty; name another folder, "
-                "go on with the run in it by --resume, or replace it with --run.overwrite=true."
+                f"{option('run.run_dir')}: got {str(self.path)!r}, which is not empty; name "
+                "another folder, go on with the run in it by "
+                f"{by_caller('--resume', 'resume=True')}, or replace it with "
+                f"{by_caller('--run.overwrite=true', 'overwrite=True')}."
             )
         self._refuse_if_written()
 
@@ -109,7 +112,8 @@ class RunFolder:
         """
         if not self.journal.is_file() and not self.config.is_file():
             raise UserError(
-                f"resume: {str(self.path)!r} holds no run; give the folder that --run.run_dir named"
+                f"resume: {str(self.path)!r} holds no run; give the folder that "
+                f"{by_caller('--run.run_dir', 'run_dir')} named"
             )
         try:
             with tempfile.TemporaryFile(dir=self.path):
@@ -188,13 +192,13 @@ class RunFolder:
 
     def _written(self) -> UserError:
         return UserError(
-            f"run.run_dir: got {str(self.path)!r}, which another process is writing to; wait "
-            "until it has ended, or name another folder."
+            f"{option('run.run_dir')}: got {str(self.path)!r}, which another process is writing "
+            "to; wait until it has ended, or name another folder."
         )
 
     def _unwritable(self, error: OSError) -> UserError:
         return UserError(
-            f"run.run_dir: got {str(self.path)!r}, which cannot be written "
+            f"{option('run.run_dir')}: got {str(self.path)!r}, which cannot be written "
             f"({error.strerror or error}); name a folder you may write."
         )
 

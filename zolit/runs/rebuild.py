@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 from torch.optim import Optimizer
 
+from zolit.caller import by_caller
 from zolit.checkpoints.file import read_checkpoint
 from zolit.checkpoints.tensors import weight_tensors
 from zolit.datamodules.epochs import ResumableLoader
@@ -36,13 +37,13 @@ class Base:
     content: dict[str, Any]
 
 
-def read_run(folder: RunFolder, salvage: bool, option: str = "--salvage") -> Contents:
+def read_run(folder: RunFolder, salvage: bool, option: str | None = None) -> Contents:
     """Read the journal of a run, to resume or replay the run.
 
     Args:
         folder: of the run.
         salvage: take the intact part of a damaged journal.
-        option: the option for ``salvage``, for the message.
+        option: what sets ``salvage``, for the message; None for that of a replay.
 
     Raises:
         UserError: if there is no journal, or its header is damaged, or ``salvage`` is off and any
@@ -52,10 +53,14 @@ def read_run(folder: RunFolder, salvage: bool, option: str = "--salvage") -> Con
     fault = contents.fault
     if contents.header is None and fault is not None:
         raise UserError(
-            f"journal: {str(folder.journal)!r} is damaged, {fault}; nothing can be replayed, start "
-            "from a checkpoint of the run with --ckpt_path, or anew"
+            f"journal: {str(folder.journal)!r} is damaged, {fault}; nothing can be replayed, "
+            + by_caller(
+                "start from a checkpoint of the run with --ckpt_path, or anew",
+                "take a checkpoint of the run by zolit.load, or start anew",
+            )
         )
     if fault is not None and not salvage:
+        option = option or by_caller("--salvage", "salvage=True")
         raise UserError(
             f"journal: {str(folder.journal)!r} is damaged, {fault}; to use the intact part, which "
             f"ends after step {contents.end}, add {option}"

@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 
+from zolit.caller import by_caller
 from zolit.checkpoints.file import FileCheckpoints
 from zolit.errors import UserError
 from zolit.files import write_text
@@ -39,8 +40,8 @@ def replay(run: Path, until: int | None, to: Path, salvage: bool, module: Any = 
     until = contents.end if until is None else until
     if not header.step < until <= contents.end:
         raise UserError(
-            f"--until: got {until}, the journal of {str(run)!r} holds steps {header.step + 1} to "
-            f"{contents.end}"
+            f"{by_caller('--until', 'until')}: got {until}, the journal of {str(run)!r} holds "
+            f"steps {header.step + 1} to {contents.end}"
         )
     call = f"zolit.replay({str(run)!r}, {str(to)!r}, module=module)"
     module = module_of_run(header.config, run, call, module)
@@ -61,7 +62,10 @@ def replay(run: Path, until: int | None, to: Path, salvage: bool, module: Any = 
     use = f"zolit.load({str(run)!r}, {str(file)!r}, module=module)"
     if header.config:
         write_text(to / "config.yaml", header.config)
-        use = f"zolit test --config {to / 'config.yaml'} --ckpt_path {file}"
+        use = by_caller(
+            f"zolit test --config {to / 'config.yaml'} --ckpt_path {file}",
+            f"zolit.load({str(run)!r}, {str(file)!r})",
+        )
     print(
         f"{file}: step {until}, {until - first} of them replayed in {seconds:.1f} s; use it with "
         f"{use}"

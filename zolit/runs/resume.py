@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 
+from zolit.caller import by_caller
 from zolit.checkpoints.file import FileCheckpoints
 from zolit.datamodules.epochs import ResumableLoader
 from zolit.errors import UserError, tell
@@ -50,10 +51,15 @@ class Resumption:
 
     def __init__(self, folder: RunFolder, journal: KeepsJournal | None, salvage: bool) -> None:
         if journal is None:
-            raise UserError("resume: this module keeps no journal; go on with --ckpt_path")
+            instead = by_caller("--ckpt_path", "ckpt_path in the fit of a Lightning Trainer")
+            raise UserError(f"resume: this module keeps no journal; go on with {instead}")
         journal.claim(folder.path)
         self._folder, self._journal = folder, journal
-        self._contents = read_run(folder, salvage, "--run.salvage=true")
+        self._contents = read_run(
+            folder,
+            salvage,
+            by_caller("--run.salvage=true", "options=zolit.RunOptions(salvage=True)"),
+        )
         self.zero_shot = earlier_zero_shot(folder)
         self.rows: list[Row] = []
         self.steps_after = steps_after(self._contents)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from zolit.caller import by_caller
 from zolit.runs.finished import module_of_run
 from zolit.runs.folder import RunFolder
 from zolit.runs.journal.format import Weights
@@ -28,7 +29,8 @@ def verify(run: Path, records_only: bool, salvage: bool, module: Any = None) -> 
     folder = RunFolder(run)
     contents, header = journal_of(folder, salvage)
     if not records_only:
-        call = f"zolit.verify({str(run)!r}, module=module); --records checks the file alone"
+        alone = by_caller("--records", "records_only=True")
+        call = f"zolit.verify({str(run)!r}, module=module); {alone} checks the file alone"
         module = module_of_run(header.config, run, call, module)
     marks = [record for record in contents.records if isinstance(record, Weights)]
     print(f"{folder.journal}: {len(contents.records)} records, {contents.end} steps, intact")

@@ -19,7 +19,7 @@ from zolit.runs.finished import checkpoint_file, module_of_run
 from zolit.runs.folder import RunFolder, summary_of
 from zolit.runs.journal.format import Header, Step, Weights
 from zolit.runs.journal.reader import Contents, read_journal
-from zolit.runs.journal.replay import Replay
+from zolit.runs.journal.replay import OtherStartError, Replay
 from zolit.runs.journal.writer import JournalWriter
 from zolit.runs.rebuild import checkpoint, load_start, read_run
 from zolit.runs.recorded_paths import files_of_parts
@@ -67,7 +67,7 @@ def publish(run: Path, to: Path, until: int | None = None) -> None:
     recipe = public_recipe(yaml.safe_load(header.config))
     public = replace(header, config=yaml.safe_dump(recipe, sort_keys=False), data={})
     if until is None:
-        until = int(read_checkpoint(checkpoint_file(folder, None))["global_step"])
+        until = int(read_checkpoint(checkpoint_file(folder, None, "publish"))["global_step"])
     if not 0 < until <= contents.end:
         raise UserError(
             f"--until: got {until}, the journal of {str(run)!r} holds steps 1 to {contents.end}"
@@ -170,12 +170,8 @@ def _start(module: ZeroOrderModule, header: Header, file: Path) -> Replay:
     """The base model, which must be the one that the published run started from."""
     try:
         return load_start(module, header, str(file))
-    except UserError as error:
-        said = str(error)
-        if not said.startswith("resume: "):
-            raise
-        reason = said.removeprefix("resume: ").partition(";")[0]
+    except OtherStartError as error:
         raise UserError(
-            f"--model: {module.source.path!r} is not the base model of {str(file)!r} ({reason}); "
-            "give the model that the run started from, in the same file format"
+            f"--model: {module.source.path!r} is not the base model of {str(file)!r} "
+            f"({error.reason}); give the model that the run started from, in the same file format"
         ) from error

@@ -15,6 +15,7 @@ from gguf import GGML_QUANT_VERSION, MODEL_ARCH_NAMES, GGUFReader, GGUFWriter, L
 from gguf import GGMLQuantizationType as Kind
 from torch import Tensor
 
+from zolit.caller import by_caller
 from zolit.errors import UserError
 from zolit.models.gguf.write_blocks import BLOCK, Array, exact_blocks, nearest_blocks
 from zolit.models.gguf.write_metadata import copy_fields, write_fields
@@ -167,7 +168,7 @@ def _float_array(value: Tensor, kind: Kind) -> Array:
     found: Array = value.to(dtype).numpy()
     if not np.isfinite(found).all():
         raise UserError(
-            "--gguf-type: F16 cannot hold all weights of the model, the largest is "
-            f"{float(value.abs().max()):.3g}; leave the option out"
+            f"{by_caller('--gguf-type', 'gguf_type')}: F16 cannot hold all weights of the model, "
+            f"the largest is {float(value.abs().max()):.3g}; leave it out"
         )
     return found

@@ -4,6 +4,7 @@ from typing import Any
 
 from gguf import MODEL_ARCH, GGUFReader, GGUFValueType, GGUFWriter, Keys
 
+from zolit.caller import export_format
 from zolit.errors import UserError
 from zolit.models.gguf.write_positions import write_positions
 
@@ -41,8 +42,8 @@ def write_fields(writer: GGUFWriter, config: Any, architecture: MODEL_ARCH) -> N
     """
     if config.hidden_act != "silu":
         raise UserError(
-            f"--format gguf: the model's activation is {config.hidden_act!r}, llama.cpp computes "
-            f"'silu' for {config.model_type}; use --format safetensors"
+            f"{export_format('gguf')}: the model's activation is {config.hidden_act!r}, llama.cpp "
+            f"computes 'silu' for {config.model_type}; use {export_format('safetensors')}"
         )
     heads = config.num_attention_heads
     head = getattr(config, "head_dim", None) or config.hidden_size // heads

@@ -7,6 +7,7 @@ import torch
 from gguf import MODEL_ARCH, get_tensor_name_map
 from torch import Tensor
 
+from zolit.caller import export_format
 from zolit.errors import UserError
 
 
@@ -46,14 +47,16 @@ def family_of(config: Any) -> Family:
     kind = getattr(config, "model_type", None)
     if kind not in FAMILIES:
         raise UserError(
-            f"--format gguf: got a model of type {kind!r}, expected one of {', '.join(FAMILIES)}; "
-            "use --format safetensors and convert the folder with llama.cpp's own script"
+            f"{export_format('gguf')}: got a model of type {kind!r}, expected one of "
+            f"{', '.join(FAMILIES)}; use {export_format('safetensors')} and convert the folder "
+            "with llama.cpp's own script"
         )
     window, context = getattr(config, "sliding_window", None), config.max_position_embeddings
     if getattr(config, "use_sliding_window", True) and window is not None and window < context:
         raise UserError(
-            f"--format gguf: the model attends to {window} of its {context} positions, which "
-            "llama.cpp has no place for in this architecture; use --format safetensors"
+            f"{export_format('gguf')}: the model attends to {window} of its {context} positions, "
+            "which llama.cpp has no place for in this architecture; use "
+            f"{export_format('safetensors')}"
         )
     family, usual = FAMILIES[kind], config.hidden_size // config.num_attention_heads
     if not family.width and (getattr(config, "head_dim", None) or usual) != usual:
@@ -65,8 +68,8 @@ def family_of(config: Any) -> Family:
 
 def _without_place(what: str, kind: str) -> UserError:
     return UserError(
-        f"--format gguf: the model has {what}, which llama.cpp does not load for {kind}; use "
-        "--format safetensors"
+        f"{export_format('gguf')}: the model has {what}, which llama.cpp does not load for {kind}; "
+        f"use {export_format('safetensors')}"
     )
 
 
@@ -98,8 +101,8 @@ class Names:
         name = self._map.get_name(path, try_suffixes=(".weight", ".bias"))
         if name is None:
             raise UserError(
-                f"--format gguf: {self.family.architecture.name.lower()} files have no place for "
-                f"the parameter {path}; use --format safetensors"
+                f"{export_format('gguf')}: {self.family.architecture.name.lower()} files have no "
+                f"place for the parameter {path}; use {export_format('safetensors')}"
             )
         return str(name)
 

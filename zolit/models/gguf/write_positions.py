@@ -9,6 +9,7 @@ from typing import Any
 from gguf import MODEL_ARCH, GGUFWriter, RopeScalingType
 from torch import Tensor, nn
 
+from zolit.caller import export_format
 from zolit.errors import UserError
 from zolit.models.gguf.positions import yarn_attention
 
@@ -91,6 +92,6 @@ def _yarn_attention(parameters: dict[str, Any], factor: float) -> float:
 
 def _refused(how: str) -> UserError:
     return UserError(
-        f"--format gguf: the model scales its positions {how}; use --format safetensors and "
-        "convert the folder with llama.cpp's own script"
+        f"{export_format('gguf')}: the model scales its positions {how}; use "
+        f"{export_format('safetensors')} and convert the folder with llama.cpp's own script"
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 from gguf import GGUFWriter, SpecialVocab, TokenType
 
+from zolit.caller import export_format
 from zolit.errors import UserError
 
 _SPLIT_TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -93,6 +94,6 @@ def pre_tokenizer(content: dict[str, Any]) -> str:
 
 def _refused(reason: str) -> UserError:
     return UserError(
-        f"--format gguf: the tokenizer cannot be written for llama.cpp, {reason}; use --format "
-        "safetensors and convert the folder with llama.cpp's own script"
+        f"{export_format('gguf')}: the tokenizer cannot be written for llama.cpp, {reason}; use "
+        f"{export_format('safetensors')} and convert the folder with llama.cpp's own script"
     )

@@ -11,8 +11,10 @@ from torch.optim import Optimizer
 
 from zolit.checkpoints.continuing import check_training
 from zolit.checkpoints.tensors import (
-    check_fingerprint,
+    OtherModel,
     load_weight_tensors,
+    other_formats,
+    other_frozen,
     start_tensors,
     weights_digest,
 )
@@ -56,8 +58,8 @@ class Replay:
         state: that is moved.
         steps: number of optimizer steps that its weights have made.
 
-        Attributes:
-            steps: the number of steps made by now.
+    Attributes:
+        steps: the number of steps made by now.
     """
 
     def __init__(self, state: Replayed, steps: int = 0) -> None:
@@ -178,27 +180,51 @@ class Difference:
         return f"the weights after step {self.step} are not those of the run{before}"
 
 
+class OtherStartError(UserError):
+    """The weights here are not those that a run started from.
+
+    Attributes:
+        reason: the first difference, as a clause.
+    """
+
+    def __init__(self, run: str, other: OtherModel) -> None:
+        super().__init__(f"{run} started from another model: {other.reason}; {other.advice}")
+        self.reason = other.reason
+
+
 def check_start(state: Replayed, header: Header, run: str) -> None:
     """Refuse weights that are not those that the run started from.
 
+    Args:
+        state: made as for the run.
+        header: of its journal.
+        run: its folder, for the message.
+
     Raises:
-        UserError: naming the first tensor that differs.
+        OtherStartError: naming the first difference.
     """
+    mine, theirs = state.fingerprint, header.fingerprint
+    # Formats and masks first: where they differ, numbers do too, and say less.
+    found = (
+        other_formats(mine, theirs)
+        or _other_tensor(state.network, header, run)
+        or other_frozen(mine, theirs)
+    )
+    if found is not None:
+        raise OtherStartError(run, found)
+
+
+def _other_tensor(network: nn.Module, header: Header, run: str) -> OtherModel | None:
     advice = "make the module anew, as for the run"
     if header.config:
         advice = f"use the model, quantizer, tune and dtype of {run}/config.yaml"
-    mine = tensor_digests(start_tensors(state.network))
+    mine = tensor_digests(start_tensors(network))
     for name in sorted(mine.keys() | header.weights.keys()):
         if mine.get(name) == header.weights.get(name):
             continue
-        said = "has other numbers in"
-        if name not in mine or name not in header.weights:
-            said = "lacks" if name not in mine else "also has"
-        raise UserError(
-            f"resume: {run} started from another model than this one, which {said} tensor {name}; "
-            f"{advice}"
-        )
-    try:
-        check_fingerprint(state.fingerprint, header.fingerprint)
-    except UserError as error:
-        raise UserError(f"resume: {str(error).removeprefix('ckpt_path: ')}") from error
+        if name not in header.weights:
+            return OtherModel(f"it did not move tensor {name}, which moves here", advice)
+        if name not in mine:
+            return OtherModel(f"it moved tensor {name}, which does not move here", advice)
+        return OtherModel(f"its tensor {name} had other numbers than here", advice)
+    return None

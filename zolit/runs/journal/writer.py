@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
+from zolit.caller import by_caller
 from zolit.errors import UserError
 from zolit.files import Lock, LockedError, is_locked, open_to_change, wait_for_disk, write_at
 from zolit.runs.journal.format import (
@@ -54,7 +55,7 @@ class JournalWriter:
         except LockedError as error:
             raise UserError(
                 f"run: another process is writing to {str(path.parent)!r}; wait until it has "
-                "ended, or name another folder with --run.run_dir"
+                f"ended, or name another folder with {by_caller('--run.run_dir', 'run_dir')}"
             ) from error
         except OSError as error:
             raise self._unwritable(error) from error
@@ -72,8 +73,12 @@ class JournalWriter:
         """
         if os.fstat(self._file).st_size > 0:
             raise UserError(
-                f"journal: {str(self.path)!r} belongs to an earlier run; go on with it by "
-                "--resume, or replace it with --run.overwrite=true"
+                f"journal: {str(self.path)!r} belongs to an earlier run; "
+                + by_caller(
+                    "go on with it by --resume, or replace it with --run.overwrite=true",
+                    f"go on with it by zolit.fit(module, data, {str(self.path.parent)!r}, "
+                    "resume=True), or name another run_dir",
+                )
             )
         data = encode_header(header)
         self._write(data)
@@ -188,9 +193,13 @@ class JournalWriter:
     def _unwritable(self, error: OSError) -> UserError:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         step = "make room" if full else "use a folder you may write"
+        resume = by_caller(
+            f"--resume {self.path.parent}",
+            f"zolit.fit(module, data, {str(self.path.parent)!r}, resume=True)",
+        )
         return UserError(
             f"journal: {str(self.path)!r} cannot be written ({error.strerror or error}); {step} "
-            f"and go on with --resume {self.path.parent}"
+            f"and go on with {resume}"
         )
 
 
