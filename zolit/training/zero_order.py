@@ -37,6 +37,7 @@ from zolit.strategies import (
 )
 from zolit.tensors.reading import Reading
 from zolit.training.module import Compile, TuningModule
+from zolit.training.skipped import SkippedQueries
 
 _QUERY, _ROUNDING, _DATA = range(3)
 """Streams of a step's key: its directions, its rounding, the random numbers of its objective."""
@@ -77,7 +78,6 @@ class ZeroOrderModule(TuningModule):
     Attributes:
         default_lr: the learning rate that an optimizer without one got; None if it had its own.
         pairable: whether both signs of a direction can be read in one pass.
-        skipped_queries: queries since the run began whose loss was NaN or infinite.
 
     Raises:
         UserError: if an option is out of range or two parts do not combine.
@@ -165,11 +165,9 @@ class ZeroOrderModule(TuningModule):
         self.mask.check(perturber)
         self.query_scheduler = query_scheduler or ConstantQueries()
         self.micro_batches = micro_batches
-        self.max_skipped = max_skipped
         self.pairable = True
-        self.skipped_queries = 0
         self.default_lr: float | None = None
-        self._skipped_in_row = 0
+        self._skipped = SkippedQueries(max_skipped)
         self._pending: _Pending | None = None
 
     # Construction
@@ -193,6 +191,11 @@ class ZeroOrderModule(TuningModule):
         self.default_lr = lr if optimizer.settle(lr) else None
 
     # One step
+
+    @property
+    def skipped_queries(self) -> int:
+        """Queries since the run began whose loss was NaN or infinite."""
+        return self._skipped.count
 
     @property
     def between_steps(self) -> bool:
@@ -259,16 +262,7 @@ class ZeroOrderModule(TuningModule):
             UserError: after ``max_skipped`` skipped queries in a row.
         """
         values = self.estimator.combine(pending.estimates).float().cpu()
-        finite = torch.isfinite(values)
-        for good in finite.tolist():
-            self._skipped_in_row = 0 if good else self._skipped_in_row + 1
-            self.skipped_queries += not good
-        if self._skipped_in_row >= self.max_skipped:
-            raise UserError(
-                f"the loss was NaN or infinite for {self._skipped_in_row} queries in a row at step "
-                f"{self.global_step}; the weights keep their last good state: lower lr or eps, or "
-                "use dtype float32"
-            )
+        finite = self._skipped.finite(values, self.global_step)
         keys, values = torch.tensor([signed(key) for key in pending.keys])[finite], values[finite]
         rounding_key = fold(self.seed, _ROUNDING, self.global_step)
         gradient = ProjectedGradient(keys, self.estimator.finish(values), rounding_key)
@@ -276,7 +270,7 @@ class ZeroOrderModule(TuningModule):
         rates = tuple(float(group["lr"]) for group in optimizer.param_groups)  # type: ignore[union-attr]
         # Through Lightning's wrapper: nothing else advances global_step and max_steps.
         optimizer.step(gradient=gradient)  # type: ignore[union-attr]
-        skipped = (self.skipped_queries, self._skipped_in_row)
+        skipped = (self._skipped.count, self._skipped.in_row)
         scheduler = self.lr_schedulers()
         if scheduler is not None:
             scheduler.step()  # type: ignore[union-attr]
@@ -286,14 +280,12 @@ class ZeroOrderModule(TuningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
-        checkpoint["zolit_skipped_queries"] = self.skipped_queries
-        checkpoint["zolit_skipped_in_row"] = self._skipped_in_row
+        self._skipped.save(checkpoint)
         checkpoint["zolit_estimator"] = self.estimator.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
-        self.skipped_queries = checkpoint["zolit_skipped_queries"]
-        self._skipped_in_row = checkpoint.get("zolit_skipped_in_row", 0)
+        self._skipped.load(checkpoint)
         self.estimator.load_state_dict(checkpoint.get("zolit_estimator", {}))
 
 
