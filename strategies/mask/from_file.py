@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from zolit.calibration.facts import read_facts
-from zolit.calibration.model_digest import float_digests
+from zolit.calibration.model_digest import float_digests, other_model
 from zolit.errors import UserError
 from zolit.files import replacing
 from zolit.formats.base import StoredWeight
@@ -103,13 +103,9 @@ class FromFile(ElementMask):
 
     def look_at(self, model: nn.Module) -> None:
         facts = self._facts()
-        if any(parameter.is_meta for parameter in model.parameters()):
-            return
-        mine = float_digests(model)
-        both = sorted(mine.keys() & facts.digests.keys())
-        different = [name for name in both if mine[name] != facts.digests[name]]
-        if different or not both:
-            why = f"{different[0]} has other values" if different else "they share no parameter"
+        # Its shapes are those of coordinates, which `choose_all` compares.
+        why = other_model(model, dict.fromkeys(facts.shapes), facts.digests)
+        if why is not None:
             raise UserError(f"mask FromFile: {self.file!r} is of another model: {why}; {_AGAIN}")
 
     def choose(self, path: str, weight: StoredWeight, block: int, blocks: int) -> Support:

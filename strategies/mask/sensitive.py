@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from zolit.calibration.saliency_file import Saliency
-from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
 from zolit.models.parts import Candidate
 from zolit.strategies.mask.scored import Per, ScoredMask
@@ -45,59 +44,45 @@ class Sensitive(ScoredMask):
         self._last: tuple[str, Tensor] | None = None
 
     def look_at(self, model: nn.Module) -> None:
-        saliency = Saliency.open(self.file)
-        if not any(parameter.is_meta for parameter in model.parameters()):
-            saliency.check(model)
+        Saliency.open(self.file).check(model)
 
     def choose(self, path: str, weight: StoredWeight, block: int, blocks: int) -> Support:
         floats = weight.floats()
-        if floats is not None and not floats.is_meta:
+        if floats is not None:
             Saliency.open(self.file).check_matrix(path, floats)
         return super().choose(path, weight, block, blocks)
 
     def choose_all(self, candidates: Sequence[Candidate]) -> list[Support]:
-        self._check(candidates)
+        saliency = Saliency.open(self.file)
+        for one in candidates:
+            saliency.check_shape(one.path, (one.weight.rows, one.weight.columns))
         if self.per == "matrix" and all(map(_of_elements, candidates)):
-            return [self._highest(one) for one in candidates]
+            return [self._highest(one, saliency) for one in candidates]
+        for one in candidates:
+            on = f"with per: {self.per}" if _of_elements(one) else "on scales"
+            saliency.check_keeps(one.path, None, f"mask Sensitive {on}")
         found = super().choose_all(candidates)
         self._last = None
         return found
 
     def scores(self, path: str, weight: StoredWeight, rows: slice) -> Tensor:
         if self._last is None or self._last[0] != path:
-            dense = Saliency.open(self.file).dense(path)
-            if dense is None:
-                raise UserError(
-                    f"mask Sensitive: {self.file!r} keeps a part of the scores of {path}, but "
-                    "scales and per: row or model need all of them; make the file with "
-                    "--saliency.keep 1, or use per: matrix with a perturber of elements"
-                )
-            self._last = path, dense
+            self._last = path, Saliency.open(self.file).all_scores(path)
         return self._last[1][rows].float().to(weight.device)
 
-    def _highest(self, one: Candidate) -> Bits:
+    def _highest(self, one: Candidate, saliency: Saliency) -> Bits:
         """The coordinates of a matrix by their places in the file, which has them in order."""
         weight = one.weight
         total = weight.rows * weight.columns
         count = self.count_of(total, one.path)
+        saliency.check_keeps(one.path, count, f"mask Sensitive with fraction: {self.fraction}")
         if weight.device.type == "meta":
             words = torch.empty(weight.rows, weight.words, dtype=torch.int32, device="meta")
             return Bits(words, weight.columns)
         chosen = torch.zeros(total, dtype=torch.bool)
-        chosen[Saliency.open(self.file).top(one.path, count)] = True
+        chosen[saliency.top(one.path, count)] = True
         chosen = chosen.view(weight.rows, weight.columns).to(weight.device)
         return Bits.of(weight.in_stored_order(chosen))
-
-    def _check(self, candidates: Sequence[Candidate]) -> None:
-        saliency = Saliency.open(self.file)
-        for one in candidates:
-            shape = one.weight.rows, one.weight.columns
-            if saliency.shape(one.path) != shape:
-                raise UserError(
-                    f"mask Sensitive: {self.file!r} is of another model, whose {one.path} is "
-                    f"{list(saliency.shape(one.path))}, not {list(shape)}; make one for this "
-                    "model: zolit saliency --config RECIPE --to FILE"
-                )
 
 
 def _of_elements(one: Candidate) -> bool:

@@ -73,16 +73,11 @@ class SqueezeLLM(Quantizer):
         """The file's scores of one weight, ``[rows, columns]`` float."""
         if self._file is None:
             self._file = Saliency.open(str(self.saliency))
+        self._file.check_matrix(path, weight)
+        self._file.check_keeps(path, None, "quantizer SqueezeLLM")
         if weight.is_meta:  # `zolit estimate` counts memory
             return torch.empty_like(weight)
-        self._file.check_matrix(path, weight)
-        scores = self._file.dense(path)
-        if scores is None:
-            raise UserError(
-                f"saliency: {self.saliency!r} keeps some of the scores of {path}, but quantizer "
-                "SqueezeLLM weighs every weight; make a file with --saliency.keep 1"
-            )
-        return scores.to(weight.device)
+        return self._file.all_scores(path).to(weight.device)
 
     def _rows(
         self, path: str, part: Tensor, scores: Tensor | None, excluded: Tensor | None

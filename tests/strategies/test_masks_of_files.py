@@ -118,14 +118,14 @@ def test_rows_the_model_and_scales_take_all_scores(tmp_path: Path) -> None:
     part = tmp_path / "part.saliency"
     saliency(part, tiny("llama"), 0.2)
     for mask in (Sensitive(str(part), 0.1, "row"), Sensitive(str(part), 0.1, "model")):
-        with pytest.raises(UserError, match=r"keeps a part of the scores .*keep 1, or use per: ma"):
+        with pytest.raises(UserError, match=rf"but mask Sensitive with per: {mask.per} needs all"):
             mask.choose_all([Candidate(Q_PROJ, store, 0, 1, (store.rows, store.columns))])
 
 
 def test_a_saliency_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "c4.saliency"
     saliency(file, tiny("llama"), 0.1)
-    with pytest.raises(UserError, match=r"keeps the .* highest scores of .* asked for"):
+    with pytest.raises(UserError, match=r"keeps the .* scores of .* fraction: 0.2 needs 204 of"):
         prepared("llama", Int8(), mask=Sensitive(str(file), 0.2))
     with pytest.raises(UserError, match=r"holds no scores of model.embed_tokens.weight"):
         prepared("llama", Int8(), ["embeddings"], mask=Sensitive(str(file), 0.05))
@@ -134,7 +134,7 @@ def test_a_saliency_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     value = tiny("llama").get_parameter(Q_PROJ).detach() + 0.1
     with pytest.raises(UserError, match=r"q_proj.weight has other values"):
         Sensitive(str(file), 0.05).choose(Q_PROJ, DenseWeight(value), 0, 1)
-    with pytest.raises(UserError, match=r"is of another model, whose .* is \[.*\], not \[3, 40\]"):
+    with pytest.raises(UserError, match=r"is of another model: .* is \[3, 40\], not \[32, 32\]"):
         Sensitive(str(file), 0.05).choose(Q_PROJ, Int8().store(floats(3, 40), "w"), 0, 1)
     with pytest.raises(UserError, match="expected a file"):
         prepared("llama", Int8(), mask=Sensitive(str(tmp_path / "none"), 0.05))
@@ -213,3 +213,12 @@ def test_estimates_need_no_numbers(tmp_path: Path) -> None:
     mask.look_at(meta)
     [support] = mask.choose_all([Candidate(Q_PROJ, there, 0, 1, (store.rows, store.columns))])
     assert support.bits().is_meta
+    # What a run is refused for without a look at numbers, an estimate is refused for too.
+    small = Sensitive(str(file), 0.2)
+    for mask in (small, Sensitive(str(file), 0.05, "row"), Sensitive(str(file), 0.05, "model")):
+        with pytest.raises(UserError, match=r"keeps the .* highest scores"):
+            mask.choose_all([Candidate(Q_PROJ, there, 0, 1, (store.rows, store.columns))])
+    with pytest.raises(UserError, match=r"scores of .* but quantizer SqueezeLLM needs all"):
+        SqueezeLLM(3, str(file)).store(torch.empty(32, 32, device="meta"), Q_PROJ)
+    with pytest.raises(UserError, match="the model has no"):
+        mask.look_at(tiny("gpt2").to("meta"))

@@ -114,7 +114,12 @@ def test_scores_weigh_the_fit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("scores", "keep", "path", "message"),
     [
-        (torch.ones(5, 60), 0.5, "w", "keeps some of the scores of w.*--saliency.keep 1"),
+        (
+            torch.ones(5, 60),
+            0.5,
+            "w",
+            "scores of w, but quantizer SqueezeLLM needs all 300; .*--saliency.keep 1",
+        ),
         (torch.ones(5, 61), 1.0, "w", "is of another model"),
         (torch.ones(5, 60), 1.0, "v", "no scores of v"),
         (-torch.ones(5, 60), 1.0, "w", "scores of w that are not finite or below 0"),

@@ -1,4 +1,5 @@
-"""What a calibration text shows of a model: its blocks are walked one at a time.
+"""Runs a text through a model, to learn what its layers read and which weights the loss depends on.
 
-Nothing here holds the activations or the gradients of the whole model at once.
+The model is walked block by block, so that the activations or gradients of the whole model are
+never in memory at once.
 """

@@ -1,4 +1,4 @@
-"""How a model calls its blocks: in which order, and with what beside the hidden states."""
+"""Finds out how a model calls its blocks: in which order, and with which arguments."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 Rest = dict[int | str, Any]
-"""Arguments of a block besides its hidden states, by place or name."""
+"""Arguments of a block besides its hidden states: positional ones by number, others by name."""
 
 
 @dataclass(frozen=True)
@@ -18,13 +18,14 @@ class Call:
     Attributes:
         path: of the block.
         block: the block.
-        follows: whether its input is what the block before it gave.
-        rest: its other arguments, for the first window.
-        shared: those of them that the first block of its row of blocks was given too, such as what
-            an encoder made of a window.
+        follows: whether it continues a chain: its hidden states are the output of the block before
+            it, and its other arguments are known without running the model.
+        rest: its other arguments for the first window.
+        shared: names of those other arguments that are the very objects which the first block of
+            its chain was given, such as an encoder's output. They depend on the window.
         times: how often the model calls it in one forward.
-        results: entries of the tuple that it returns, the hidden states first; 0 where it returns
-            the hidden states alone.
+        results: length of the tuple that it returns, whose first entry is the hidden states; 0 if
+            it returns the hidden states alone.
     """
 
     path: str
@@ -39,7 +40,7 @@ class Call:
         """Its other arguments for each window.
 
         Args:
-            firsts: those of the first block of its row of blocks, for each window.
+            firsts: the other arguments of the first block of its chain, for each window.
         """
         return [{**self.rest, **{name: one[name] for name in self.shared}} for one in firsts]
 
@@ -48,15 +49,16 @@ class Call:
 def find_calls(
     model: nn.Module, windows: Iterable[Tensor], blocks: Mapping[str, nn.Module]
 ) -> list[Call]:
-    """The first call of each block, in the order of the model.
+    """The first call of each block, in the order in which the model makes them.
 
-    A block follows the one before it if it takes what that gave, and beside it what the first of
-    its row took or what is alike for two windows.
+    The model runs on two windows. A block continues the chain of the block before it if it takes
+    that block's output, and each of its other arguments is equal for both windows or is an object
+    that the first block of the chain was given too. Any other block begins a new chain.
 
     Args:
         model: a transformers model.
         windows: ``[length]`` token ids of each window; the first and the last are run.
-        blocks: by path, whose calls are looked for.
+        blocks: the blocks to look for, by path.
     """
     each = list(windows)
     calls: list[Call] = []
@@ -79,12 +81,14 @@ def find_calls(
 def caught(
     model: nn.Module, call: Call, windows: Iterable[Tensor]
 ) -> Iterator[tuple[Tensor, Rest]]:
-    """What reaches a block, for each window; other arguments that are as in the first window are
-    the same objects.
+    """The arguments that a block is given for each window. The model is run up to the block.
+
+    Arguments that equal those of the first window are yielded as the same objects, so that they
+    are held in memory once.
 
     Args:
-        model: is run up to the block.
-        call: of the block.
+        model: a transformers model.
+        call: the call of the block.
         windows: ``[length]`` token ids of each.
 
     Yields:
@@ -113,11 +117,11 @@ def caught(
 
 
 def run_block(block: Callable[..., Any], hidden: Tensor, rest: Rest) -> Tensor:
-    """The hidden states that a block makes.
+    """Run a block; returns its hidden states, ``[1, length, columns]``.
 
     Args:
-        block: the block, or what calls it.
-        hidden: ``[1, length, columns]``.
+        block: the block, or a function that calls it.
+        hidden: ``[1, length, columns]``, its input.
         rest: its other arguments.
     """
     others = [rest[place] for place in sorted(one for one in rest if isinstance(one, int))]
@@ -127,7 +131,7 @@ def run_block(block: Callable[..., Any], hidden: Tensor, rest: Rest) -> Tensor:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two arguments are one object, or hold the same numbers."""
+    """Whether two arguments are one object, or hold equal values."""
     if isinstance(one, tuple | list) and isinstance(other, tuple | list):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, dict) and isinstance(other, dict):
@@ -139,7 +143,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 class _Caught(Exception):  # noqa: N818  (not an error)
-    """Ends a forward once the block that was waited for is reached."""
+    """Ends a forward as soon as it has reached the block that is looked for."""
 
 
 @dataclass
@@ -149,7 +153,7 @@ class _Seen:
     Attributes:
         path: of the block.
         block: the block.
-        linked: whether its input is what the block that was called before it gave.
+        linked: whether its input equals the output of the block that was called before it.
         rest: its other arguments.
         times: how often it was called.
         results: see `Call`.

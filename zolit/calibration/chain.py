@@ -1,4 +1,4 @@
-"""The blocks of a causal language model as a chain: each takes what the one before it gave."""
+"""The blocks of a causal language model as a chain: each reads the output of the one before it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,14 +14,14 @@ from zolit.models.families import family_of
 
 
 class Chain:
-    """How a model's blocks hand the windows of a text on.
+    """Runs single blocks of a model on the windows of a text, as the model itself would.
 
-    The blocks' other arguments (masks, rotary embeddings) are kept, those that all windows of a
-    length have in common once; hidden states are not.
+    The other arguments of the blocks (attention masks, rotary embeddings) are kept in memory, those
+    that all windows of a length have in common only once. Hidden states are not kept.
 
     Args:
-        model: a transformers model of the causal family, at rest.
-        windows: what will run through it.
+        model: a transformers model of the causal family, read without perturbation.
+        windows: that will run through it.
 
     Attributes:
         model: as given.
@@ -29,8 +29,8 @@ class Chain:
         blocks: the blocks and their paths, in the order in which the model calls them.
 
     Raises:
-        UserError: if the model is not causal, has no blocks, calls one more than once, or hands a
-            block something else of a window than what the block before it gave.
+        UserError: if the model is not causal, has no blocks, calls a block more than once, or gives
+            a block something that depends on the window besides the output of the block before it.
     """
 
     def __init__(self, model: nn.Module, windows: Sequence[Window]) -> None:
@@ -49,13 +49,13 @@ class Chain:
         self._firsts: dict[int, Rest] = {}
         for length, numbers in by_length.items():
             ids = [windows[number].ids for number in numbers]
-            # Beside it other text of that length, which shows what a block takes of the text.
+            # The second window has other text: what differs between both depends on the text.
             calls = find_calls(model, [ids[0], ids[0].roll(1)], named_blocks(model))
             _check(calls, name)
             self._calls[length] = calls
             for number, (hidden, rest) in zip(numbers, caught(model, calls[0], ids), strict=True):
                 if not isinstance(hidden, Tensor) or hidden.shape[:-1] != (1, length):
-                    raise _unfit(name, "its first is not given one vector for each token")
+                    raise _unfit(name, "the first is not given one vector for each token")
                 self._firsts[number] = rest
         some = next(iter(self._calls.values()))
         self.blocks = [(call.path, call.block) for call in some]
@@ -71,11 +71,11 @@ class Chain:
         return self._calls[len(self.windows[window].ids)]
 
     def rest(self, block: int, window: int) -> Rest:
-        """What a block takes of a window besides its hidden states."""
+        """The arguments of a block for a window, besides its hidden states."""
         return self.calls(window)[block].rests([self._firsts[window]])[0]
 
     def enter(self, window: int) -> Tensor:
-        """``[1, length, columns]``, what reaches the first block."""
+        """Hidden states that the first block is given for a window, ``[1, length, columns]``."""
         hidden, _ = next(
             iter(caught(self.model, self.calls(window)[0], [self.windows[window].ids]))
         )
@@ -83,7 +83,7 @@ class Chain:
 
     @torch.no_grad()
     def step(self, block: int, window: int, hidden: Tensor) -> Tensor:
-        """What a block makes of hidden states of a window."""
+        """Run a block on hidden states of a window; returns its output, of the same shape."""
         return run_block(self.blocks[block][1], hidden, self.rest(block, window))
 
 
@@ -91,12 +91,12 @@ def _check(calls: list[Call], name: str) -> None:
     if not calls:
         raise _unfit(name, "it has no list of blocks")
     if len({id(call.block) for call in calls}) < len(calls):
-        raise _unfit(name, "some of its blocks are one")
+        raise _unfit(name, "some of its blocks are the same module")
     for number, call in enumerate(calls):
         if call.times > 1:
             raise _unfit(name, f"it calls {call.path} {call.times} times")
         if number and not call.follows:
-            raise _unfit(name, f"{call.path} takes more than the block before it gave")
+            raise _unfit(name, f"{call.path} reads more than the output of the block before it")
         if any(_changes(value) for value in call.rest.values()):
             raise _unfit(name, f"{call.path} is given a dictionary, which blocks may write to")
 
@@ -108,5 +108,5 @@ def _changes(value: Any) -> bool:
 def _unfit(name: str, why: str) -> UserError:
     return UserError(
         f"model.source: the blocks of {name} cannot be walked one after another: {why}; give a "
-        "model whose blocks each take what the one before them gave, as Llama's do"
+        "model whose blocks each read the output of the one before, as Llama's do"
     )

@@ -1,4 +1,4 @@
-"""What is gathered of a block's layers while text runs through it."""
+"""Statistics of the inputs of a block's layers, gathered while text runs through the block."""
 
 from collections.abc import Callable, Mapping
 
@@ -13,7 +13,7 @@ def full_moments(step: Step, layers: Mapping[str, nn.Linear]) -> dict[str, Tenso
     """Sum of ``x x^T`` over the inputs x of linear layers, while their block runs on all windows.
 
     Args:
-        step: the block, and what reaches it.
+        step: the block and its inputs.
         layers: of the block, by name.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What a causal language model does behind its last block, and the loss that comes of it."""
+"""The end of a causal language model: what follows its last block, and the loss."""
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -16,17 +16,18 @@ from zolit.models.passes.calls import Stage, wrapped_call
 from zolit.tensors.weight import PerturbedWeight
 
 _CLOSE = 0.02
-"""Largest difference of two logits that should be one, as a fraction of the largest logit."""
+"""Logits of two ways of running a model count as equal if they differ by at most this fraction of
+the largest logit."""
 
 
 class Ending:
     """Final norm, output layer and loss of a model, in float32.
 
-    The model's own forward runs, its blocks left out, so that what it does to its logits (Gemma's
-    soft cap) stays.
+    The model's own forward is run with its blocks skipped, so that whatever else it does to its
+    logits, such as Gemma's soft cap, is kept.
 
     Args:
-        chain: its blocks.
+        chain: the blocks of the model.
     """
 
     def __init__(self, chain: Chain) -> None:
@@ -34,11 +35,14 @@ class Ending:
         self._floats = {name: in_float32(one) for name, one in _outside(chain.model).items()}
 
     def gradient(self, hidden: Tensor, window: int) -> Tensor:
-        """Of a window's mean loss a token by what its last block gave, of the same shape; float32.
+        """Gradient of a window's loss, a mean over tokens, by the output of the last block.
 
         Args:
-            hidden: ``[1, length, columns]``.
-            window: its number.
+            hidden: that output, ``[1, length, columns]``.
+            window: number of the window.
+
+        Returns:
+            ``[1, length, columns]`` float32.
 
         Raises:
             UserError: if the loss is not a number.
@@ -59,40 +63,40 @@ class Ending:
 
 @torch.no_grad()
 def check_ending(chain: Chain, hidden: Tensor, window: int) -> None:
-    """Refuse a model whose logits come of something else than what its last block gave.
+    """Refuse a model whose logits do not depend on the output of its last block alone.
 
-    It shows too that running block after block gives what the model gives.
+    This also checks that the blocks, run one after another, give what the model itself gives.
 
     Args:
         chain: the model's blocks.
-        hidden: what the last block gave for a window.
-        window: its number.
+        hidden: output of the last block for a window, ``[1, length, columns]``.
+        window: number of the window.
 
     Raises:
         UserError: if the logits differ from the model's own.
     """
     ids = chain.windows[window].ids
     wanted = chain.model(input_ids=ids.unsqueeze(0), use_cache=False).logits.float()
-    # Other text, lest the model remembers what its blocks gave for this.
+    # Another text in between, in case the model keeps something of its last forward.
     chain.model(input_ids=ids.roll(1).unsqueeze(0), use_cache=False)
     found = _logits(chain, hidden, window, {}).float()
     if not (found - wanted).abs().max() <= _CLOSE * wanted.abs().max():
         raise UserError(
-            f"model.source: {type(chain.model).__name__} gives other logits than its blocks one "
-            "after another and what follows them; give a model whose output layer reads what the "
-            "last block gave"
+            f"model.source: {type(chain.model).__name__} gives other logits than its blocks, norm "
+            "and output layer run one after another; give a model whose output layer reads the "
+            "output of the last block alone"
         )
 
 
 def in_float32(parameter: Tensor) -> Tensor:
-    """A parameter's values as stored, decoded; may share its storage."""
+    """The values of a parameter, decoded to float32; may share the parameter's memory."""
     if isinstance(parameter, PerturbedWeight):
         return parameter.with_store(parameter.store, torch.float32).dense()
     return parameter.detach().float()
 
 
 def _outside(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters outside of blocks, but for embeddings that give no logits."""
+    """Parameters outside of blocks, without input embeddings that the output layer does not use."""
     inside = tuple(f"{path}." for path in named_blocks(model))
     words = getattr(input_embeddings(model), "weight", None)
     tied = words is getattr(output_layer(model), "weight", None)
@@ -108,9 +112,9 @@ def _logits(chain: Chain, hidden: Tensor, window: int, values: Mapping[str, Tens
 
     Args:
         chain: the model's blocks.
-        hidden: what the last block gave.
-        window: its number.
-        values: stand for parameters of these names.
+        hidden: the output of the last block.
+        window: number of the window.
+        values: used in place of the parameters of these names.
     """
     ids = chain.windows[window].ids.unsqueeze(0)
     with ExitStack() as stack:

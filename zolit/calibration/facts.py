@@ -1,4 +1,4 @@
-"""What zolit's own safetensors files say beside their tensors, read and checked."""
+"""Reads and checks the description that zolit's own safetensors files carry in their metadata."""
 
 import json
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from zolit.errors import UserError, first_line
 
 
 class Versioned(Protocol):
-    """Facts that name the version of their format."""
+    """A description that names the version of its format."""
 
     @property
     def version(self) -> int: ...
@@ -23,15 +23,16 @@ Facts = TypeVar("Facts", bound=Versioned)
 def read_facts(
     file: str | Path, make: Callable[..., Facts], version: int, kind: str, where: str, again: str
 ) -> Facts:
-    """The facts of a file, kept as JSON in its metadata under ``zolit_KIND``.
+    """The description of a file: JSON in its metadata, under ``zolit_`` and the kind of file.
 
     Args:
-        file: of safetensors.
-        make: the facts from their entries by name; of ``shapes``, pairs of rows and columns.
-        version: of the format that is read.
-        kind: of file: ``saliency`` or ``mask``.
-        where: first words of a refusal.
-        again: how to get such a file, its last words.
+        file: a safetensors file.
+        make: class of the description, called with its entries by name. The entry ``shapes`` has
+            ``(rows, columns)`` by parameter name.
+        version: of the format; another one is refused.
+        kind: ``saliency`` or ``mask``.
+        where: begins the message of an error: the option that names the file.
+        again: ends that message: how to make such a file.
 
     Raises:
         UserError: if the file is not there, not whole, not of this kind or of another version.

@@ -1,4 +1,4 @@
-"""Gradients of one block's weights, in float32, from the gradient of what it gave."""
+"""Gradients of one block's weights in float32, from the gradient by the block's output."""
 
 from collections.abc import Iterable
 from typing import Any, Literal
@@ -15,17 +15,18 @@ from zolit.models.experts import eager_experts
 Method = Literal["fisher", "mean_grad_sq"]
 
 METHODS: tuple[Method, ...] = ("fisher", "mean_grad_sq")
+"""How gradients become scores, see `BlockGradients`."""
 
 
 class BlockGradients:
-    """A block with its weights decoded to float32, and what is gathered of their gradients.
+    """A block with its weights decoded to float32, and the sums of their gradients.
 
-    Memory: the block's weights and one sum for each that is scored, in float32; and for ``fisher``
-    the gradient of one weight at a time.
+    In memory, in float32: the block's weights, a sum for each weight that is scored, and with
+    ``fisher`` the gradient of one weight at a time.
 
     Args:
-        block: at rest, its weights stored in any format or plain.
-        weights: names of those that are scored.
+        block: read without perturbation; its weights may be stored in any format.
+        weights: names of the weights to score.
         method: ``fisher`` sums the squares of each window's gradient, ``mean_grad_sq`` squares the
             sum of the gradients.
     """
@@ -53,15 +54,15 @@ class BlockGradients:
         return add
 
     def back(self, hidden: Tensor, rest: Rest, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """Run the block forward and back on one window.
+        """Run the block forward and backward on one window.
 
         Args:
-            hidden: ``[1, length, columns]``, what reached it.
+            hidden: input of the block, ``[1, length, columns]``.
             rest: its other arguments.
-            gradient: of the loss by what it gave, ``[1, length, columns]`` float32.
+            gradient: of the loss by the block's output, ``[1, length, columns]`` float32.
 
         Returns:
-            What the block gave, and the gradient of the loss by ``hidden``; both float32.
+            The output of the block, and the gradient of the loss by ``hidden``; both float32.
         """
         floats: Rest = tree_map(_as_float32, rest)
         with torch.enable_grad(), eager_experts(self.block):
@@ -75,7 +76,7 @@ class BlockGradients:
         return functional_call(self.block, self._values, arguments, options)
 
     def scores(self, name: str) -> Tensor:
-        """Score of each entry of a weight, in its shape in the model; float32, at least 0."""
+        """The score of each entry of a weight: float32, at least 0, in the parameter's shape."""
         if name in self._squares:
             return self._squares[name]
         leaf = self._leaves[name]

@@ -1,4 +1,4 @@
-"""Several safetensors files as one, a tensor in memory at a time."""
+"""Joins safetensors files, with one tensor in memory at a time."""
 
 import json
 import math
@@ -10,19 +10,19 @@ import torch
 from safetensors import safe_open
 
 _BYTES = {"BF16": 2, "F32": 4, "I32": 4, "I64": 8}
-"""Of a number of each type that is joined, as safetensors names it."""
+"""Bytes of a number, by the name that safetensors gives its type."""
 
 
 def join_files(parts: Iterable[Path], to: Path, metadata: Mapping[str, str]) -> None:
-    """Write the tensors of some files to one, in their order.
+    """Write the tensors of several safetensors files to one file, in their order.
 
-    The format is that of https://huggingface.co/docs/safetensors: eight bytes with the length of a
-    header in JSON, the header, and the tensors' bytes at the offsets that it names.
+    The format is described in https://huggingface.co/docs/safetensors: eight bytes hold the length
+    of a header, the header is JSON, and the tensors' bytes lie at the offsets that it names.
 
     Args:
-        parts: safetensors files of other names each; their metadata is left out.
-        to: the file; written over.
-        metadata: of the file.
+        parts: the files, which have no tensor name in common. Their metadata is dropped.
+        to: the new file; an existing one is replaced.
+        metadata: of the new file.
 
     Raises:
         OSError: if it cannot be written.
@@ -38,7 +38,7 @@ def join_files(parts: Iterable[Path], to: Path, metadata: Mapping[str, str]) -> 
                 end += _BYTES[kind] * math.prod(shape)
                 header[name] = {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
     text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)  # so that the numbers are aligned
+    text += b" " * (-len(text) % 8)  # so that the tensors' bytes are aligned
     with to.open("wb") as stream:
         stream.write(struct.pack("<Q", len(text)) + text)
         for file in files:

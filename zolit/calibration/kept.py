@@ -1,4 +1,4 @@
-"""Hidden states of all windows in a file, one window in memory at a time."""
+"""Keeps the hidden states of all windows in a file, with one window in memory at a time."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,13 +13,15 @@ from zolit.files import replacing
 
 
 class Kept:
-    """A file of ``[length, columns]`` for each window, one behind the other; whole or not there.
+    """A file that holds ``[length, columns]`` numbers for each window, one window after another.
+
+    The file appears under its name only when it is complete.
 
     Args:
-        file: its place.
-        lengths: tokens of each window.
-        columns: of a hidden state.
-        dtype: of its numbers.
+        file: its path.
+        lengths: number of tokens of each window.
+        columns: size of a hidden state.
+        dtype: of the numbers.
     """
 
     def __init__(
@@ -35,11 +37,11 @@ class Kept:
         return self.file.is_file()
 
     def size(self) -> int:
-        """What the file takes on the disk."""
+        """Bytes that the file takes on the disk."""
         return sum(self.lengths) * self.columns * self.dtype.itemsize
 
     def read(self) -> Iterator[Tensor]:
-        """``[1, length, columns]`` of each window, in their order, on the host."""
+        """The hidden states of each window in turn, ``[1, length, columns]`` on the CPU."""
         with self.file.open("rb") as stream:
             for length in self.lengths:
                 data = bytearray(stream.read(length * self.columns * self.dtype.itemsize))
@@ -47,7 +49,7 @@ class Kept:
 
     @contextmanager
     def writing(self) -> Iterator[Callable[[Tensor], None]]:
-        """A function that takes each window in turn; the file is there once the block has ended."""
+        """A function that appends one window; the file is complete when the context ends."""
         with replacing(self.file) as scratch, scratch.open("wb") as stream:
             yield lambda states: self._append(stream, states)
 

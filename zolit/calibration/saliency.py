@@ -1,9 +1,11 @@
-"""How much a language model's loss depends on each weight: one sweep over its blocks and one back.
+"""Computes how much the loss of a language model depends on each of its weights.
 
-The gradient of the whole model is never there. Each block's inputs are kept on the disk, beside the
-file that is made; then the gradient is handed down from the loss block by block, and each block is
-run again with its weights decoded to float32. In memory lie the model as it is stored, one block's
-weights and gradients in float32, and the activations of one window in one block.
+The blocks are run one after another, and then differentiated one after another from the last, so
+that the gradient of the whole model is never in memory. On the way forward the inputs of each block
+are written to the disk, beside the file that is made. On the way back each block is run again on
+its inputs, with its weights decoded to float32, and passes the gradient on to the block before it.
+Memory holds the model as it is stored, the weights and gradients of one block in float32, and the
+activations of one window in one block.
 """
 
 from collections.abc import Sequence
@@ -35,19 +37,20 @@ def compute_saliency(
 
     ``fisher`` is the sum over windows of the squared gradient of the window's loss: the diagonal
     of the empirical Fisher matrix (SensZOQ, arXiv 2406.02913). ``mean_grad_sq`` is the square of
-    the sum of the gradients, which the authors' code takes. A window's loss is the mean loss of its
-    next tokens. Gradients are of the weights as they are stored, in float32.
+    the sum of these gradients, which the authors' code computes. The loss of a window is the mean
+    loss of its next tokens. Gradients are taken at the weights as they are stored, in float32.
 
-    What was done is kept in a folder beside the file until the file is there: the same call after
-    a kill goes on at the block where it was.
+    Intermediate results are kept in a folder beside the file until the file is complete. If the
+    process is killed, the same call continues at the block that it had reached.
 
     Args:
-        model: of the causal family, at rest; plain, or with weights stored in any format.
-        windows: of text; each has two tokens at least.
+        model: of the causal family, read without perturbation; its weights may be stored in any
+            format.
+        windows: of text; each has at least two tokens.
         method: one of `METHODS`.
         keep: fraction of the entries of each matrix whose scores are written, in (0, 1].
         to: the new file.
-        report: told of each block, in both directions.
+        report: called before each block, in both directions.
 
     Raises:
         UserError: if an argument is out of range, the file exists, the model's blocks cannot be
@@ -88,7 +91,12 @@ def compute_saliency(
 
 
 def check_options(method: str, keep: float, to: Path) -> None:
-    """Refuse what is out of range before a model is loaded.
+    """Refuse options that are out of range, before a model is loaded.
+
+    Args:
+        method: see `compute_saliency`.
+        keep: see `compute_saliency`.
+        to: the file to write, which must not exist yet.
 
     Raises:
         UserError: naming the option.
@@ -96,7 +104,7 @@ def check_options(method: str, keep: float, to: Path) -> None:
     if method not in METHODS:
         raise UserError(
             f"saliency.method must be one of {', '.join(METHODS)}, got {method!r}; GraSP needs "
-            "second derivatives of the whole model, which a sweep over blocks has not"
+            "second derivatives of the whole model, which cannot be computed block by block"
         )
     if not 0 < keep <= 1:
         raise UserError(
@@ -107,7 +115,7 @@ def check_options(method: str, keep: float, to: Path) -> None:
 
 
 def _stored(model: nn.Module) -> str:
-    """How the weights of a model are stored: what the gradients are taken at."""
+    """The formats in which the weights of a model are stored, on which its gradients depend."""
     formats = {
         str(one.store.describe()) if isinstance(one, PerturbedWeight) else str(one.dtype)
         for one in model.parameters()

@@ -1,4 +1,4 @@
-"""The file of a saliency: scores of the entries of a model's matrices."""
+"""The saliency file: a score for each entry of a model's matrices."""
 
 import json
 from collections.abc import Iterable
@@ -11,12 +11,10 @@ from torch import Tensor, nn
 
 from zolit.calibration.facts import read_facts
 from zolit.calibration.join import join_files
-from zolit.calibration.model_digest import float_digests, matrix_digest
-from zolit.calibration.scored import matrix_shape
+from zolit.calibration.model_digest import matrix_digest, other_model
 from zolit.calibration.scores import largest
 from zolit.errors import UserError, nearest_names
 from zolit.files import replacing
-from zolit.models.plan import find_parameters
 
 VERSION = 1
 
@@ -25,17 +23,16 @@ _AGAIN = "make one for this model: zolit saliency --config RECIPE --to FILE"
 
 @dataclass(frozen=True)
 class Facts:
-    """What a saliency file says beside its scores.
+    """The description of a saliency file.
 
     Attributes:
         version: of the format.
-        method: how entries are scored: ``fisher``, the sum of squared gradients of each window's
-            loss; ``mean_grad_sq``, the square of the accumulated gradient.
+        method: how entries are scored, see `zolit.calibration.saliency.compute_saliency`.
         text: hex digest of the windows' tokens.
-        samples: windows.
-        length: tokens of the longest window.
+        samples: number of windows.
+        length: number of tokens of the longest window.
         keep: fraction of the entries of a matrix whose scores are kept; 1 for all of them.
-        shapes: ``[rows, columns]`` of each scored matrix, by the parameter's name.
+        shapes: ``(rows, columns)`` of each scored matrix, by the parameter's name.
         digests: `float_digests` of the model.
     """
 
@@ -49,21 +46,21 @@ class Facts:
     digests: dict[str, str]
 
     def metadata(self) -> dict[str, str]:
-        """As safetensors keeps it: texts alone."""
+        """The description in the form that safetensors can keep, a text."""
         return {"zolit_saliency": json.dumps(asdict(self))}
 
 
 class Saliency:
-    """Scores of the entries of a model's matrices, read from a file one matrix at a time.
+    """A saliency file, opened by `Saliency.open`. Scores are read one matrix at a time.
 
-    Made by `Saliency.open`. Positions are flat: row times columns plus column, of the matrix with
-    output channels first; the matrices of a layer's experts lie one below the other.
+    A position is a flat index into a matrix: row times the number of columns, plus column. Rows are
+    output channels; the matrices of a layer's experts lie one below the other.
 
     Args:
-        file: of safetensors. With ``keep`` below 1 it holds for each matrix P the positions
-            ``P.indices``, int32 or int64, in falling order of score and ``P.scores``, float32;
-            otherwise ``P.scores`` alone, ``[rows, columns]`` bfloat16.
-        facts: what it says beside.
+        file: a safetensors file. If ``keep`` is below 1, it holds for each matrix P the positions
+            ``P.indices``, int32 or int64, in falling order of score, and ``P.scores``, float32.
+            Otherwise it holds ``P.scores`` alone, ``[rows, columns]`` bfloat16.
+        facts: its description.
     """
 
     def __init__(self, file: Path, facts: Facts) -> None:
@@ -72,10 +69,10 @@ class Saliency:
 
     @classmethod
     def open(cls, file: str | Path) -> "Saliency":
-        """Read what a file says beside its scores.
+        """Open a file and read its description.
 
         Raises:
-            UserError: if it is not there, not whole or no saliency.
+            UserError: if it does not exist, is damaged, or is no saliency file.
         """
         path = Path(file)
         facts = read_facts(path, Facts, VERSION, "saliency", "saliency", _AGAIN)
@@ -88,7 +85,7 @@ class Saliency:
 
     @property
     def method(self) -> str:
-        """How entries are scored."""
+        """How entries are scored: ``fisher`` or ``mean_grad_sq``."""
         return self.facts.method
 
     def shape(self, path: str) -> tuple[int, int]:
@@ -101,7 +98,7 @@ class Saliency:
         return self.facts.shapes[path]
 
     def scores(self, path: str) -> tuple[Tensor, Tensor]:
-        """All positions that are kept of a matrix, in falling order of score, and their scores.
+        """The positions of a matrix that the file keeps, in falling order of score, with scores.
 
         Returns:
             ``[count]`` int64 and ``[count]`` float32.
@@ -109,9 +106,9 @@ class Saliency:
         Raises:
             UserError: if the matrix has no scores.
         """
-        dense = self.dense(path)
-        if dense is not None:
-            return largest(dense.flatten().float(), dense.numel())
+        if self._keeps_all(path):
+            every = self.all_scores(path)
+            return largest(every.flatten().float(), every.numel())
         with safe_open(self.file, "pt") as opened:
             positions: Tensor = opened.get_tensor(f"{path}.indices").long()
             return positions, opened.get_tensor(f"{path}.scores")
@@ -120,8 +117,8 @@ class Saliency:
         """Positions of the entries of a matrix with the highest scores, the highest first.
 
         Args:
-            path: of the matrix.
-            count: how many.
+            path: the parameter's name.
+            count: number of positions.
 
         Returns:
             ``[count]`` int64.
@@ -129,75 +126,91 @@ class Saliency:
         Raises:
             UserError: if the matrix has no scores, or fewer are kept.
         """
-        dense = self.dense(path)
-        kept = self._kept(path) if dense is None else dense.numel()
-        if count > kept:
-            rows, columns = self.facts.shapes[path]
-            raise UserError(
-                f"saliency: {str(self.file)!r} keeps the {kept} highest scores of {path}, but "
-                f"{count} of its {rows * columns} entries are asked for; make a file with a larger "
-                f"--saliency.keep than {self.facts.keep}"
-            )
-        if dense is not None:
-            return largest(dense.flatten().float(), count)[0] if count else _none()
+        self.check_keeps(path, count)
+        if self._keeps_all(path):
+            every = self.all_scores(path)
+            return largest(every.flatten().float(), count)[0] if count else _none()
         return self.scores(path)[0][:count]
 
-    def dense(self, path: str) -> Tensor | None:
-        """Scores of all entries of a matrix, ``[rows, columns]`` bfloat16; None where some are cut.
+    def all_scores(self, path: str) -> Tensor:
+        """Scores of all entries of a matrix, ``[rows, columns]`` bfloat16.
 
         Raises:
-            UserError: if the matrix has no scores.
+            UserError: if the matrix has no scores, or only a part of them is kept.
         """
-        self._check_path(path)
-        if self.facts.keep < 1:
-            return None
+        self.check_keeps(path)
         with safe_open(self.file, "pt") as opened:
             found: Tensor = opened.get_tensor(f"{path}.scores")
         return found
 
     def check(self, model: nn.Module) -> None:
-        """Refuse another model than the one that was scored.
-
-        Compared are names and shapes of the scored matrices, and digests of the parameters that
-        both models have as floats: before weights are quantized all of them, after it norms,
-        biases and embeddings.
+        """Refuse another model than the one that was scored (`other_model`).
 
         Args:
-            model: plain, or with stored weights; with numbers.
+            model: plain, or with stored weights; on the meta device its shapes alone count.
 
         Raises:
             UserError: naming the parameter that differs.
         """
-        found = {one.path: one for one in find_parameters(model)}
-        for path, shape in self.facts.shapes.items():
-            if path not in found:
-                raise self._other(f"the model has no {path}")
-            theirs = matrix_shape(found[path])
-            if shape != theirs:
-                raise self._other(f"{path} is {list(theirs)}, not {list(shape)}")
-        mine = float_digests(model)
-        both = mine.keys() & self.facts.digests.keys()
-        if not both:
-            raise self._other("no parameter of the model is stored as floats to tell it by")
-        for path in sorted(both):
-            if mine[path] != self.facts.digests[path]:
-                raise self._other(f"{path} has other values")
+        found = other_model(model, self.facts.shapes, self.facts.digests)
+        if found is not None:
+            raise self._other(found)
+
+    def check_shape(self, path: str, shape: tuple[int, int]) -> None:
+        """Refuse a matrix of another shape than the one that was scored.
+
+        Raises:
+            UserError: if the matrix has no scores, or another shape.
+        """
+        if self.shape(path) != shape:
+            raise self._other(f"{path} is {list(shape)}, not {list(self.shape(path))}")
 
     def check_matrix(self, path: str, matrix: Tensor) -> None:
         """Refuse the float matrix of another model, before it is quantized.
 
         Args:
             path: the parameter's name.
-            matrix: ``[rows, columns]`` float, output channels first.
+            matrix: ``[rows, columns]`` float, output channels first; on the meta device its shape
+                alone counts.
 
         Raises:
             UserError: if it has no scores, another shape or other values.
         """
-        if self.shape(path) != tuple(matrix.shape):
-            raise self._other(f"{path} is {list(matrix.shape)}, not {list(self.shape(path))}")
+        rows, columns = matrix.shape
+        self.check_shape(path, (rows, columns))
         known = self.facts.digests.get(path)
-        if known is not None and known != matrix_digest(matrix):
+        if known is not None and not matrix.is_meta and known != matrix_digest(matrix):
             raise self._other(f"{path} has other values")
+
+    def check_keeps(self, path: str, count: int | None = None, who: str = "this choice") -> None:
+        """Refuse a file that keeps fewer scores of a matrix than are needed.
+
+        Args:
+            path: the parameter's name.
+            count: how many are needed, the highest ones; None for all.
+            who: needs them, for the message.
+
+        Raises:
+            UserError: if the matrix has no scores, or fewer are kept.
+        """
+        rows, columns = self.shape(path)
+        total = rows * columns
+        kept = total if self._keeps_all(path) else self._kept(path)
+        needed = total if count is None else count
+        if needed <= kept:
+            return
+        asked, larger = f"all {total}", "--saliency.keep 1"
+        if needed < total:
+            asked = f"{needed} of its {total}"
+            larger = f"a larger --saliency.keep than {self.facts.keep:g}"
+        raise UserError(
+            f"saliency: {str(self.file)!r} keeps the {kept} highest scores of {path}, but {who} "
+            f"needs {asked}; make a file with {larger}"
+        )
+
+    def _keeps_all(self, path: str) -> bool:
+        self._check_path(path)
+        return self.facts.keep >= 1
 
     def _kept(self, path: str) -> int:
         with safe_open(self.file, "pt") as opened:
@@ -217,7 +230,7 @@ class Saliency:
 
 
 def kept_tensors(path: str, scores: Tensor, keep: float) -> dict[str, Tensor]:
-    """What a file holds of a matrix.
+    """The tensors that a file holds for one matrix.
 
     Args:
         path: the parameter's name.
@@ -235,7 +248,12 @@ def kept_tensors(path: str, scores: Tensor, keep: float) -> dict[str, Tensor]:
 
 
 def write_saliency(to: Path, parts: Iterable[Path], facts: Facts) -> Saliency:
-    """Write a file from files of its tensors, whole or not at all.
+    """Join files of tensors to a saliency file, which appears only when it is complete.
+
+    Args:
+        to: the new file.
+        parts: safetensors files whose tensors it gets.
+        facts: its description.
 
     Raises:
         UserError: if it cannot be written.

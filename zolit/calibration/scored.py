@@ -1,4 +1,4 @@
-"""Which weights of a model get scores."""
+"""Finds the weights of a model that get saliency scores: the linear layers of its blocks."""
 
 from dataclasses import dataclass
 
@@ -14,11 +14,11 @@ class Scored:
     """A weight that gets scores.
 
     Attributes:
-        path: its name in the model.
+        path: the parameter's name in the model.
         name: its name in its block.
-        shape: ``(rows, columns)``, output channels first; the matrices of a stack come one below
-            the other.
-        transposed: whether the module holds ``[columns, rows]``, or a stack of these.
+        shape: ``(rows, columns)``, output channels first. The matrices of a layer's experts count
+            as one matrix, one below the other.
+        transposed: whether the module holds ``[columns, rows]``, for one matrix or each expert.
     """
 
     path: str
@@ -28,10 +28,11 @@ class Scored:
 
 
 def scored_weights(model: nn.Module) -> dict[str, list[Scored]]:
-    """The linear layers of each block, experts among them, by the path of the block.
+    """The weights of linear layers and of experts in each block, by the path of the block.
 
     Raises:
-        UserError: if several blocks share one, whose gradient is none of a single block.
+        UserError: if blocks share a weight. Its gradient is a sum over these blocks, which no
+            single block gives.
     """
     found: dict[str, list[Scored]] = {path: [] for path in named_blocks(model)}
     for one in find_parameters(model):
@@ -57,6 +58,6 @@ def matrix_shape(one: Found) -> tuple[int, int]:
 
 
 def _around(name: str) -> list[str]:
-    """The modules around a parameter."""
+    """Paths of the modules that contain a parameter, from the outermost."""
     parts = name.split(".")
     return [".".join(parts[:count]) for count in range(1, len(parts))]

@@ -1,4 +1,4 @@
-"""The sweep forward over a model's blocks, and the sweep back that scores their weights."""
+"""Runs a model's blocks one after another, then backward, scoring the weights of each."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,22 +18,22 @@ from zolit.models.prepare import as_matrix
 log = logging.getLogger(__name__)
 
 Report = Callable[[int, int], None]
-"""``report(done, total)``: how many passes through a block are done, of those of both sweeps."""
+"""``report(done, total)``: number of passes through a block that are done, and of all passes."""
 
 _APART = 0.25
-"""How far what a block gives in float32 may be from what it gives as stored, as a fraction."""
+"""Largest relative difference between a block's output in float32 and its output as stored."""
 
 
 class Sweeps:
-    """Both sweeps; each goes on where the files of its work say.
+    """The sweep forward and the sweep back. Each continues where the files of `Work` end.
 
     Args:
-        chain: the model's blocks.
-        scored: weights of each block, by its path.
+        chain: the blocks of the model.
+        scored: the weights to score in each block, by the path of the block.
         method: how they are scored.
-        keep: fraction of their entries whose scores are kept.
-        work: where hidden states, gradients and scores are kept.
-        report: told of each block.
+        keep: fraction of the entries of a matrix whose scores are kept.
+        work: keeps hidden states, gradients and scores on the disk.
+        report: called before each pass through a block.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Sweeps:
         self.columns, self.dtype, self.device = first.shape[-1], first.dtype, first.device
 
     def run(self) -> None:
-        """Forward, the loss, and back."""
+        """Run forward to the loss, and back."""
         total = 2 * len(self.chain)
         left = self.work.backward_left()
         if left is None:
@@ -98,7 +98,7 @@ class Sweeps:
         path, module = self.chain.blocks[block]
         weights = self.scored.get(path, ())
         gradients = BlockGradients(module, [one.name for one in weights], self.method)
-        # The file with the gradients is there last: without it the block is done again.
+        # Scores are saved within this context: its file, which marks the block as done, comes last.
         with self._gradients(block).writing() as write:
             states = self._read(self._inputs(block))
             slopes = self._read(self._gradients(block + 1))
@@ -121,14 +121,14 @@ class Sweeps:
         return (one.to(self.device) for one in kept.read())
 
     def _check_output(self, block: int, out: Tensor) -> None:
-        """Whether a block in float32 is the block that the model runs."""
+        """Refuse a block that gives something else in float32 than when the model runs it."""
         wanted = next(self._read(self._inputs(block + 1))).float()
         apart = (out - wanted).norm() / wanted.norm()
         if not apart <= _APART:
             raise UserError(
-                f"model.source: {self.chain.blocks[block][0]} in float32 gives other hidden states "
-                f"than the model's (a relative difference of {apart:.2g}), so that its gradients "
-                "would not be the model's; give the model's float weights"
+                f"model.source: {self.chain.blocks[block][0]} gives other hidden states in float32 "
+                f"than in the model (a relative difference of {apart:.2g}), so that its gradients "
+                "would not be those of the model; give the model's float weights"
             )
 
     def _check_scores(self, path: str, scores: Tensor) -> None:
@@ -138,4 +138,8 @@ class Sweeps:
                 "are finite, or model.dtype: float32"
             )
         if not scores.any():
-            log.warning("%s has no gradient: its scores are 0, its first entries count", path)
+            log.warning(
+                "%s has no gradient: all of its scores are 0, so that a mask would choose its "
+                "first entries",
+                path,
+            )

@@ -1,4 +1,4 @@
-"""Windows of a calibration text."""
+"""Cuts a calibration text into windows: sequences of tokens that a model runs on separately."""
 
 import gzip
 import json
@@ -17,12 +17,12 @@ _JSON_LINES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 
 @dataclass(frozen=True)
 class Window:
-    """Tokens that a model runs on by themselves.
+    """A sequence of tokens that a model runs on.
 
     Attributes:
         ids: ``[length]`` int64 token ids.
-        start: the first token whose prediction counts in a loss, at least 1: nothing predicts the
-            token before it.
+        start: index of the first token whose prediction counts in the loss; at least 1, since the
+            first token of a window is not predicted.
     """
 
     ids: Tensor
@@ -30,16 +30,25 @@ class Window:
 
 
 def windows_of_text(file: Path, tokenizer: Any, samples: int, length: int) -> Tensor:
-    """``[samples, length]`` token ids from the beginning of a text file.
+    """Windows from the beginning of a text file, one after another.
+
+    Args:
+        file: text in UTF-8.
+        tokenizer: of transformers.
+        samples: number of windows.
+        length: tokens of a window.
+
+    Returns:
+        ``[samples, length]`` token ids.
 
     Raises:
-        UserError: if the file is not there or too short.
+        UserError: if the file cannot be read, or is too short.
     """
     try:
         text = file.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise _unreadable(file, error) from error
-    # A token has fewer than 32 characters on average in any language.
+    # No language has as many as 32 characters a token on average: this much text is enough.
     ids = tokenizer(text[: 32 * samples * length], return_tensors="pt").input_ids[0]
     if len(ids) < samples * length:
         raise UserError(
@@ -53,25 +62,28 @@ def windows_of_text(file: Path, tokenizer: Any, samples: int, length: int) -> Te
 def windows_of_documents(
     file: Path, tokenizer: Any, samples: int, length: int, seed: int
 ) -> Tensor:
-    """``[samples, length]`` token ids: one window at a random place of each document long enough.
+    """One window at a random place of each of the first documents that are long enough.
 
-    The documents are taken in the order of the file, which C4 has shuffled. SqueezeLLM-gradients,
-    which SensZOQ takes its gradients from, draws the documents as well.
+    Documents are taken in the order of the file; those of C4 are shuffled already. The code that
+    SensZOQ computes its gradients with (SqueezeLLM-gradients) draws documents at random instead.
 
     Args:
-        file: JSON lines with a field ``text`` (C4's form), perhaps compressed by gzip.
+        file: JSON lines with a field ``text``, as C4's files, perhaps compressed by gzip.
         tokenizer: of transformers.
-        samples: how many documents.
-        length: tokens of a window; a document has at least so many.
-        seed: of the places.
+        samples: number of windows.
+        length: tokens of a window; shorter documents are passed over.
+        seed: of the places of the windows in their documents.
+
+    Returns:
+        ``[samples, length]`` token ids.
 
     Raises:
-        UserError: if the file is not there, not of this form, or has too few such documents.
+        UserError: if the file cannot be read, has another form, or too few such documents.
     """
     generator = torch.Generator().manual_seed(seed)
     found: list[Tensor] = []
     for document in _documents(file):
-        # verbose=False: it would warn of documents that are longer than the model's context.
+        # verbose=False, or it would warn of documents that are longer than the model's context.
         ids = tokenizer(document, return_tensors="pt", verbose=False).input_ids[0]
         if len(ids) < length:
             continue
@@ -88,10 +100,9 @@ def windows_of_documents(
 def windows_of_file(
     file: Path, tokenizer: Any, samples: int, length: int, seed: int
 ) -> list[Window]:
-    """Windows of a text file, whichever form it has.
+    """Windows of a text file: of JSON lines by `windows_of_documents`, else by `windows_of_text`.
 
-    JSON lines are read as `windows_of_documents` does, any other file as one text
-    (`windows_of_text`).
+    Arguments are those of `windows_of_documents`.
     """
     if file.name.endswith(_JSON_LINES):
         ids = windows_of_documents(file, tokenizer, samples, length, seed)

@@ -1,4 +1,4 @@
-"""What is done to each block of a walk."""
+"""Replaces the weights of a model block by block, each fitted to the inputs of its layer."""
 
 from collections.abc import Callable
 
@@ -11,21 +11,21 @@ from zolit.errors import UserError
 from zolit.models.anatomy import named_blocks
 
 Replace = Callable[[str, Tensor, Tensor], Tensor]
-"""``replace(path, weight, moments)``: what to put in the place of a ``[rows, columns]`` weight,
-given ``[columns, columns]`` float32, the sum of ``x x^T`` over the inputs x of its layer."""
+"""``replace(path, weight, moments)``: the new values of a ``[rows, columns]`` weight. ``moments``,
+``[columns, columns]`` float32, is the sum of ``x x^T`` over the inputs x of its layer."""
 
 
 @torch.no_grad()
 def replace_weights(model: nn.Module, windows: Tensor, replace: Replace) -> None:
     """Replace the weights of all linear layers in the model's blocks, block after block.
 
-    The blocks are those of `zolit.models.anatomy`, in the order in which the model calls them
-    (`zolit.calibration.walker.walk`).
+    Each block is fitted to inputs that come from the new weights of the blocks before it. The order
+    is that in which the model calls its blocks (`zolit.calibration.walker.walk`).
 
     Args:
         model: a transformers model, changed in place.
         windows: ``[samples, length]`` token ids.
-        replace: gives the new weights, which the blocks after it see the outputs of.
+        replace: gives the new values of a weight.
 
     Raises:
         UserError: if the model has no list of blocks.

@@ -1,4 +1,4 @@
-"""Walk text through a model block by block, as its weights are when each block is reached."""
+"""Runs text through a model block by block, while the weights of its blocks may be changed."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from zolit.calibration.calls import Rest, caught, find_calls, run_block
 
 @dataclass(frozen=True)
 class Step:
-    """A block and what reaches it.
+    """A block and its inputs.
 
     Attributes:
         path: of the block.
@@ -26,27 +26,27 @@ class Step:
     rests: list[Rest]
 
     def outputs(self) -> Iterator[Tensor]:
-        """What the block makes of each window, with the weights that it has now."""
+        """The block's output for each window, with the weights that it has now."""
         for hidden, rest in zip(self.inputs, self.rests, strict=True):
             yield run_block(self.block, hidden, rest)
 
 
 @torch.no_grad()
 def walk(model: nn.Module, windows: Tensor, blocks: Mapping[str, nn.Module]) -> Iterator[Step]:
-    """Each block in the order in which the model calls them, with what reaches it.
+    """Each block with its inputs, in the order in which the model calls them.
 
-    Whoever walks may change a block's weights before it takes the next: the blocks after it see the
-    outputs of the new ones. A block that takes what the block before it gave runs on that;
-    another, as the first of a decoder behind an encoder, on what the model gives it when it runs
-    with the weights that were replaced so far.
+    The caller may change the weights of a block before it asks for the next one: later blocks get
+    inputs that come from the new weights. A block that continues a chain (`Call.follows`) gets the
+    outputs of the block before it. For any other block, such as the first of a decoder behind an
+    encoder, the model is run up to it, with the weights that it has by then.
 
     Args:
         model: a transformers model.
         windows: ``[samples, length]`` token ids.
-        blocks: by path, where the walk stops; the model runs the others by itself.
+        blocks: the blocks to stop at, by path.
 
     Yields:
-        Their inputs are the walker's: not to be changed.
+        The blocks. Their inputs must not be changed.
     """
     inputs: list[Tensor] = []
     rests: list[Rest] = []

@@ -1,4 +1,4 @@
-"""The folder in which a saliency is computed: what is done stays there, for the next try."""
+"""The folder that keeps the intermediate results of a saliency, so that it can be continued."""
 
 import hashlib
 import json
@@ -17,16 +17,17 @@ from zolit.files import Lock, LockedError, replacing, write_text
 
 
 class Work:
-    """Files of a computation, in a folder beside its target, and how far it has come.
+    """Intermediate results of a computation, in a hidden folder beside the file that it makes.
 
-    A file is whole or not there; the newest says where to go on. The folder is claimed by the
-    digest of whatever the result depends on: one of another computation is emptied first.
+    Each result is a file that appears when it is complete, so the files there tell where to
+    continue. The folder also holds a description of the computation, ``claim.json``. If that is of
+    another computation, the folder is emptied first.
 
     Args:
-        to: the target.
-        claim: what the result depends on, in plain values.
-        blocks: of the model.
-        lengths: tokens of each window.
+        to: the file that is made.
+        claim: everything that the result depends on, in plain values.
+        blocks: number of blocks of the model.
+        lengths: number of tokens of each window.
 
     Raises:
         UserError: if the folder cannot be made, or another process computes the same target.
@@ -70,21 +71,21 @@ class Work:
         self._lock.release()
 
     def remove(self) -> None:
-        """Delete the folder: the target is there."""
+        """Delete the folder, once the file is made."""
         self._lock.release()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def inputs(self, block: int, columns: int, dtype: torch.dtype) -> Kept:
-        """What reaches a block; behind the last, what that gave."""
+        """Inputs of a block; the number after the last stands for the output of the last block."""
         return Kept(self.folder / f"inputs-{block}.bin", self.lengths, columns, dtype)
 
     def gradients(self, block: int, columns: int) -> Kept:
-        """Of the loss by what reaches a block; behind the last, by what that gave."""
+        """Gradients of the loss by the inputs of a block; numbers as in `inputs`."""
         name = f"gradients-{block}.bin"
         return Kept(self.folder / name, self.lengths, columns, torch.float32)
 
     def scores(self, block: int) -> Path:
-        """Scores of a block's weights."""
+        """The file with the scores of a block's weights."""
         return self.folder / f"scores-{block}.safetensors"
 
     def save_scores(self, block: int, tensors: dict[str, Tensor]) -> None:
@@ -93,13 +94,13 @@ class Work:
             save_file({name: one.cpu().contiguous() for name, one in tensors.items()}, scratch)
 
     def forward_done(self) -> int:
-        """Of how many blocks the inputs are kept; those behind the last count as one more."""
+        """Number of blocks whose inputs are kept; the last block's output counts as one more."""
         known = range(self.blocks, -1, -1)
         found = (n for n in known if (self.folder / f"inputs-{n}.bin").is_file())
         return next(found, -1) + 1
 
     def backward_left(self) -> int | None:
-        """How many blocks wait for the sweep back; None while it has not begun."""
+        """Number of blocks that the sweep back has still to pass; None before it has begun."""
         known = range(self.blocks + 1)
         found = (n for n in known if (self.folder / f"gradients-{n}.bin").is_file())
         return next(found, None)
@@ -108,7 +109,7 @@ class Work:
         """Refuse a disk that is too full.
 
         Args:
-            wanted: bytes that will be written.
+            wanted: number of bytes that will be written.
 
         Raises:
             UserError: naming both sizes.
@@ -116,14 +117,14 @@ class Work:
         free = shutil.disk_usage(self.folder).free
         if wanted > free:
             raise UserError(
-                f"--to: the hidden states of the text take {wanted / 1e9:.1f} GB beside the file, "
-                f"but its disk has {free / 1e9:.1f} GB left; lower samples or length, or name a "
-                "file on another disk"
+                f"--to: the hidden states of the text take {wanted / 1e9:.1f} GB on the disk while "
+                f"the file is made, but it has {free / 1e9:.1f} GB left; lower samples or length, "
+                "or name a file on another disk"
             )
 
 
 def text_digest(windows: Sequence[tuple[Tensor, int]]) -> str:
-    """Hex BLAKE2b of the tokens of windows and of where their losses begin."""
+    """Hex BLAKE2b of windows, each given by its token ids and the first token of its loss."""
     digest = hashlib.blake2b(digest_size=16)
     for ids, start in windows:
         digest.update(f"{start} {ids.tolist()}\n".encode())
