@@ -39,13 +39,24 @@ from zolit.memory.estimate import estimate_memory
 from zolit.models.source import ModelSource
 from zolit.objectives.prompt_batch import PromptBatch
 from zolit.optim import ZOSGD
-from zolit.strategies import CodePerturber, Int4, Perturber, ScalePerturber
+from zolit.strategies import (
+    CodePerturber,
+    Int4,
+    Mask,
+    Perturber,
+    RandomMask,
+    ScalePerturber,
+    SparsePerturber,
+)
 from zolit.training.zero_order import ZeroOrderModule
 
 PERTURBERS: dict[str, Perturber] = {
     "codes": CodePerturber(0.1, distribution="rademacher"),
     "scales": ScalePerturber(1e-2),
+    "entries": SparsePerturber(),
 }
+MASKS: dict[str, Mask] = {"entries": RandomMask(1e-3)}
+"""Of perturbers that need one."""
 
 
 def spawn(command: list[str], environment: dict[str, str] | None = None) -> tuple[str, int]:
@@ -91,7 +102,7 @@ def measure_folder(folder: Path, perturber: str, quantizer: Int4, length: int) -
     source = ModelSource(str(folder))
 
     def module() -> ZeroOrderModule:
-        return ZeroOrderModule(source, quantizer, PERTURBERS[perturber])
+        return ZeroOrderModule(source, quantizer, PERTURBERS[perturber], mask=MASKS.get(perturber))
 
     batch = tokens(source, length)
     loaded = module()

@@ -5,6 +5,7 @@
 Baselines:
 
 - ``two bf16 forwards``: transformers as it is, the same loss, batch and answer positions;
+- ``two float32 forwards``: the same in float32, which many processors multiply faster;
 - ``two torchao int8 forwards``: the same after ``quantize_(model, Int8WeightOnlyConfig())``;
 - ``MeZO as published``: Algorithm 1 of arXiv 2305.17333, four sweeps of ``torch.normal`` over all
   parameters and two forwards;
@@ -58,9 +59,11 @@ from zolit.strategies import (
     RandomMask,
     ScalePerturber,
     SparsePerturber,
+    SqueezeLLM,
 )
 from zolit.tensors.product import current_versions
 from zolit.tensors.weight import PerturbedWeight
+from zolit.training.module import DTYPES
 from zolit.training.zero_order import ZeroOrderModule
 
 # hidden, intermediate, layers, heads, key-value heads, vocabulary
@@ -86,8 +89,9 @@ RECIPES: dict[str, tuple[Quantizer, Perturber]] = {
     "rank 1 of int8": (Int8(), LowRankPerturber()),
     "rank 1 of int4": (Int4(64), LowRankPerturber()),
     "SensZOQ int4": (Int4(64), SparsePerturber()),
+    "SensZOQ SqueezeLLM": (SqueezeLLM(4), SparsePerturber()),
 }
-MASKS: dict[str, Mask] = {"SensZOQ int4": RandomMask(1e-3)}
+MASKS: dict[str, Mask] = {name: RandomMask(1e-3) for name in RECIPES if name.startswith("SensZOQ")}
 """Of recipes that have one; where entries lie makes no difference to their cost."""
 
 
@@ -258,7 +262,8 @@ def recipe(
             return  # multiplied as it lies
         # The buffers of the step itself.
         shape = (store.rows, store.padded_columns)
-        buffers = reading.workspace.buffers(versions.copies, *shape, torch.bfloat16, store.device)
+        dtype = DTYPES[module.dtype_name]
+        buffers = reading.workspace.buffers(versions.copies, *shape, dtype, store.device)
         versions.read(store, slice(0, store.rows), buffers.parts, reading.preference)
 
     def step() -> None:
@@ -343,6 +348,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=1)
     parser.add_argument("--threads", type=int, help="by default OMP_NUM_THREADS")
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--dtype", choices=list(DTYPES), default="bfloat16", help="of zolit's rows")
     parser.add_argument("--compile", choices=["none", "blocks"], default="none")
     parser.add_argument("--only", nargs="*", help="parts of the names of the rows to measure")
     parser.add_argument("--json", type=Path, help="file for one JSON line a row")
@@ -357,9 +363,11 @@ def main() -> None:
         return not arguments.only or any(part in name for part in arguments.only)
 
     entries = []
-    options: dict[str, object] = {"compile": arguments.compile}
+    options: dict[str, object] = {"compile": arguments.compile, "dtype": arguments.dtype}
     if wanted("two bf16 forwards"):
         entries.append(Entry("two bf16 forwards", forwards(model, batch)))
+    if wanted("two float32 forwards"):
+        entries.append(Entry("two float32 forwards", forwards(copy.deepcopy(model).float(), batch)))
     if wanted("two torchao int8 forwards"):
         from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
@@ -373,7 +381,8 @@ def main() -> None:
         one_pair = 2 * arguments.batch * arguments.length
         entries.append(Entry("matrix products", products(model, one_pair)))
     for name in filter(wanted, RECIPES):
-        own = copied(model, shared=RECIPES[name][0].quantized)
+        shared = RECIPES[name][0].quantized and arguments.dtype == "bfloat16"
+        own = copied(model, shared).to(DTYPES[arguments.dtype])
         entries.append(recipe(name, own, batch, arguments.queries, options))
     for entry in entries:
         entry.measure()
@@ -387,7 +396,8 @@ def main() -> None:
     show(
         found,
         f"{arguments.model}, {arguments.batch} x {arguments.length} tokens, "
-        f"{arguments.queries} queries, compile {arguments.compile}, {threads} threads, "
+        f"{arguments.queries} queries, {arguments.dtype}, compile {arguments.compile}, "
+        f"{threads} threads, "
         f"medians of {arguments.repeats}",
     )
     if arguments.json:
