@@ -63,7 +63,7 @@ from zolit.strategies import (
 )
 from zolit.tensors.product import current_versions
 from zolit.tensors.weight import PerturbedWeight
-from zolit.training.module import DTYPES
+from zolit.training.dtype import DTYPES
 from zolit.training.zero_order import ZeroOrderModule
 
 # hidden, intermediate, layers, heads, key-value heads, vocabulary

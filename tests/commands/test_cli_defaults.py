@@ -9,12 +9,14 @@ from cli_recipe import DELETE, changed, recipe, write
 
 from zolit.commands.parser import run
 from zolit.runs.journal import read_journal
+from zolit.training.dtype import faster_dtype
 
 
 @pytest.fixture
 def open_recipe(tmp_path: Path, tiny_llama: Path, films_csv: Path) -> str:
     changes = {
         "model.optimizer": DELETE,
+        "model.dtype": None,
         "model.perturber": {"class_path": "CodePerturber", "init_args": {}},
         "run.run_dir": str(tmp_path / "run"),
     }
@@ -23,6 +25,7 @@ def open_recipe(tmp_path: Path, tiny_llama: Path, films_csv: Path) -> str:
 
 def options(text: str) -> tuple[Any, Any]:
     model = yaml.safe_load(text)["model"]
+    assert model["dtype"] == faster_dtype()
     return model["optimizer"]["init_args"]["lr"], model["perturber"]["init_args"]["eps"]
 
 
@@ -38,6 +41,7 @@ def test_numbers_are_written_down(
     assert {step.rates for step in journal.steps} == {(lr,)}
     out = capfd.readouterr().out
     assert f"lr {lr:g}, the default of CodePerturber" in out
+    assert f"dtype {faster_dtype()}: this machine multiplies" in out
     for steps, config in ((4, open_recipe), (5, str(tmp_path / "run" / "config.yaml"))):
         again = ["fit", "--config", config, "--resume", str(tmp_path / "run")]
         run(args=[*again, f"--trainer.max_steps={steps}"])

@@ -11,7 +11,7 @@ from zolit.calibration.saliency_file import Saliency
 from zolit.cli import main
 from zolit.models.loading.load import load_model
 from zolit.models.source import ModelSource
-from zolit.training.module import DTYPES
+from zolit.training.dtype import DTYPES
 
 TEXT = "a film is bright and short or dull and long " * 3
 

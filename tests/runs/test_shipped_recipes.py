@@ -54,8 +54,29 @@ def state(folder: Path) -> tuple[Contents, dict[str, torch.Tensor], list[dict[st
     return read_journal(folder / "journal.bin"), saved["state_dict"], rows
 
 
-LONG = {f"configs/qzo/{kind}_sst2_then_norm.yaml" for kind in ("gguf", "int4")}
-"""Recipes of the kind of configs/qzo/int8_sst2_then_norm.yaml, half a minute each."""
+def parts(value: Any) -> list[str]:
+    """Names of the classes in a part of a configuration, and of the options that have one."""
+    if isinstance(value, list):
+        return [name for one in value for name in parts(one)]
+    if not isinstance(value, dict):
+        return []
+    here = [value["class_path"]] if "class_path" in value else []
+    deeper = [[name, *found] for name, one in value.items() if (found := parts(one))]
+    return [*here, *(name for found in deeper for name in found)]
+
+
+def first_of_their_kind() -> set[str]:
+    """Recipes that no earlier one resembles: the same classes, and a start of the same sort."""
+    kinds: dict[Any, str] = {}
+    for path, name in zip(CONFIGS, IDS, strict=True):
+        model = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]
+        compiled = model.get("compile", "none"), model.get("dtype", "bfloat16")
+        plain = tuple(key for key in model if not isinstance(model[key], dict))
+        kinds.setdefault((tuple(parts(model)), compiled, plain), name)
+    return set(kinds.values())
+
+
+QUICK = first_of_their_kind()
 
 
 @pytest.mark.parametrize(
@@ -65,7 +86,7 @@ LONG = {f"configs/qzo/{kind}_sst2_then_norm.yaml" for kind in ("gguf", "int4")}
             path,
             moment,
             id=f"{name}-{moment}",
-            marks=() if moment == KILLED_AT[name] and name not in LONG else pytest.mark.slow,
+            marks=() if moment == KILLED_AT[name] and name in QUICK else pytest.mark.slow,
         )
         for path, name in zip(CONFIGS, IDS, strict=True)
         for moment in MOMENTS

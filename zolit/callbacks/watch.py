@@ -12,6 +12,7 @@ from zolit.callbacks.step_length import StepLength
 from zolit.evaluations import Classification
 from zolit.evaluations.answers import AnswerPattern
 from zolit.gradient import TakenStep
+from zolit.training.dtype import told_dtype
 from zolit.training.module import TuningModule
 from zolit.training.zero_order import ZeroOrderModule
 
@@ -60,6 +61,10 @@ class Watch:
         if not module.perturber.eps_given:
             name = type(module.perturber).__name__
             self.say(f"eps {module.perturber.eps:g}, the default of {name}")
+        if module.device.type == "cpu" and (
+            line := told_dtype(module.dtype_name, module.dtype_given)
+        ):
+            self.say(line)
 
     def stepped(
         self, trainer: L.Trainer, module: L.LightningModule, taken: TakenStep | None

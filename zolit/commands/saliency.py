@@ -22,7 +22,8 @@ from zolit.errors import UserError
 from zolit.models.loading.load import load_model, load_prepared
 from zolit.models.prepare import Preparation
 from zolit.packages import find_in_package
-from zolit.training.module import DTYPES, TuningModule
+from zolit.training.dtype import DTYPES
+from zolit.training.module import TuningModule
 
 _TEXT_SAMPLES, _ROW_SAMPLES, _LENGTH = 100, 16, 512
 _LOG_LINES = 20

@@ -25,7 +25,7 @@ from zolit.models.prepare import Preparation, stored_weights
 from zolit.models.trials.pairs import try_pairs
 from zolit.objectives.base import Scored
 from zolit.optim import OpenRate
-from zolit.training.module import DTYPES
+from zolit.training.dtype import DTYPES
 from zolit.training.zero_order import ZeroOrderModule
 
 

@@ -29,9 +29,8 @@ from zolit.objectives.option_scoring import OptionScoring
 from zolit.strategies import Quantizer
 from zolit.tensors.reading import Reading
 from zolit.tensors.weight import PerturbedWeight, perturbed_weights
+from zolit.training.dtype import DTYPES, faster_dtype
 from zolit.training.loop_state import mended_loop_state
-
-DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 Compile = Literal["none", "blocks"]
 
@@ -54,7 +53,7 @@ class TuningModule(L.LightningModule):
         tune: what moves; by default the adapter if there is one, else ``linear``.
         adapter: small float factors beside layers of the model.
         start_from: checkpoints of earlier runs.
-        dtype: ``bfloat16`` or ``float32``.
+        dtype: ``bfloat16``, ``float32``, or None for the one that this machine multiplies faster.
         seed: of everything random.
         compile: ``none`` or ``blocks``.
 
@@ -88,12 +87,12 @@ class TuningModule(L.LightningModule):
         tune: list[str] | None,
         adapter: Adapter | None,
         start_from: str | list[str] | None,
-        dtype: str,
+        dtype: str | None,
         seed: int,
         compile: Compile,
     ) -> None:
         super().__init__()
-        if dtype not in DTYPES:
+        if dtype is not None and dtype not in DTYPES:
             raise UserError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
         if tune == []:
             raise UserError("tune: got [], which moves nothing; name what moves, such as linear")
@@ -109,7 +108,8 @@ class TuningModule(L.LightningModule):
         self.adapter = adapter
         self.start_files = [start_from] if isinstance(start_from, str) else start_from or []
         self.started: Started = []
-        self.dtype_name = dtype
+        self.dtype_given = dtype is not None
+        self.dtype_name = dtype or faster_dtype()
         self.seed = seed
         self.compiles_blocks = compile == "blocks"
         self.model: nn.Module | None = None

@@ -65,7 +65,8 @@ class ZeroOrderModule(TuningModule):
         adapter: small float factors beside layers of the model, such as ``LoRA``.
         start_from: a checkpoint of an earlier run, or several: the weights that these runs tuned
             are copied into the loaded model. This run may tune them further or leave them.
-        dtype: ``bfloat16`` or ``float32``, of activations and of weights that stay floats.
+        dtype: ``bfloat16`` or ``float32``, of activations and of weights that stay floats; null
+            takes the one that this machine multiplies faster, see `faster_dtype`.
         seed: of all directions, roundings, and random numbers of the objective.
         micro_batches: batches that a step averages its losses over, with the same directions.
         kernels: ``auto``, ``compiled`` or ``reference`` (plain torch).
@@ -125,7 +126,7 @@ class ZeroOrderModule(TuningModule):
         tune: list[str] | None = None,
         adapter: Adapter | None = None,
         start_from: str | list[str] | None = None,
-        dtype: str = "bfloat16",
+        dtype: str | None = "bfloat16",
         seed: int = 0,
         micro_batches: int = 1,
         kernels: Preference = "auto",
