@@ -61,7 +61,7 @@ def scattered(store: SparseOverlay, x: Tensor, along: Perturbation, space: Works
 def in_turn(store: SparseOverlay, x: Tensor, along: Perturbation, space: Workspace) -> Tensor:
     """``[2, M, rows]``: one buffer for both versions."""
     buffer = space.buffers(1, store.rows, store.columns, x.dtype, x.device).parts[0]
-    store.dense.read(slice(0, store.rows), [buffer], None, "auto")
+    store.inner.read(slice(0, store.rows), [buffer], None, "auto")
     entries = store.entries(slice(0, store.rows))
     out = x.new_empty(2, x.shape[1], store.rows)
     for half, amplitude in enumerate((along.amplitude, -along.amplitude)):

@@ -2,8 +2,10 @@
 
 import doctest
 import inspect
+import pkgutil
 import sys
 from importlib import import_module
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -28,6 +30,26 @@ MODULES = (
     "zolit.optim",
 )
 """What they define without an underscore is public."""
+
+
+ROOMS = (
+    "zolit.coordinates",
+    "zolit.formats",
+    "zolit.kernels",
+    "zolit.noise",
+    "zolit.strategies",
+    "zolit.supports",
+    "zolit.tensors",
+)
+"""All examples of these packages and modules run, also those of functions."""
+
+
+def modules() -> list[str]:
+    found = list(ROOMS)
+    for name in ROOMS:
+        inside = getattr(import_module(name), "__path__", [])
+        found += [one.name for one in pkgutil.walk_packages(inside, f"{name}.")]
+    return [name for name in found if ">>>" in Path(import_module(name).__file__ or "").read_text()]
 
 
 def public_classes() -> list[type]:
@@ -59,3 +81,9 @@ def test_a_public_class_has_an_example(cls: type) -> None:
     for one in tests:
         runner.run(one)
     assert runner.summarize(verbose=False).failed == 0
+
+
+@pytest.mark.parametrize("name", modules())
+def test_the_examples_of_a_module_run(name: str) -> None:
+    flags = doctest.NORMALIZE_WHITESPACE
+    assert doctest.testmod(import_module(name), optionflags=flags).failed == 0

@@ -1,4 +1,4 @@
-"""How a weight is stored."""
+"""Quantizers: the storage formats of weights, and how weights are rounded to them."""
 
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.strategies.quantizer.float8 import Float8

@@ -1,4 +1,4 @@
-"""How weights are stored."""
+"""The base class of quantizers, which choose how weights are stored."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -10,18 +10,19 @@ from zolit.models.parts import Excluded
 
 
 class Quantizer(ABC):
-    """Decides the storage format of the linear layers.
+    """Chooses the storage format of the linear layers, and quantizes their weights.
 
     Attributes:
         quantized: whether weights become codes with scales.
         integer_products: whether layers multiply integer codes with quantized activations, so
-            that a perturbation must keep codes integer.
-        converts: whether it makes codes of floats, rather than keep those of a checkpoint.
-        codes_move: whether codes are numbers along a grid, rather than indices of a table.
+            that perturbed codes must stay integers.
+        converts: True for a quantizer that makes codes from floats, False for one that keeps the
+            codes of a checkpoint.
+        codes_move: True where codes are numbers on a grid, False where they are indices of a table.
         calibrated: whether `calibrate` must see the whole model before `store`.
-        keep_error: keep the rounding error of each tuned weight, two bytes a code. An optimizer
-            with error feedback starts from it: codes then follow the weight that was quantized, and
-            moves far smaller than a code count from the first step.
+        keep_error: whether the rounding error of each tuned weight is kept, at two bytes a code. An
+            optimizer with error feedback starts from it. Codes then follow the weight that was
+            quantized, so that moves far smaller than a code count from the first step on.
 
     Example:
         >>> import torch
@@ -44,25 +45,30 @@ class Quantizer(ABC):
     def calibrate(  # noqa: B027  (optional)
         self, model: nn.Module, tokenizer: Any, excluded: Excluded | None = None
     ) -> None:
-        """Look at the float model, which may be changed, before its weights are stored.
+        """See the model as floats before its weights are stored; the model may be changed.
 
         Args:
             model: loaded whole.
             tokenizer: its transformers tokenizer.
-            excluded: tells which entries of a weight `store` will be told to leave out; None where
-                there are none. The floats are what stands in their place in the model afterwards.
+            excluded: called with the path and the floats of a weight, returns the entries that
+                `store` will be told to leave out. None where no entry is left out. In the changed
+                model these entries keep floats.
+
+        Raises:
+            UserError: if the quantizer cannot be calibrated on this model.
         """
 
     @abstractmethod
     def store(self, weight: Tensor, path: str, excluded: Tensor | None = None) -> StoredWeight:
-        """A weight in this format.
+        """Store a weight in this format.
 
         Args:
             weight: ``[rows, columns]`` float, output channels first.
-            path: parameter name, for messages.
-            excluded: ``[rows, columns]`` bool, entries that are kept as floats beside the result:
-                scales, zero points and codes are fitted to the others alone. None for none. A
-                quantizer whose `store` does not take it is refused with `SparsePerturber`.
+            path: name of the parameter, for messages.
+            excluded: ``[rows, columns]`` bool, entries that are kept as floats beside the result.
+                Scales, zero points and codes are fitted to the other entries alone. None where
+                there are none. A quantizer whose `store` has no such argument is refused with
+                `SparsePerturber`.
 
         Raises:
             UserError: if the format cannot hold a matrix of this shape.

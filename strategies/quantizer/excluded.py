@@ -1,26 +1,28 @@
-"""Entries that a quantizer leaves out of its fit, because they are kept as floats beside it."""
+"""Leave entries that are kept as floats out of the fit of scales, zero points and codes."""
 
 import torch
 from torch import Tensor
 
-from zolit.formats.base import chunks
+from zolit.formats.rows import chunks
 
 _CHUNK_ELEMENTS = 1 << 18
-"""Weights filled at once: their float32 copies are held beside the result."""
+"""Elements that are handled at once. Their float32 copies are held beside the result."""
 
 
 def filled(weight: Tensor, excluded: Tensor | None, group_size: int | None) -> Tensor:
-    """A weight whose excluded entries are the mean of the others that they share a scale with.
+    """A weight in which the mean of its group takes the place of each excluded entry.
 
-    No scale, zero point or range of a group is then another than that of its other entries.
+    The mean is that of the other entries of the group. So the range of a group, and with it its
+    scale and zero point, are those of the other entries.
 
     Args:
         weight: ``[rows, columns]`` float; not changed.
-        excluded: ``[rows, columns]`` bool; None for none.
-        group_size: neighbouring columns that share a scale; None for all of a row.
+        excluded: ``[rows, columns]`` bool; None where nothing is excluded.
+        group_size: neighbouring columns that share a scale; None for all columns of a row.
 
     Returns:
-        The weight itself where nothing is excluded. A group of which nothing is left is 0.
+        A filled copy, or the weight itself where nothing is excluded. A group of which every entry
+        is excluded becomes 0.
 
     Example:
         >>> weight = torch.tensor([[1.0, 9.0, 3.0]])

@@ -11,12 +11,13 @@ from zolit.strategies.quantizer.excluded import filled
 
 
 class Float8(Quantizer):
-    """e4m3 codes with a scale per row, rounded to nearest.
+    """Float8 weights (e4m3) with a scale for each row, rounded to nearest.
 
     Args:
-        activations: ``float`` decodes weights to the activations' dtype; ``float8`` also rounds
-            activations to e4m3 per token (emulated: the product itself is in the wider dtype).
-        keep_error: keep what rounding left of each weight for an optimizer with error feedback.
+        activations: ``float`` decodes weights to the activations' dtype; ``float8`` also rounds the
+            activations of each token to e4m3. This is emulated: the product itself is in the
+            activations' dtype.
+        keep_error: keep the rounding error of each weight for an optimizer with error feedback.
 
     Example:
         >>> Float8().store(torch.ones(4, 32), "weight").codes.dtype

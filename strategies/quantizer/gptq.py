@@ -28,23 +28,24 @@ class GPTQ(Quantizer):
     """Groupwise int4 codes that keep the outputs of each layer (Frantar et al. 2022, arXiv
     2210.17323, Algorithm 1).
 
-    Columns are rounded one after another, and those not yet rounded take up the error, weighed by
-    the second moments of the layer's inputs on a calibration text. Blocks are calibrated in order,
-    each on the outputs of the quantized ones before it. The model is loaded whole for it.
+    Columns are rounded one after another. Those not yet rounded change so as to make up for the
+    error, by the second moments of the layer's inputs on a calibration text. Blocks are calibrated
+    in order, each on the outputs of the quantized blocks before it. For this the model is loaded
+    whole.
 
-    Experts of mixture-of-experts models are rounded to nearest on the same grid, which a line of
-    the log says: most experts see too few tokens of a calibration text for moments of their own.
+    Experts of mixture-of-experts models are rounded to nearest on the same grid, and the log says
+    so: most experts see too few tokens of a calibration text for second moments of their own.
 
     Args:
-        text: file of calibration text, a document a line; the paper takes C4.
-        samples: windows of text, taken from the beginning of the file; the paper takes 128.
+        text: file of calibration text with a document on each line; the paper takes C4.
+        samples: number of windows of text, from the beginning of the file; the paper takes 128.
         length: tokens of a window; the paper takes 2048.
         group_size: input channels that share a scale: 32, 64 or 128, or another multiple of 32.
         damping: added to the diagonal of the second moments, as a fraction of its mean.
-        grid: scales and zero points of a group: ``range`` spans its weights, as in the paper;
-            ``half_quadratic`` is that of `HQQ`.
-        act_order: take columns by falling size of their inputs, as the authors' code can, with
-            the scales of the weights before calibration.
+        grid: how the scale and zero point of a group are chosen: ``range`` spans its weights, as in
+            the paper; ``half_quadratic`` takes those of `HQQ`.
+        act_order: round the columns with the largest inputs first, as the authors' code can. Scales
+            are then those of the weights before calibration.
 
     Raises:
         UserError: if an argument is out of range.
@@ -145,14 +146,14 @@ Grid = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def range_grid(group: Tensor) -> tuple[Tensor, Tensor]:
-    """From the smallest to the largest weight and 0, with a whole zero point (the paper's)."""
+    """The grid of the paper: it spans all weights and 0, and its zero point is whole."""
     low, high = group.amin(1).clamp(max=0), group.amax(1).clamp(min=0)
     scale = ((high - low) / _LEVELS).clamp(min=1e-12)
     return scale, torch.round(-low / scale)
 
 
 def half_quadratic_grid(group: Tensor) -> tuple[Tensor, Tensor]:
-    """That of `HQQ` with its defaults."""
+    """The grid of `HQQ` with its default arguments."""
     inverse, zero = HQQ().grid(group.unsqueeze(1))
     return 1.0 / inverse.flatten(), zero.flatten()
 
@@ -169,29 +170,31 @@ def gptq(
     act_order: bool = False,
     excluded: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Codes of a weight that keep its outputs.
+    """Codes of a weight that keep the outputs of its layer.
 
     Args:
         weight: ``[rows, columns]`` float.
-        moments: ``[columns, columns]`` float32, sum of ``x x^T`` over inputs x of the layer.
+        moments: ``[columns, columns]`` float32, the sum of ``x x^T`` over inputs x of the layer.
         group_size: neighbouring columns that share a scale.
-        damping: fraction of the mean of the diagonal of ``moments`` that is added to it.
-        grid: of a group, from its columns as they stand when the group's turn comes.
-        act_order: take columns by falling size of their inputs; grids are then those of the
-            weights at the start, so that groups stay neighbours.
-        excluded: ``[rows, columns]`` bool, entries that are kept as floats: they are not rounded,
-            take up the errors of the columns before them, and have no part in a grid.
+        damping: fraction of the mean of the diagonal of ``moments`` that is added to the diagonal.
+        grid: chooses the scale and zero point of a group, from its columns as they are when the
+            group's turn comes.
+        act_order: round the columns with the largest inputs first. Grids are then chosen from the
+            weights as they are given, so that a group remains neighbouring columns.
+        excluded: ``[rows, columns]`` bool, entries that are kept as floats. They are not rounded,
+            they change to make up for the errors of columns before them, and no grid depends on
+            them. None where there are none.
 
     Returns:
-        ``[rows, columns]`` int8 codes in [0, 15], ``[rows, groups]`` float32 scales and zero
-        points: ``scale * (code - zero)``; and ``[rows, columns]`` float32, what became of each
-        weight: its decoded code, or of an excluded entry the float.
+        Codes ``[rows, columns]`` int8 in [0, 15]; scales and zero points ``[rows, groups]``
+        float32, by which a code reads as ``scale * (code - zero)``; and ``[rows, columns]``
+        float32, the final weights: decoded codes, and the floats of excluded entries.
     """
     columns = weight.shape[1]
     size = moments.diagonal()
     order = size.argsort(descending=True, stable=True) if act_order else torch.arange(columns)
     rest = weight.float().clone()
-    never = (size == 0).expand_as(rest)  # inputs that are not there
+    never = (size == 0).expand_as(rest)  # columns whose inputs are always 0
     rest[never if excluded is None else never & ~excluded] = 0
     grids = []
     if act_order:

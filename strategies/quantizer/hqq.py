@@ -18,18 +18,19 @@ class HQQ(Quantizer):
     """Groupwise int4 codes whose zero points minimize ``|W - decoded|_p^p``, p below 1 (Badri and
     Shaji 2023, "Half-Quadratic Quantization of Large Machine Learning Models"). No data is needed.
 
-    The scale of a group spans its minimum to its maximum, as in `Int4`; half-quadratic splitting
-    alternates between the error that a heavy-tailed norm forgives (a shrinkage) and the zero point
-    that fits the rest (a mean). A group stops when its mean absolute error no longer falls, where
-    the authors' code stops all groups of a tensor together.
+    The codes of a group span its smallest to its largest weight, as in `Int4`. Half-quadratic
+    splitting then alternates between two steps: a shrinkage takes large errors out of the fit, as
+    the norm weighs them little, and the zero point becomes the mean that fits the rest. A group
+    stops when its mean absolute error no longer falls; the authors' code stops all groups of a
+    tensor together.
 
     Args:
         group_size: input channels that share a scale: 32, 64 or 128, or another multiple of 32.
-        iterations: at most so many for a group.
+        iterations: the most iterations for a group.
         norm: p, in (0, 1].
-        beta: weight of the quadratic term at the start.
-        kappa: its growth an iteration, at least 1.
-        keep_error: keep what rounding left of each weight for an optimizer with error feedback.
+        beta: weight of the quadratic term in the first iteration.
+        kappa: factor of this weight from one iteration to the next, at least 1.
+        keep_error: keep the rounding error of each weight for an optimizer with error feedback.
 
     Raises:
         UserError: if an argument is out of range.
@@ -89,16 +90,16 @@ def half_quadratic(
 
     Args:
         groups: ``[R, G, size]`` float32 weights.
-        iterations: at most so many.
-        norm: p of the error's norm.
-        beta: weight of the quadratic term at the start.
-        kappa: its growth an iteration.
+        iterations: the most iterations for a group.
+        norm: p, the power of the error that is minimized.
+        beta: weight of the quadratic term in the first iteration.
+        kappa: factor of this weight from one iteration to the next.
 
     Returns:
-        Two ``[R, G, 1]`` float32; the zero point is not whole.
+        Inverse scales and zero points, each ``[R, G, 1]`` float32. Zero points need not be whole.
     """
     low, high = groups.amin(dim=2, keepdim=True), groups.amax(dim=2, keepdim=True)
-    inverse = (_LEVELS / (high - low)).clamp(max=2e4)  # of a group of equal weights too
+    inverse = (_LEVELS / (high - low)).clamp(max=2e4)  # finite, even where all weights are equal
     zero = torch.round(-low * inverse)
     active = torch.ones_like(zero, dtype=torch.bool)
     best = torch.full_like(zero, torch.inf)

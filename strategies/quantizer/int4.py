@@ -13,8 +13,9 @@ class Int4(Quantizer):
 
     Args:
         group_size: input channels that share a scale: 32, 64 or 128, or another multiple of 32.
-        symmetric: one scale a group around zero; otherwise a group spans its minimum to maximum.
-        keep_error: keep what rounding left of each weight for an optimizer with error feedback.
+        symmetric: True takes codes symmetric about 0, with a scale for each group. False lets the
+            codes span the smallest to the largest weight of a group, with a scale and a zero point.
+        keep_error: keep the rounding error of each weight for an optimizer with error feedback.
 
     Example:
         >>> import torch

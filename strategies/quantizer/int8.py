@@ -16,13 +16,13 @@ class Int8(Quantizer):
     """Symmetric int8 codes, rounded to nearest.
 
     Args:
-        group_size: input channels that share a scale, a multiple of 32; None: one scale a row.
+        group_size: input channels that share a scale, a multiple of 32; None for one scale a row.
         activations: ``float`` decodes weights to the activations' dtype; ``int8`` quantizes the
-            activations per token and multiplies integers (W8A8), which needs a scale per row.
-        keep_error: keep what rounding left of each weight for an optimizer with error feedback.
+            activations of each token and multiplies integers (W8A8), which needs one scale a row.
+        keep_error: keep the rounding error of each weight for an optimizer with error feedback.
 
     Raises:
-        UserError: if ``activations`` is int8 and a group size is given.
+        UserError: if ``activations`` is ``int8`` and a group size is given.
 
     Example:
         >>> Int8(group_size=32).store(torch.ones(4, 64), "weight").scale.shape

@@ -1,10 +1,11 @@
 """Weighted k-means on a line, for many rows at once.
 
-On a line clusters are intervals of the sorted values, so that a partition is a list of places where
-one ends and the next begins, and prefix sums give the loss of any interval at once. Dynamic
-programming finds the best partition (Wang and Song 2011, "Ckmeans.1d.dp"). Over all places of a row
-it is a long chain of small operations; here it runs over some places, which all rows do side by
-side, and then over ever finer places around those that were found.
+On a line, clusters are intervals of the sorted values. A partition is then a list of borders, the
+places between values where one cluster ends and the next begins, and prefix sums give the loss of
+any interval at once. Dynamic programming finds the best partition (Wang and Song 2011,
+"Ckmeans.1d.dp"). To search all places of a row would be a long chain of small operations. Here the
+search runs over a grid of places, for all rows side by side, and then over ever finer places around
+the borders that were found.
 """
 
 from typing import NamedTuple
@@ -12,40 +13,41 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from zolit.formats.base import chunks
+from zolit.formats.rows import chunks
 
 CELLS = 128
-"""Intervals of a row whose ends the first search chooses from; a row of at most so many values is
-searched whole."""
+"""Cells into which the first search cuts a row; it chooses borders among their ends. A row of at
+most this many values is searched whole."""
 
 SIDE = 4
-"""Places on each side of a border that a finer search chooses from."""
+"""Places on each side of a border among which a finer search chooses."""
 
 _LLOYD_ROUNDS = 8
 _CHUNK_VALUES = 1 << 16
-"""Values that are clustered at once: what is made on the way stays in cache."""
+"""Values that are clustered at once, so that intermediate results stay in cache."""
 _SEARCHED = 16
-"""Rows whose cells are searched at once, for the same reason: 200 KB each."""
+"""Rows whose cells are searched at once, for the same reason: a row takes 200 KB."""
 _TINY = 1e-300
+"""Stands in for a weight of 0 in a denominator whose numerator is 0 too."""
 
 
 def weighted_kmeans_1d(values: Tensor, weights: Tensor, clusters: int) -> tuple[Tensor, Tensor]:
     """Centres that make ``sum_i weights[i] * (values[i] - nearest centre)**2`` small in each row.
 
-    The loss is the least possible for rows of at most `CELLS` values. Longer rows get the best
-    partition whose borders lie on a grid of places (`_grid`). Its borders are then moved, all at
-    once, within windows that narrow down to single values, and by rounds of Lloyd's algorithm; no
-    move raises the loss.
+    For rows of at most `CELLS` values the loss is the least possible. Longer rows get the best
+    partition whose borders lie on a grid of places (`_grid`). All borders are then moved at once,
+    within windows that narrow down to single values, and by rounds of Lloyd's algorithm. No move
+    raises the loss.
 
     Args:
         values: ``[R, n]`` float, finite.
         weights: ``[R, n]`` float, finite and not negative. Values of weight 0 have no influence on
-            the centres, but in a row of nothing else all values count alike.
+            the centres. In a row where all weights are 0, all values count alike.
         clusters: k, at least 2.
 
     Returns:
-        Centres ``[R, k]`` float64 in rising order, some of them equal where a row has fewer
-        different values; and the number of each value's nearest centre, ``[R, n]`` int64.
+        The centres, ``[R, k]`` float64 in rising order, some of them equal where a row has fewer
+        than k different values; and the number of each value's nearest centre, ``[R, n]`` int64.
 
     Example:
         >>> values, weights = torch.tensor([[0.0, 1.0, 10.0, 12.0]]), torch.tensor([[1.0, 3, 1, 1]])
@@ -61,7 +63,7 @@ def weighted_kmeans_1d(values: Tensor, weights: Tensor, clusters: int) -> tuple[
 
 
 def nearest(values: Tensor, centres: Tensor) -> Tensor:
-    """The number of each value's nearest centre; halfway between two the lower one.
+    """The number of each value's nearest centre; halfway between two it is the lower one.
 
     Args:
         values: ``[R, n]`` float.
@@ -74,17 +76,18 @@ def nearest(values: Tensor, centres: Tensor) -> Tensor:
 
 
 def _middles(centres: Tensor) -> Tensor:
-    """Halfway between neighbouring centres, ``[R, k - 1]``."""
+    """The points halfway between neighbouring centres, ``[R, k - 1]``."""
     return (centres[:, 1:] + centres[:, :-1]) / 2
 
 
 def _centres(values: Tensor, weights: Tensor, clusters: int) -> Tensor:
-    """The centres of `weighted_kmeans_1d` for rows that are clustered at once."""
+    """The centres of `weighted_kmeans_1d`, ``[R, k]`` float64, for rows that fit the cache."""
     x, order = values.sort(dim=1)
     w = weights.gather(1, order)
     total = w.sum(dim=1, keepdim=True)
     w = torch.where(total > 0, w / total, 1.0 / w.shape[1])
-    # Prefix sums lose the digits that a common shift takes, and float32 has no tiny losses.
+    # Shifted and scaled: a common offset would cost the prefix sums digits, and `_search_rows`
+    # compares losses in float32.
     shift = (w * x).sum(dim=1, keepdim=True)
     x = x - shift
     size = (w * x * x).sum(dim=1, keepdim=True).sqrt()
@@ -110,12 +113,12 @@ def _centres(values: Tensor, weights: Tensor, clusters: int) -> Tensor:
 
 
 class _Row(NamedTuple):
-    """Sorted values with what their intervals are judged by.
+    """Sorted values with prefix sums, by which the loss of any interval is known.
 
     Attributes:
-        x: ``[R, n]`` float64, rising.
-        sums: ``[3, R, n + 1]`` float64: weight, weight times value and weight times squared value
-            of all that lies before each place.
+        x: ``[R, n]`` float64, in rising order.
+        sums: ``[3, R, n + 1]`` float64: for each place the sums, over the values before it, of
+            weight, of weight times value, and of weight times squared value.
     """
 
     x: Tensor
@@ -128,18 +131,21 @@ class _Row(NamedTuple):
         return cls(x, sums)
 
     def at(self, places: Tensor) -> Tensor:
-        """The sums before some places, ``[R, P]`` int64: ``[3, R, P]``."""
+        """The sums at some places, ``[R, P]`` int64, as ``[3, R, P]``."""
         return self.sums.gather(2, places.expand(3, -1, -1))
 
     def means(self, places: Tensor) -> Tensor:
-        """Weighted means of the clusters that end at places ``[R, k - 1]`` and at the row's end.
+        """The weighted mean of each cluster, ``[R, k]``.
 
-        Clusters without weight get the mean of a neighbour, so that the means rise.
+        A cluster without weight gets the mean of a neighbour, so that the means are in order.
+
+        Args:
+            places: ``[R, k - 1]`` int64, where each cluster but the last ends.
         """
         ends = torch.nn.functional.pad(places, (1, 0))
         ends = torch.nn.functional.pad(ends, (0, 1), value=self.x.shape[1])
         weight, moment, _ = self.at(ends).diff(dim=2)
-        # Rounding of the sums could take the mean of a cluster of little weight out of it.
+        # By rounding of the sums, the mean of a cluster of little weight could lie outside of it.
         least = self.x.gather(1, ends[:, :-1].clamp(max=self.x.shape[1] - 1))
         most = self.x.gather(1, (ends[:, 1:] - 1).clamp(min=0))
         means = (moment / weight).clamp(least, most)
@@ -149,23 +155,23 @@ class _Row(NamedTuple):
 
 
 def _losses(before: Tensor, after: Tensor) -> Tensor:
-    """Losses of the clusters between two places, from the sums at both.
+    """The losses of clusters from the sums where they begin and where they end.
 
     Args:
         before: ``[3, ...]``.
         after: ``[3, ...]``.
     """
     weight, moment, square = after - before
-    # What has no weight has no moment either.
+    # Where the weight is 0, the moment is 0 as well.
     return square.sub_(moment.square_().div_(weight.clamp_(min=_TINY))).clamp_(min=0)
 
 
 def _grid(x: Tensor, w: Tensor) -> Tensor:
-    """Places that cut each row into `CELLS` cells; all places of a short row.
+    """Places that cut each row into `CELLS` cells; all places of a row that is short.
 
-    Half of the cells by the number of values, half by where many clusters would have their centres:
-    their density is the cube root of the density of weight (Panter and Dite 1951), which is
-    ``w / gap`` over each gap between values.
+    Cells are narrow where values are many, and also where an optimal partition has many clusters:
+    the density of its centres goes with the cube root of the density of weight (Panter and Dite
+    1951), which is ``w / gap`` between two values. Both count half.
 
     Args:
         x: ``[R, n]`` sorted values.
@@ -193,11 +199,11 @@ def _search(row: _Row, grid: Tensor, clusters: int) -> Tensor:
 
     Args:
         row: the values.
-        grid: ``[R, G]`` int64 rising places, from 0 to n.
+        grid: ``[R, G]`` int64, places in rising order from 0 to n.
         clusters: k.
 
     Returns:
-        ``[R, k - 1]`` int64, where in the grid each cluster but the last ends.
+        ``[R, k - 1]`` int64, the index in the grid at which each cluster but the last ends.
     """
     found = [_search_rows(row.at(grid)[:, rows], clusters) for rows in chunks(len(grid), _SEARCHED)]
     return torch.cat(found)
@@ -206,7 +212,7 @@ def _search(row: _Row, grid: Tensor, clusters: int) -> Tensor:
 def _search_rows(at: Tensor, clusters: int) -> Tensor:
     """`_search` for rows whose losses fit the cache, from the sums at the grid, ``[3, R, G]``."""
     size = at.shape[2]
-    # Of the cluster from place b to place a: [R, a, b], so that the search runs along memory.
+    # losses[r, a, b] is of the cluster from place b to place a: the search runs along memory.
     losses = _losses(at.unsqueeze(2), at.unsqueeze(3)).float()
     losses += at.new_full((size, size), torch.inf, dtype=torch.float32).triu(1)
     best, sums = losses[:, :, 0], torch.empty_like(losses)
@@ -224,15 +230,16 @@ def _search_rows(at: Tensor, clusters: int) -> Tensor:
 
 
 def _move(row: _Row, places: Tensor, half: Tensor) -> Tensor:
-    """The best partition whose borders lie near those of another one.
+    """The best partition whose borders lie near those of a given one.
 
     Args:
         row: the values.
         places: ``[R, k - 1]`` int64, where each cluster but the last ends.
-        half: ``[R, k - 1]`` int64: each border moves by this or by less, in `SIDE` steps.
+        half: ``[R, k - 1]`` int64: the farthest that each border may move, which it does in one of
+            `SIDE` equal steps to either side.
 
     Returns:
-        ``[R, k - 1]`` int64.
+        ``[R, k - 1]`` int64, the new borders.
     """
     steps = torch.arange(-SIDE, SIDE + 1, device=places.device)
     near = places.unsqueeze(2) + (half.unsqueeze(2) * steps).div(SIDE, rounding_mode="trunc")

@@ -1,4 +1,4 @@
-"""Weights as they are."""
+"""No quantization: weights stay floats."""
 
 from typing import ClassVar
 
@@ -9,7 +9,7 @@ from zolit.strategies.quantizer.base import Quantizer
 
 
 class NoQuantizer(Quantizer):
-    """Keeps floating-point weights, shared with the loaded model.
+    """Keeps floating-point weights, in the memory of the loaded model.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Codes of 3 or 4 bits with a table for each row, fitted to the weights that matter: SqueezeLLM."""
+"""Codes of 3 or 4 bits with a table of values for each row (SqueezeLLM)."""
 
 from functools import partial
 from typing import ClassVar
@@ -20,16 +20,17 @@ class SqueezeLLM(Quantizer):
     """A table of 8 or 16 values for each output channel, by k-means on its weights (Kim et al.
     2023, arXiv 2306.07629, sensitivity-based non-uniform quantization).
 
-    A row's table makes ``sum_i s_i (w_i - q_i)**2`` small, where ``s_i`` is the squared gradient of
-    weight i, the diagonal of the Fisher information: the rise of the loss to second order. Without
-    a file of such scores all weights count alike.
+    The table of a row is chosen so that ``sum_i s_i (w_i - q_i)**2`` is small, where ``q_i`` is the
+    table's value for weight ``w_i``. The score ``s_i`` is the squared gradient of the weight, which
+    is the diagonal of the Fisher information, so the sum approximates the rise of the loss to
+    second order. Without a file of scores all weights count alike.
 
     Args:
-        bits: 3 or 4 bits a code, for tables of 8 or 16 values.
-        saliency: file with a score for every weight (`zolit saliency` with ``--saliency.keep 1``);
-            null counts all weights alike.
+        bits: bits of a code: 3 or 4, for tables of 8 or 16 values.
+        saliency: file with a score for every weight, made by ``zolit saliency`` with
+            ``--saliency.keep 1``; null counts all weights alike.
         zeros_weigh: whether weights that are exactly 0 count as the others do. In the released code
-            they do not, since it sets weights to 0 that it keeps elsewhere.
+            they do not count, since it sets outliers to 0 that it keeps beside the table.
 
     Raises:
         UserError: if ``bits`` is neither 3 nor 4.
@@ -58,8 +59,8 @@ class SqueezeLLM(Quantizer):
         Args:
             weight: ``[rows, columns]`` float, output channels first.
             path: parameter name, for the file's scores and for messages.
-            excluded: ``[rows, columns]`` bool, weights that are kept elsewhere and so have no
-                influence on the tables; None for none.
+            excluded: ``[rows, columns]`` bool, weights that are kept as floats beside the result
+                and so have no influence on the tables; None where there are none.
 
         Raises:
             UserError: if the weight is not finite, or the file has no fitting scores for it.
@@ -75,7 +76,7 @@ class SqueezeLLM(Quantizer):
             self._file = Saliency.open(str(self.saliency))
         self._file.check_matrix(path, weight)
         self._file.check_keeps(path, None, "quantizer SqueezeLLM")
-        if weight.is_meta:  # `zolit estimate` counts memory
+        if weight.is_meta:  # `zolit estimate` counts memory alone
             return torch.empty_like(weight)
         return self._file.all_scores(path).to(weight.device)
 
@@ -91,7 +92,7 @@ class SqueezeLLM(Quantizer):
         if scores is not None:
             _check(scores, f"saliency: {self.saliency!r} has scores of {path}", least=0)
             weights = counted * scores.float()
-            # What is left of a row without a score above 0 counts alike.
+            # In a row without a score above 0 all weights that count do so alike.
             weights = torch.where((weights > 0).any(dim=1, keepdim=True), weights, counted)
         centres, _ = weighted_kmeans_1d(part, weights, 2**self.bits)
         scale = centres.abs().amax(dim=1, keepdim=True).clamp(min=_SMALLEST_SCALE).float()
@@ -101,7 +102,7 @@ class SqueezeLLM(Quantizer):
 
 
 def _check(values: Tensor, what: str, least: float = -torch.inf) -> None:
-    """Refuse numbers that no clusters can be made of; a model on the meta device has none."""
+    """Refuse numbers of which no mean can be taken; on the meta device there are no numbers."""
     if not values.is_meta and not (values.isfinite() & (values >= least)).all():
         raise UserError(
             f"{what} that are not finite{' or below 0' if least == 0 else ''}; expected numbers "

@@ -1,4 +1,4 @@
-"""Weights as a quantized checkpoint stores them."""
+"""Keep the weights of a quantized checkpoint as they are stored."""
 
 from typing import ClassVar
 
@@ -27,5 +27,5 @@ class Stored(Quantizer):
     converts: ClassVar[bool] = False
 
     def store(self, weight: Tensor, path: str, excluded: Tensor | None = None) -> DenseWeight:
-        """A layer that the checkpoint left as floats."""
+        """Keep a layer that the checkpoint left as floats; the others never come here."""
         return DenseWeight(weight)

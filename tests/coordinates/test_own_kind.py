@@ -17,8 +17,9 @@ from tiny_models import batch, prepared
 from zolit.checkpoints.tensors import load_weight_tensors, weight_tensors
 from zolit.coordinates import Coordinates, Extent, Moving, Site
 from zolit.errors import UserError
-from zolit.formats.base import Rows, StoredWeight, row_indices
+from zolit.formats.base import StoredWeight
 from zolit.formats.dense import DenseWeight
+from zolit.formats.rows import Rows, row_indices
 from zolit.gradient import ProjectedGradient
 from zolit.kernels.arguments import Perturbation, Query, Update
 from zolit.kernels.dispatch import Preference

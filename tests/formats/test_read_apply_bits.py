@@ -7,8 +7,9 @@ from numpy_noise import control_words
 from test_checkpoint_formats import CASES as CHECKPOINT_CASES
 from torch import Tensor
 
-from zolit.formats.base import StoredWeight, chunks
+from zolit.formats.base import StoredWeight
 from zolit.formats.int8 import Int8Weight
+from zolit.formats.rows import chunks
 from zolit.kernels.arguments import Perturbation, Query, Update
 from zolit.kernels.dispatch import Preference
 from zolit.noise import Direction, coordinates, split_key

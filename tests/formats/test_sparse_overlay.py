@@ -188,7 +188,7 @@ def test_a_checkpoint_keeps_its_codes_and_lends_its_values() -> None:
     weight = torch.zeros(ROWS, COLUMNS)
     store = overlaid(quantizer, weight, "w", chosen(Hashed(0.1, 2)))
     assert isinstance(store, SparseOverlay)
-    assert store.dense is dense
+    assert store.inner is dense
     assert torch.equal(read(store, slice(0, ROWS)), read(dense, slice(0, ROWS)))
     assert store.values.abs().min() > 0
 

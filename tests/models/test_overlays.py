@@ -108,7 +108,7 @@ def test_steps_move_the_entries_alone_and_only_they_are_saved(tmp_path: Path) ->
         positions = (store.positions if len(store.positions) >= count else torch.arange(count))[
             :count
         ]
-        weight.store = SparseOverlay(store.dense, positions.int(), torch.zeros(count))
+        weight.store = SparseOverlay(store.inner, positions.int(), torch.zeros(count))
     with pytest.raises(UserError, match="those of other entries than the mask chooses here"):
         start_from(other, [str(file)])
 

@@ -157,5 +157,5 @@ def test_indices_do_not_move(perturber: Any) -> None:
     ScalePerturber().check(SqueezeLLM())
     if not isinstance(perturber, DensePerturber):
         perturber.check(Int8())
-        with pytest.raises(UserError, match="indices of a codebook; use ScalePerturber"):
+        with pytest.raises(UserError, match="indices of a table; use ScalePerturber"):
             perturber.quantized_coordinates(SqueezeLLM().store(matrix(), "w"))

@@ -1,4 +1,4 @@
-"""What of a stored weight moves: one file for each kind of coordinates."""
+"""The kinds of coordinates of a stored weight that a direction can move, one file each."""
 
 from zolit.coordinates.elements import Elements
 from zolit.coordinates.entries import Entries

@@ -1,13 +1,16 @@
-"""Each code or float of a weight moves by itself (MeZO, QuZO)."""
+"""Coordinates that are the elements of a weight: its codes or floats (MeZO, QuZO)."""
 
 import math
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from zolit.formats.base import StoredWeight, row_indices, to_blocks
+from zolit.formats.base import StoredWeight
+from zolit.formats.layout import to_blocks
+from zolit.formats.rows import row_indices
 from zolit.kernels.accumulate import accumulate
-from zolit.kernels.arguments import Update, on_rows
+from zolit.kernels.arguments import Query, Update, on_rows
 from zolit.tensors.reading import Reading
 from zolit.tensors.site import Coordinates, Extent, Moving, Site
 from zolit.tensors.step import Step, constant
@@ -17,14 +20,14 @@ from zolit.tensors.workspace import update_chunks
 
 @dataclass(frozen=True)
 class Elements(Coordinates):
-    """The elements of a weight, ``[rows, columns]`` coordinates.
+    """The elements of a weight: ``[rows, columns]`` coordinates, each of which moves by itself.
 
     Attributes:
-        unit: length of a coordinate's unit in codes and in weights: a code of scale s moves by
-            ``(unit[0] * s + unit[1]) * z`` in weights, a float by ``unit[1] * z``.
+        unit: length of a coordinate's unit, in codes and in weights. A unit moves a code of scale s
+            by ``unit[0] * s + unit[1]``, counted in weights, and a float by ``unit[1]``.
 
     Example:
-        >>> Elements((1.0, 0.0)).unit  # of codes: eps counts codes
+        >>> Elements((1.0, 0.0)).unit  # eps counts codes
         (1.0, 0.0)
     """
 
@@ -38,13 +41,16 @@ class Elements(Coordinates):
         return AS_STORED if noise is None else Perturbed(reading.copies(site), noise)
 
     def move(self, moving: Moving, step: Step) -> None:
-        """The sum over queries is made chunk by chunk of rows, its last term in the update."""
-        store, reading, feedback = moving.store, step.reading, moving.feedback
+        """Move chunk by chunk of rows by the sum over queries.
+
+        The update kernel makes the last term of the sum itself, so that a step of one query needs
+        no buffer.
+        """
+        store, reading = moving.store, step.reading
         queries = step.queries(moving.site)
         if not queries:
             return
         unit = constant(self.unit, store.device)
-        decay = None if feedback is None else constant(feedback.decay, store.device)
         *earlier, last = queries
         for rows in update_chunks(store):
             total = None
@@ -55,9 +61,7 @@ class Elements(Coordinates):
                 blocks, index = to_blocks(total), row_indices(rows, store.device)
                 for query in earlier:
                     accumulate(blocks, index, on_rows(query, rows), preference=reading.preference)
-            residual = None if feedback is None else feedback.residual[rows]
-            update = Update(total, unit, step.rounding(moving.site), residual, decay, last)
-            store.apply(rows, update, reading.preference)
+            move_rows(moving, step, rows, total, unit, last)
 
     def extent(self, store: StoredWeight, density: float) -> Extent:
         return extent_of_elements(self.unit, store, density)
@@ -66,11 +70,37 @@ class Elements(Coordinates):
         return longest_in_codes(self.unit, store)
 
 
-def extent_of_elements(unit: tuple[float, float], store: StoredWeight, density: float) -> Extent:
-    """How much of a weight moves where its elements do, alone or along a low rank.
+def move_rows(
+    moving: Moving,
+    step: Step,
+    rows: slice,
+    total: Tensor | None,
+    unit: Tensor,
+    query: Query | None = None,
+) -> None:
+    """Move the elements of some rows in place, with the error feedback of their weight.
 
     Args:
-        unit: length of a coordinate's unit in codes, in weights.
+        moving: the weight.
+        step: the step of the optimizer.
+        rows: which rows.
+        total: how far to move, in units of the coordinate; see `Update.step`.
+        unit: see `Update.unit`.
+        query: a last direction to move along; see `Update.query`.
+    """
+    residual = decay = None
+    if moving.feedback is not None:
+        residual = moving.feedback.residual[rows]
+        decay = constant(moving.feedback.decay, moving.store.device)
+    update = Update(total, unit, step.rounding(moving.site), residual, decay, query)
+    moving.store.apply(rows, update, step.reading.preference)
+
+
+def extent_of_elements(unit: tuple[float, float], store: StoredWeight, density: float) -> Extent:
+    """How much of a weight moves if its elements do.
+
+    Args:
+        unit: length of a coordinate's unit, in codes and in weights.
         store: the weight.
         density: fraction of the elements that move.
     """
@@ -82,7 +112,12 @@ def extent_of_elements(unit: tuple[float, float], store: StoredWeight, density: 
 
 
 def longest_in_codes(unit: tuple[float, float], store: StoredWeight) -> float:
-    """The largest move of a code by a coordinate of 1, in codes; 0 for floats."""
+    """How far a coordinate of 1 moves a code at most, in codes; 0 for floats.
+
+    Args:
+        unit: length of a coordinate's unit, in codes and in weights.
+        store: the weight.
+    """
     if not store.quantized:
         return 0.0
     return unit[0] + unit[1] / float(store.scales()["scale"].abs().min())

@@ -1,4 +1,4 @@
-"""Single floats beside a weight move, and nothing else of it (SensZOQ)."""
+"""Coordinates that are the floats beside a weight, of which nothing else moves (SensZOQ)."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -19,15 +19,15 @@ from zolit.tensors.step import Step
 from zolit.tensors.versions import AS_STORED, Perturbed, Versions
 
 _MOVED_AT_ONCE = 1 << 20
-"""Floats of several weights that are moved together: their sum over queries stays in cache."""
+"""Most floats of several weights that are moved together, so that their copies stay in cache."""
 
 
 @dataclass(frozen=True)
 class Entries(Coordinates):
-    """The floats of a `SparseOverlay`, ``[N]`` coordinates in units of weights.
+    """The N floats of a `SparseOverlay`: ``[N]`` coordinates, counted in weights.
 
-    A read decodes the weight once for both signs and overwrites N numbers in each version. Noise is
-    made for these N alone, and only they are moved and saved.
+    A read decodes the weight once for both signs and overwrites N elements of each version. Noise
+    is made for these N alone, and only they are moved and saved.
 
     Example:
         >>> from zolit.formats.int8 import Int8Weight
@@ -58,7 +58,7 @@ class Entries(Coordinates):
             moved = torch.zeros(vectors.shape, device=step.device)
             parts = vectors.split(moved)
             torch._foreach_copy_(parts, values)
-            # What a mask chose is the floats themselves: every direction moves all of them.
+            # A mask chose which floats there are, so every direction moves all of them.
             for table, length in zip(step.controls, step.coefficients(some[0].site), strict=True):
                 control = vectors.by_word(torch.stack([table[site] for site in sites]))
                 query = Query(step.reading.direction, control, length)
@@ -81,7 +81,7 @@ def _floats(store: StoredWeight) -> Tensor:
 
 
 def _together(moving: Sequence[Moving]) -> Iterator[list[Moving]]:
-    """Weights in their order, as many at a time as have few floats together."""
+    """The weights in their order, in groups of at most `_MOVED_AT_ONCE` floats."""
     some: list[Moving] = []
     count = 0
     for one in moving:

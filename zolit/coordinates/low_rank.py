@@ -1,4 +1,4 @@
-"""Directions of low rank, ``z = sum_k u_k v_k^T / sqrt(rank)``, kept as their factors."""
+"""Directions of low rank, ``z = sum_k u_k v_k^T / sqrt(rank)``, made as their factors alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zolit.coordinates.elements import extent_of_elements, longest_in_codes
+from zolit.coordinates.elements import extent_of_elements, longest_in_codes, move_rows
 from zolit.coordinates.vectors import Vectors
 from zolit.errors import UserError
-from zolit.formats.base import Rows, StoredWeight
+from zolit.formats.base import StoredWeight
+from zolit.formats.rows import Rows
 from zolit.kernels.accumulate import accumulate
-from zolit.kernels.arguments import Query, Update
+from zolit.kernels.arguments import Query
 from zolit.kernels.dispatch import Preference
 from zolit.kernels.outputs import add_low_rank
 from zolit.noise import LEFT, RIGHT, WORD, Direction, control_table, fold
@@ -23,35 +24,45 @@ from zolit.tensors.step import Step, constant
 from zolit.tensors.workspace import update_chunks
 
 _STRIDE = 16 * WORD
-"""Vectors begin at multiples of this many counters."""
+"""The counters of each vector begin at a multiple of this number."""
 
 
 @dataclass(frozen=True)
 class Factors:
-    """A weight's share of a direction, ``left.T @ right``; unit variance in each coordinate.
+    """One weight's part of a direction: ``left.T @ right``, whose elements have variance 1.
 
     Attributes:
         left: ``[rank, rows]`` float32.
         right: ``[rank, columns]`` float32.
+
+    Example:
+        >>> Factors(torch.tensor([[1.0, -1.0]]), torch.tensor([[2.0, 3.0]])).product(slice(0, 2))
+        tensor([[ 2.,  3.],
+                [-2., -3.]])
     """
 
     left: Tensor
     right: Tensor
 
     def product(self, rows: slice | Tensor) -> Tensor:
-        """Some rows of the direction, ``[R, columns]`` float32."""
+        """Some rows of the direction, ``[R, columns]`` float32.
+
+        Args:
+            rows: a slice, or ``[R]`` int64 indices.
+        """
         return self.left[:, rows].t() @ self.right
 
 
 @dataclass(frozen=True)
 class LowRank(Coordinates):
-    """The elements of a weight along a direction of low rank (LOZO, arXiv 2410.07698).
+    """The elements of a weight, moved along a direction of low rank (LOZO, arXiv 2410.07698).
 
-    A perturbed product is the product with the stored weight, plus a product with the factors. The
-    weight is decoded once for both signs, and no noise of its size is made.
+    A perturbed product is the product with the stored weight plus a product with the factors. So
+    the weight is decoded once for both signs, and no noise of its size is made.
 
     Attributes:
-        unit: as of `Elements`; a read moves floats and codes by ``unit[1] * z`` in weights.
+        unit: length of a coordinate's unit, as in `Elements`. ``unit[0]`` must be 0: reads move
+            floats and codes by ``unit[1] * z``, counted in weights.
 
     Example:
         >>> LowRank((0.0, 1.0)).unit  # eps counts weights
@@ -79,17 +90,16 @@ class LowRank(Coordinates):
         return AddedLowRank(lengths.view(-1, 1, 1), factors[site.index])
 
     def move(self, moving: Moving, step: Step) -> None:
-        """Move by the sum over queries, which is one product of all their factors.
+        """Move chunk by chunk of rows by the sum over queries: one product of all their factors.
 
-        It is made chunk by chunk of rows. For one query of rank 1 it is never made: the update
-        takes the right factor as the step, and the left one as the length of each row's unit.
+        For one query of rank 1 the product is never made. The update takes the right factor as the
+        step of every row, and the left factor as the length of each row's unit.
         """
-        store, reading, feedback = moving.store, step.reading, moving.feedback
+        store, reading = moving.store, step.reading
         queries = step.moving(moving.site)
         if not queries:
             return
         unit = constant(self.unit, store.device)
-        decay = None if feedback is None else constant(feedback.decay, store.device)
         made = step.noise.made(
             LowRank, lambda: [_factors_of_all(reading, key, step.device) for key in step.keys]
         )
@@ -101,14 +111,10 @@ class LowRank(Coordinates):
         )
         for rows in update_chunks(store):
             left = all_queries.left[:, rows]
-            update = Update(
-                all_queries.right if len(left) == 1 else all_queries.product(rows),
-                unit.unsqueeze(1) * left if len(left) == 1 else unit,
-                step.rounding(moving.site),
-                None if feedback is None else feedback.residual[rows],
-                decay,
-            )
-            store.apply(rows, update, reading.preference)
+            if len(left) == 1:
+                move_rows(moving, step, rows, all_queries.right, unit.unsqueeze(1) * left)
+            else:
+                move_rows(moving, step, rows, all_queries.product(rows), unit)
 
     def extent(self, store: StoredWeight, density: float) -> Extent:
         return extent_of_elements(self.unit, store, density)
@@ -118,11 +124,12 @@ class LowRank(Coordinates):
 
 
 class AddedLowRank(Outputs):
-    """A product, plus that of the same input with a matrix of low rank.
+    """Adds to a product with the stored weight that with a direction of low rank.
 
     Args:
-        lengths: ``[copies, 1, 1]`` float32, step along the direction in each version, in weights.
-        factors: the weight's share of the direction.
+        lengths: ``[copies, 1, 1]`` float32, the signed step along the direction in each version,
+            counted in weights.
+        factors: the weight's part of the direction.
     """
 
     def __init__(self, lengths: Tensor, factors: Factors) -> None:
@@ -180,17 +187,17 @@ def low_rank_factors(
     device: torch.device,
     preference: Preference,
 ) -> dict[int, Factors]:
-    """Factors of one direction for many weights.
+    """The factors of one direction for many weights, made together.
 
     Args:
-        direction: distribution of the factors' coordinates, and the rank.
+        direction: distribution of the factors' elements, and the rank.
         key: 64-bit key of the direction.
         shapes: rows and columns of each weight, by the index of its site.
-        device: where they are made.
+        device: where the factors are made.
         preference: kernel choice.
 
     Returns:
-        Factors by the index of the site.
+        The factors of each weight, by the index of its site.
     """
     if not shapes:
         return {}
@@ -213,7 +220,11 @@ def _vectors(
     device: torch.device,
     preference: Preference,
 ) -> list[Tensor]:
-    """``[rank, length]`` coordinates for each site; vector k takes the counters after k - 1's."""
+    """One side of the factors: for each site ``[rank, length]`` float32.
+
+    The vectors of a site follow one another: vector k begins where the counters of vector k - 1
+    end, rounded up to a multiple of `_STRIDE`.
+    """
     rank = direction.rank or 1
     strides = [-(-length // _STRIDE) * _STRIDE for length in lengths]
     vectors = Vectors.of([rank * stride for stride in strides], device)

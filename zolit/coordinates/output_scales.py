@@ -1,4 +1,4 @@
-"""One factor for all scales of an output channel moves: as cheap to read as the weight itself."""
+"""Coordinates that are a factor for each output channel, which a read applies to the product."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from zolit.coordinates.scales import SCALE_FLOOR
 from zolit.coordinates.vectors import Vectors
-from zolit.formats.base import StoredWeight, without_base
+from zolit.formats.base import StoredWeight
+from zolit.formats.layout import without_base
 from zolit.kernels.accumulate import accumulate
 from zolit.kernels.arguments import Perturbation, Query
 from zolit.kernels.outputs import output_factors
@@ -22,13 +23,14 @@ from zolit.tensors.step import Step
 
 @dataclass(frozen=True)
 class OutputScales(Coordinates):
-    """A factor of each output channel, ``[rows]`` coordinates: ``1 + unit * z``.
+    """One factor for all scales of an output channel: ``[rows]`` coordinates.
 
-    A perturbed read multiplies the product, so the weight is decoded once for both signs. The
-    factors of all weights are made by one call of a kernel, in reads and in updates.
+    A perturbed read multiplies the outputs by ``1 +- eps * unit * z``, so the weight is decoded
+    once for both signs, and a read costs what a read of the stored weight does. The factors of all
+    weights are made by one call of a kernel, in reads and in updates.
 
     Attributes:
-        unit: length of a coordinate's unit, as a fraction of the scale.
+        unit: length of a coordinate's unit, as a fraction of each scale.
 
     Example:
         >>> OutputScales().unit  # eps counts fractions of the scale
@@ -92,7 +94,10 @@ class OutputScales(Coordinates):
 
 
 def _factors_of_all(reading: Reading, active: Active, device: torch.device) -> dict[int, Tensor]:
-    """``1 +- eps * unit * z`` of each weight's output channels, ``[copies, 1, rows]``."""
+    """The factors ``1 +- eps * unit * z`` of all weights, by the index of the site.
+
+    Those of a weight are ``[copies, 1, rows]`` float32.
+    """
     members = [one for one in reading.members(OutputScales) if reading.moves(one.place)]
     vectors = Vectors.of([one.rows for one in members], device)
     controls = reading.control_table(active.key, [one.place.index for one in members])

@@ -1,4 +1,4 @@
-"""Directions on the scales of a weight, each of which moves by itself (QZO, arXiv 2505.13430)."""
+"""Coordinates that are the scales of a weight (QZO, arXiv 2505.13430)."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from zolit.formats.base import StoredWeight, row_indices, to_blocks
+from zolit.formats.base import StoredWeight
+from zolit.formats.layout import to_blocks
+from zolit.formats.rows import row_indices
 from zolit.kernels.accumulate import accumulate
 from zolit.kernels.arguments import Query
 from zolit.kernels.dispatch import Preference
@@ -18,17 +20,19 @@ from zolit.tensors.step import Step, constant
 from zolit.tensors.versions import AS_STORED, Rescaled, Versions
 
 SCALE_FLOOR = 1e-7
-"""Smallest scale that an update leaves (QZO's code clamps at the same value)."""
+"""No update makes a scale smaller than this; QZO's code clamps at the same value."""
 
 
 @dataclass(frozen=True)
 class Scales(Coordinates):
-    """Each scale of a weight, ``[rows, groups]`` coordinates; zeros move with their scales.
+    """The scales of a weight: ``[rows, groups]`` coordinates, each of which moves by itself.
 
-    Where a format has one scale for each row, a direction is a factor of each output channel.
+    The zero of a group moves with its scale. Where a format has one scale for each row, a read
+    multiplies the outputs of a product and does not decode the weight anew.
 
     Attributes:
-        unit: length of a coordinate's unit, as a fraction of the scale and in the scale's own.
+        unit: length of a coordinate's unit: as a fraction of the scale, and as an absolute length
+            that is added to this.
 
     Example:
         >>> Scales((1.0, 0.0)).unit  # eps counts fractions of each scale
@@ -61,7 +65,7 @@ class Scales(Coordinates):
         return store.scales()["scale"].shape[1] == 1
 
     def _factors(self, store: StoredWeight, site: Site, reading: Reading) -> list[Tensor] | None:
-        """What each scale is multiplied by in each version, ``[rows, groups]``; None at rest."""
+        """The factor of each scale in each version, ``[rows, groups]``; None if none moves."""
         scale = store.scales()["scale"]
         noise = reading.perturbation(site, self.unit, scale.device)
         if noise is None:
@@ -94,7 +98,7 @@ def scale_step(scale: Tensor, query: Query, preference: Preference) -> Tensor:
     """``coefficient * z`` of every scale, float32.
 
     Args:
-        scale: ``[rows, groups]``; the groups are the columns that coordinates are counted by.
+        scale: ``[rows, groups]``: coordinate ``(r, g)`` is in row r and column g.
         query: the direction and the step along it.
         preference: kernel choice.
 
@@ -113,6 +117,6 @@ def relative_length(scale: Tensor, unit: Tensor) -> Tensor:
 
     Args:
         scale: ``[rows, groups]`` float32.
-        unit: ``[2]`` float32: a fraction of the scale, and a length of the scale's own.
+        unit: ``[2]`` float32: a fraction of the scale, and an absolute length.
     """
     return unit[0] + unit[1] / scale.abs()

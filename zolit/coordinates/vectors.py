@@ -1,7 +1,7 @@
-"""Noise for vectors of many lengths, made by one call of a kernel.
+"""Noise for vectors of different lengths, made by one call of a kernel.
 
-A vector is cut into words. Word w of a vector is row w of its noise, so that its coordinates are
-those of one long row.
+A vector is cut into words of 32. Word w of a vector is row w of its noise, so that its coordinates
+have the counters 0, 1, 2 and so on, like those of one long row.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,17 @@ from zolit.noise import WORD
 
 @dataclass(frozen=True)
 class Vectors:
-    """Where vectors lie among words of noise.
+    """The words of V vectors, one vector after another.
 
     Attributes:
-        lengths: of each vector.
-        counts: ``[V]`` int64 on the host, words of each vector.
-        rows: ``[W]`` int32, the number of each word within its vector.
+        lengths: length of each vector.
+        counts: ``[V]`` int64 on the host, number of words of each vector.
+        rows: ``[W]`` int32, number of each word within its vector.
+
+    Example:
+        >>> vectors = Vectors.of([40, 3], torch.device("cpu"))
+        >>> vectors.rows.tolist(), vectors.shape
+        ([0, 1, 0], (3, 1, 1, 32))
     """
 
     lengths: tuple[int, ...]
@@ -29,7 +34,7 @@ class Vectors:
 
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device) -> "Vectors":
-        """Lay out vectors of some lengths for kernels on a device."""
+        """Lay out vectors of these lengths for kernels on a device."""
         counts = torch.tensor([-(-length // WORD) for length in lengths])
         starts = (counts.cumsum(0) - counts).repeat_interleave(counts)
         rows = torch.arange(len(starts)) - starts
@@ -37,18 +42,19 @@ class Vectors:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Of all words, as kernels take them: ``[W, 1, 1, WORD]``."""
+        """The shape of all words as kernels take them: ``[W, 1, 1, WORD]``."""
         return len(self.rows), 1, 1, WORD
 
     def by_word(self, values: Tensor) -> Tensor:
-        """What belongs to each vector, ``[V, ...]``, for each of its words, ``[W, ...]``."""
+        """Repeat a value of each vector, ``[V, ...]``, for each of its words: ``[W, ...]``."""
         return values.repeat_interleave(self.counts.to(values.device), dim=0)
 
     def joined(self, bits: Sequence[Tensor | None]) -> Tensor | None:
-        """Which coordinates of all vectors move, ``[W, 1]`` int32; None where all of them do.
+        """The bits of all vectors one after another, ``[W, 1]`` int32; None where all move.
 
         Args:
-            bits: of each vector, ``[1, words]`` int32 (`zolit.supports.Bits`); None where all move.
+            bits: for each vector which coordinates move, ``[1, words]`` int32
+                (`zolit.supports.Bits`); None where all do.
         """
         if all(one is None for one in bits):
             return None
@@ -60,6 +66,6 @@ class Vectors:
         return torch.cat(parts).unsqueeze(1)
 
     def split(self, words: Tensor) -> list[Tensor]:
-        """The vectors ``[..., length]`` in ``[..., W, 1, 1, WORD]``, as views."""
+        """The vectors, each ``[..., length]``, as views of ``words``, ``[..., W, 1, 1, WORD]``."""
         parts = words.flatten(-4).split([WORD * count for count in self.counts.tolist()], dim=-1)
         return [part[..., :length] for part, length in zip(parts, self.lengths, strict=True)]

@@ -1,4 +1,4 @@
-"""What quantized weights share: codes with scales, and zeros, by row or by group of columns."""
+"""Weights stored as ``code * scale + zero``, with a scale for each row or group of columns."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -9,21 +9,20 @@ import torch
 from torch import Tensor
 
 from zolit.errors import UserError
-from zolit.formats.base import (
-    Rows,
-    chunks,
-    is_padded,
-    row_indices,
-    to_blocks,
-    without_base,
-)
 from zolit.formats.elements import ElementWeight
+from zolit.formats.layout import is_padded, to_blocks, without_base
+from zolit.formats.rows import Rows, chunks, row_indices
 from zolit.kernels.arguments import Stored
 from zolit.noise import WORD
 
 
 def check_group_size(group_size: int, columns: int, name: str) -> None:
     """Refuse a group size that the layout of the kernels cannot hold.
+
+    Args:
+        group_size: neighbouring columns that share a scale.
+        columns: input channels of the weight.
+        name: of the weight, for the message.
 
     Raises:
         UserError: if the size is not a multiple of 32 or does not divide the columns.
@@ -42,22 +41,29 @@ def check_group_size(group_size: int, columns: int, name: str) -> None:
 
 
 _CHUNK_ELEMENTS = 1 << 18
-"""Weights quantized at once: their float32 copies stay in cache, and small."""
+"""Elements that are quantized at once, so that their float32 copies stay small and in cache."""
 
 
 def quantize_rows(
     quantize: Callable[..., tuple[Tensor, ...]], weight: Tensor, *beside: Tensor | None
 ) -> tuple[Tensor, ...]:
-    """Quantize a matrix chunk by chunk of rows, for formats whose rows are independent.
+    """Quantize a matrix in chunks of rows, for formats that quantize each row on its own.
 
     Args:
-        quantize: ``[R, K]`` float32, which it may overwrite, and the same rows of each matrix of
-            ``beside``, to tensors of R rows each.
+        quantize: takes ``[R, K]`` float32, which it may overwrite, and the same rows of each matrix
+            in ``beside``; returns tensors of R rows.
         weight: ``[rows, K]`` float.
-        beside: matrices of as many rows; None for one that there is not.
+        beside: further matrices of as many rows, or None, which ``quantize`` gets as it is.
 
     Returns:
-        What ``quantize`` would return for the whole matrix.
+        The tensors that ``quantize`` would return for the whole matrix.
+
+    Example:
+        >>> def signs(part):
+        ...     return part.sign().to(torch.int8), part.abs().amax(dim=1, keepdim=True)
+        >>> codes, scale = quantize_rows(signs, torch.tensor([[1.0, -2.0], [3.0, 0.0]]))
+        >>> codes.tolist(), scale.tolist()
+        ([[1, -1], [1, 0]], [[2.0], [3.0]])
     """
     count, columns = weight.shape
     whole: tuple[Tensor, ...] = ()
@@ -76,8 +82,8 @@ class AffineWeight(ElementWeight):
     """``w = code * scale + zero`` with a scale for each row or for each group of its columns.
 
     Attributes:
-        scale: ``[rows, groups]`` float32, not 0; negative ones (GGUF) turn codes round.
-        zero: ``[rows, groups]`` float32, the value of code 0; None where the format knows it.
+        scale: ``[rows, groups]`` float32, not 0. GGUF files also have negative scales.
+        zero: ``[rows, groups]`` float32, the value of code 0; None where the format fixes it.
     """
 
     keeps_error: ClassVar[bool] = True
@@ -97,7 +103,7 @@ class AffineWeight(ElementWeight):
         return {"scale": self.scale} | ({} if self.zero is None else {"zero": self.zero})
 
     def zeros(self) -> Tensor:
-        """``[rows, groups]`` float32, value of code 0, also where none is kept."""
+        """The value of code 0, ``[rows, groups]`` float32, also where the format fixes it."""
         return torch.zeros_like(self.scale) if self.zero is None else self.zero
 
     @abstractmethod
@@ -108,16 +114,19 @@ class AffineWeight(ElementWeight):
         return to_blocks(buffer, self.groups)
 
     def part_blocks(self, part: Tensor) -> Tensor:
-        """Scales or zeros of some rows, ``[R, groups]``, as they meet `value_blocks`, a view."""
+        """A view of some rows' scales or zeros, ``[R, groups]``, that broadcasts with their values.
+
+        The values have the shape that `value_blocks` gives them.
+        """
         return part.view(-1, self.groups, 1, 1)
 
     @property
     def views_codes(self) -> bool:
-        """Whether `code_blocks` of a slice is a view, not a padded copy."""
+        """Whether `code_blocks` of a slice are views, rather than padded copies."""
         return self.columns % WORD == 0
 
     def stored(self, rows: Rows) -> Stored:
-        """Views of a whole weight are kept: making them again costs as much as a small product."""
+        # The views of a whole weight are kept: to make them takes as long as a small product.
         if isinstance(rows, slice) and rows.stop - rows.start == self.rows and self.views_codes:
             return self._whole
         return self._views(rows)
@@ -137,7 +146,7 @@ class AffineWeight(ElementWeight):
         return Stored(own, scale, zero, index)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy makes views of its own tensors.
+        # A copy of the weight must not keep views of this one's tensors.
         return {name: value for name, value in self.__dict__.items() if name != "_whole"}
 
     def keep_views(self) -> None:
@@ -146,10 +155,10 @@ class AffineWeight(ElementWeight):
 
 
 class ByteWeight(AffineWeight):
-    """Codes ``[rows, columns]`` of one byte.
+    """An affine weight whose codes take a byte each.
 
     Attributes:
-        codes: ``[rows, columns]`` one-byte tensor, the storage of a torchao tensor.
+        codes: ``[rows, columns]`` int8 or float8, as in a torchao tensor.
     """
 
     codes: Tensor
@@ -171,11 +180,14 @@ class ByteWeight(AffineWeight):
 
 
 def value_of_zero(scale: Tensor, zero_code: Tensor, offset: int) -> Tensor:
-    """Weight of stored code 0 where a code c is stored as ``c - offset``.
+    """The value of stored code 0, where a code c of another library is stored as ``c - offset``.
 
     Args:
         scale: ``[rows, groups]`` float32.
-        zero_code: ``[rows, groups]`` integer, the code of weight 0.
-        offset: what was subtracted from every code.
+        zero_code: ``[rows, groups]`` integer, the other library's code of the value 0.
+        offset: the number that was subtracted from every code.
+
+    Returns:
+        ``[rows, groups]`` float32.
     """
     return scale * (offset - zero_code.to(torch.int32)).float()

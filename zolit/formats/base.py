@@ -1,65 +1,27 @@
-"""How a weight lies in memory: what the read, the product and the update need of a format."""
+"""A weight in one storage format: what reads, products and updates ask of it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from functools import lru_cache
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from zolit.formats.memory import Memory
+from zolit.formats.rows import Rows
 from zolit.kernels.arguments import Perturbation, Update
 from zolit.kernels.dispatch import Preference
 from zolit.noise import WORD
 
-Rows = slice | Tensor
-"""Rows of a weight: a contiguous chunk, or ``[R]`` int64 indices (an embedding lookup)."""
-
-
-def to_blocks(x: Tensor, groups: int = 1, width: int = WORD) -> Tensor:
-    """``[R, K]`` as ``[R, groups, W, width]``: a view, or a padded copy if need be."""
-    short = -x.shape[1] % width
-    if short:
-        x = F.pad(x, (0, short))
-    return x.view(x.shape[0], groups, -1, width)
-
-
-def is_padded(x: Tensor, width: int = WORD) -> bool:
-    """Whether `to_blocks` copies ``x`` rather than viewing it."""
-    return x.shape[1] % width != 0
-
-
-def chunks(rows: int, most: int) -> Iterator[slice]:
-    """The rows of a weight in slices of at most ``most`` of them."""
-    for start in range(0, rows, most):
-        yield slice(start, min(start + most, rows))
-
-
-def without_base(view: Tensor) -> Tensor:
-    """The memory of a view as a tensor of its own.
-
-    Kernels are compiled for how views lie in their base, and refuse to write to two views of one.
-    """
-    if view.is_meta:  # holds no memory, and has no DLPack form
-        return view
-    with torch.inference_mode(False):
-        return torch.from_dlpack(view)
-
-
-def own_rows(table: Tensor) -> list[Tensor]:
-    """The rows of a small table as tensors of their own (see `without_base`)."""
-    return [row.clone() for row in table]
-
 
 class Affine(NamedTuple):
-    """A weight as ``code * scale + zero``, for exports: nothing is rounded.
+    """A weight as ``code * scale + zero``, exactly as it is stored; exports read it.
 
     Attributes:
         codes: ``[rows, columns]`` integers, or float8 numbers.
         scale: ``[rows, groups]`` float32.
-        zero: ``[rows, groups]`` float32, value of code 0; None where it is 0 everywhere.
-        bits: of a code.
+        zero: ``[rows, groups]`` float32, the value of code 0; None where it is 0 everywhere.
+        bits: number of bits of a code.
         lowest: the smallest code that the format holds; 0 for codes without a sign.
     """
 
@@ -70,44 +32,26 @@ class Affine(NamedTuple):
     lowest: int
 
 
-class Versions(Protocol):
-    """Buffers for one or two versions of some rows (`Memory`)."""
-
-    @property
-    def parts(self) -> list[Tensor]:
-        """Of each version, ``[rows, columns]``."""
-
-
-class Memory(Protocol):
-    """Where products decode to: memory that all weights of a model reuse."""
-
-    def rows_per_chunk(self, columns: int, item_bytes: int) -> int:
-        """Rows of a weight that fit at once."""
-
-    def buffers(
-        self, copies: int, rows: int, columns: int, dtype: torch.dtype, device: torch.device
-    ) -> Versions:
-        """Memory for ``copies`` x ``[rows, columns]``; valid until the next call."""
-
-
 class StoredWeight(ABC):
     """A matrix in one storage format, read in chunks of rows and updated in place.
 
-    Decoded rows are padded to a multiple of 32 columns; `activations` pads the other factor of a
-    product alike.
+    Rows are decoded to a multiple of 32 columns (`padded_columns`), padded on the right.
+    `activations` pads the other factor of a product in the same way.
 
     Attributes:
-        rows: output channels (first dimension of the matrix).
+        rows: output channels, the first dimension of the matrix.
         columns: input channels.
-        quantized: whether the stored numbers are codes with scales.
-        levels: code units from one end of the format to the other.
-        codes_move: whether a coordinate of the elements can move; indices of a codebook cannot.
-        activation_dtype: what a product rounds its activations to, a scale for each token: int8
-            (the product is then of integers, `multiply`), float8 (emulated), or None.
-        keeps_error: whether rounding to codes leaves an error of less than a code that can be kept
-            (`error`): codes are numbers times a scale.
-        error: what quantization left of the weight, ``[rows, padded_columns]`` float16 in code
-            units; None unless the quantizer keeps it. Error feedback starts here.
+        quantized: whether codes with scales are stored, rather than floats.
+        levels: number of code units between the smallest and the largest value of the format.
+        codes_move: whether a direction can move single codes. It cannot where codes are indices of
+            a table (`zolit.formats.indices.IndexWeight`).
+        activation_dtype: what a product rounds its activations to, with a scale for each token:
+            int8 (products are then of integers, `multiply`), float8 (emulated), or None for no
+            rounding.
+        keeps_error: whether the error that quantization makes can be kept in ``error``. It can
+            where a value is a code times a scale.
+        error: the rounding error of quantization, ``[rows, padded_columns]`` float16 in code units,
+            where error feedback starts. None unless the quantizer keeps it.
 
     Example:
         >>> from zolit.formats.int8 import Int8Weight
@@ -126,18 +70,18 @@ class StoredWeight(ABC):
 
     @property
     def words(self) -> int:
-        """Noise words in a row."""
+        """Words of 32 columns in a row; the last one may be padded."""
         return -(-self.columns // WORD)
 
     @property
     def padded_columns(self) -> int:
-        """Columns of a decoded row."""
+        """Columns of a decoded row: ``columns``, rounded up to a multiple of 32."""
         return self.words * WORD
 
     @property
     @abstractmethod
     def device(self) -> torch.device:
-        """Where the weight lies."""
+        """The device of the stored tensors."""
 
     @property
     def format_name(self) -> str:
@@ -146,21 +90,23 @@ class StoredWeight(ABC):
 
     @property
     def title(self) -> str:
-        """The format in messages, by the name of its class."""
+        """The format in messages: the name of its class."""
         return type(self).__name__
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """The stored tensors by name: all that a checkpoint keeps of the weight."""
+        """The stored tensors by name; `replace` makes the weight from them again."""
 
     def scales(self) -> dict[str, Tensor]:
-        """The stored tensors that a direction on scales moves: ``scale``, and zeros that move with
-        it, all ``[rows, groups]``; none for floats.
+        """The stored tensors that a direction on scales moves, each ``[rows, groups]`` float32.
+
+        They are ``scale``, and ``zero`` where the format stores one, which moves with its scale.
+        Floats have none.
         """
         return {}
 
     def floats(self) -> Tensor | None:
-        """The matrix itself where it is stored as floats, which are multiplied as they lie."""
+        """The matrix itself where it is stored as floats, so that products need not decode it."""
         return None
 
     def affine(self) -> Affine | None:
@@ -169,7 +115,10 @@ class StoredWeight(ABC):
 
     @abstractmethod
     def replace(self, tensors: dict[str, Tensor]) -> "StoredWeight":
-        """A weight of the same format around other tensors (another device, a loaded file)."""
+        """A weight of the same format around other tensors, named as `tensors` names them.
+
+        They may lie on another device, or come from a file.
+        """
 
     @abstractmethod
     def read(
@@ -179,45 +128,51 @@ class StoredWeight(ABC):
         perturbation: Perturbation | None,
         preference: Preference,
     ) -> None:
-        """Decode rows into ``outs``.
+        """Decode some rows.
 
         Args:
             rows: which rows.
-            outs: one or two ``[R, padded_columns]`` float tensors. With a perturbation the first
-                gets the weight at +, the second at -.
-            perturbation: what to add, None for the stored weight itself.
+            outs: one or two ``[R, padded_columns]`` float tensors, written. With a perturbation the
+                first gets ``W + eps * z`` and the second ``W - eps * z``; without one each gets the
+                stored weight.
+            perturbation: the direction to add; None for the stored weight.
             preference: kernel choice.
-        """
 
-    def read_copies(self, rows: Rows, outs: list[Tensor], preference: Preference) -> None:
-        """Decode rows into each of several tensors, which all get the stored weight.
-
-        Args:
-            rows: which rows.
-            outs: ``[R, padded_columns]`` float tensors.
-            preference: kernel choice.
+        Raises:
+            TypeError: if elements of this format cannot move along a direction.
         """
-        self.read(rows, outs[:1], None, preference)
-        for out in outs[1:]:
-            out.copy_(outs[0])
 
     @abstractmethod
     def apply(self, rows: slice, update: Update, preference: Preference) -> None:
-        """Move rows of the weight in place.
+        """Move some rows in place.
 
         Args:
             rows: which rows.
-            update: by how much.
+            update: how far each element moves.
             preference: kernel choice.
+
+        Raises:
+            TypeError: if elements of this format cannot move.
         """
 
     def keep_views(self) -> None:  # noqa: B027 (most formats keep nothing)
-        """Make what is kept for reads now; made between activations it would pin their memory."""
+        """Make the views that reads will reuse.
+
+        Called when the weight is placed in a model. Made later, between activations, they would
+        keep the allocator from using the memory around them again.
+        """
 
     def activations(self, x: Tensor) -> Tensor:
-        """The other factor of a product: ``[..., columns]`` as ``[..., padded_columns]``."""
+        """The other factor of a product as this format takes it.
+
+        Args:
+            x: ``[..., columns]``.
+
+        Returns:
+            ``[..., padded_columns]``, padded with zeros.
+        """
         short = self.padded_columns - self.columns
-        return F.pad(x, (0, short)) if short else x  # padding by nothing copies
+        return F.pad(x, (0, short)) if short else x  # F.pad copies, even where it adds nothing
 
     @property
     def integer_products(self) -> bool:
@@ -236,11 +191,11 @@ class StoredWeight(ABC):
         """``out[c] = (scale * codes)[c] @ W_c.T`` by int8 x int8 -> int32 products.
 
         Args:
-            codes: ``[C, M, columns]`` int8, for C versions of the weight.
+            codes: ``[C, M, columns]`` int8 activations, for C versions of the weight.
             scale: ``[C * M, 1]`` float32, of each row of ``codes``.
-            noise: direction on the codes, None to multiply the stored codes.
+            noise: direction on the codes of the weight, None for the stored codes.
             out: ``[C * M, rows]`` float, written.
-            memory: for what is made on the way.
+            memory: for perturbed codes and int32 products.
             preference: kernel choice.
 
         Raises:
@@ -260,13 +215,13 @@ class StoredWeight(ABC):
 
         Args:
             rows: which rows.
-            copies: versions.
+            copies: number of versions.
             noise: direction on the codes, None for the stored codes.
-            memory: whose buffers are overwritten.
+            memory: for perturbed codes; its buffers are overwritten.
             preference: kernel choice.
 
         Returns:
-            ``[R, columns]`` int8 of each version and the scales, ``[R, 1, 1, 1]`` float32.
+            ``[R, columns]`` int8 of each version, and the scales, ``[R, 1, 1, 1]`` float32.
 
         Raises:
             TypeError: unless the weight has `integer_products`.
@@ -274,23 +229,29 @@ class StoredWeight(ABC):
         raise TypeError(f"{self.title} has no product of integers")
 
     def in_model_order(self, decoded: Tensor) -> Tensor:
-        """Decoded rows without padding, their columns as the model has them: ``[R, columns]``.
+        """Decoded rows without padding, their columns in the model's order.
 
         Args:
-            decoded: ``[R, padded_columns]``, what `read` wrote.
+            decoded: ``[R, padded_columns]``, as `read` writes them.
+
+        Returns:
+            ``[R, columns]``.
         """
         return decoded[:, : self.columns]
 
     def in_stored_order(self, values: Tensor) -> Tensor:
-        """What belongs to the columns of some rows in the order that they are stored in.
+        """Values of each column, in the order in which the columns are stored.
 
         Args:
             values: ``[R, columns]``, in the model's order.
+
+        Returns:
+            ``[R, columns]``.
         """
         return values
 
     def decoded(self, rows: Rows) -> Tensor:
-        """Some rows at rest, ``[R, columns]`` float32 in the model's order.
+        """Some rows of the stored weight, ``[R, columns]`` float32 in the model's order.
 
         By the reference kernel, whose numbers are the same on every device.
         """
@@ -304,7 +265,10 @@ class StoredWeight(ABC):
 
         Args:
             factor: ``[rows, groups]`` float32, or ``[rows, 1]`` for all groups of a row.
-            floor: smallest size of a scale; it keeps its sign.
+            floor: smallest size of a scale after the move. The scale keeps its sign.
+
+        Raises:
+            TypeError: if the format has no scales.
         """
         scales = self.scales()
         if not scales:
@@ -314,7 +278,7 @@ class StoredWeight(ABC):
             part.mul_(kept)
 
     def with_scales(self, factor: Tensor) -> "StoredWeight":
-        """A weight of the same codes, shared, its scales and zeros multiplied.
+        """A weight that shares the codes of this one and has its scales and zeros multiplied.
 
         Args:
             factor: ``[rows, groups]`` float32.
@@ -325,17 +289,3 @@ class StoredWeight(ABC):
     def describe(self) -> dict[str, Any]:
         """The format in plain values, for checkpoints and reports."""
         return {"format": self.format_name, "rows": self.rows, "columns": self.columns}
-
-
-def row_indices(rows: Rows, device: torch.device) -> Tensor:
-    """``[R]`` int32 indices of a selection of rows; not to be written to."""
-    if isinstance(rows, slice):
-        return _chunk_indices(rows.start, rows.stop, device)
-    return rows.to(torch.int32)
-
-
-@lru_cache(maxsize=1024)
-def _chunk_indices(start: int, stop: int, device: torch.device) -> Tensor:
-    # Made once for all weights of a shape; an inference tensor would compile kernels anew.
-    with torch.inference_mode(False):
-        return torch.arange(start, stop, dtype=torch.int32, device=device)

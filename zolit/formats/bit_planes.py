@@ -1,15 +1,17 @@
-"""Codes of any few bits, each bit in a plane of its own.
+"""Codes of a few bits, each bit in a plane of its own.
 
-Codes of n bits are n planes. Of a word of 32 columns plane k holds one int32, in which bit
-``lane`` is bit k of the code in column ``lane``. Any n wastes no bit, 3 included, and no code
-crosses a word.
+Codes of n bits are stored in n planes. For each word of 32 columns plane k holds one int32, in
+which bit ``lane`` is bit k of the code in column ``lane``. So codes of any number of bits, 3
+included, are stored without a wasted bit, and no code lies across the border of two words.
 """
 
 import torch
 from torch import Tensor
 
 from zolit.formats.affine import AffineWeight
-from zolit.formats.base import Affine, Rows, chunks, to_blocks
+from zolit.formats.base import Affine
+from zolit.formats.layout import to_blocks
+from zolit.formats.rows import Rows, chunks
 from zolit.kernels.arguments import Perturbation, Stored, Update
 from zolit.kernels.dispatch import kernel
 from zolit.kernels.read import scaled, write_versions
@@ -17,14 +19,21 @@ from zolit.kernels.rounding import move_codes
 from zolit.noise import lane_indices
 
 HALF_WORD = 16
-"""Columns that share a scale in K-quants of GGUF: half a word."""
+"""Columns that share a scale in some K-quants of GGUF: half a word."""
 
 _CHUNK_ROWS = 256
-"""Rows packed at once: int32 copies of their codes are held beside the result."""
+"""Rows that are packed at once. Their codes are held as int32 beside the result."""
 
 
 def unpack_planes(planes: list[Tensor]) -> Tensor:
-    """Codes of n planes ``[..., 1]`` int32: ``[..., 32]`` int32 in [0, 2**n - 1]."""
+    """The codes in n planes.
+
+    Args:
+        planes: n times ``[..., 1]`` int32.
+
+    Returns:
+        ``[..., 32]`` int32 in [0, 2**n - 1].
+    """
     lane = lane_indices(planes[0].device)
     codes = (planes[0] >> lane) & 1
     for place, plane in enumerate(planes[1:], start=1):
@@ -34,7 +43,13 @@ def unpack_planes(planes: list[Tensor]) -> Tensor:
 
 
 def pack_planes(codes: Tensor, bits: int) -> list[Tensor]:
-    """`unpack_planes` undone: ``[..., 32]`` int32 codes as ``bits`` planes ``[..., 1]`` int32."""
+    """The inverse of `unpack_planes`: ``[..., 32]`` int32 codes as ``bits`` planes ``[..., 1]``.
+
+    Example:
+        >>> codes = torch.arange(32, dtype=torch.int32) % 8
+        >>> torch.equal(unpack_planes(pack_planes(codes, bits=3)), codes)
+        True
+    """
     lane = lane_indices(codes.device)
     return [
         (((codes >> place) & 1) << lane).sum(-1, keepdim=True, dtype=codes.dtype)
@@ -43,7 +58,7 @@ def pack_planes(codes: Tensor, bits: int) -> list[Tensor]:
 
 
 def _codes(stored: Stored) -> Tensor:
-    """Codes as they meet their scales: in halves of a word where each half has its own."""
+    """Codes in the shape of decoded values: halves of a word where each half has its scale."""
     codes = unpack_planes(stored.codes)
     in_halves = stored.scale is not None and stored.scale.dim() == 5
     return codes.unflatten(-1, (2, HALF_WORD)) if in_halves else codes
@@ -55,8 +70,8 @@ def read_planes(stored: Stored, outs: list[Tensor], noise: Perturbation | None =
 
     Args:
         stored: codes ``n`` times ``[R, G, W, 1]`` int32; scale and zero ``[R, G, 1, 1]``, or
-            ``[R, W, 1, 2, 1]``, one for each half of a word. Without a zero code ``2**(n - 1)``
-            is 0.
+            ``[R, W, 1, 2, 1]``, one for each half of a word. Without a zero the value of code
+            ``2**(n - 1)`` is 0.
         outs: one or two ``[R, G, W, 32]`` float tensors, or ``[R, W, 1, 2, 16]``.
         noise: the direction, None to read without.
     """
@@ -82,13 +97,14 @@ def move_planes(stored: Stored, update: Update) -> None:
 
 
 class BitPlanesWeight(AffineWeight):
-    """Codes of n bits in [0, 2**n - 1], n bits of memory each.
+    """Codes of n bits in [0, 2**n - 1], which take n bits of memory each.
 
     Args:
-        planes: n times ``[rows, columns / 32]`` int32, each a tensor of its own: views of one could
-            not be written to by one kernel.
-        scale: ``[rows, groups]`` float32; groups of 16 columns, or of a multiple of 32.
-        zero: ``[rows, groups]`` float32, the value of code 0; None where code ``2**(n - 1)`` is 0.
+        planes: n times ``[rows, columns / 32]`` int32. Each is a tensor of its own, because a
+            kernel cannot write to several views of one tensor.
+        scale: ``[rows, groups]`` float32, for groups of 16 columns or of a multiple of 32.
+        zero: ``[rows, groups]`` float32, the value of code 0; None where the value of code
+            ``2**(n - 1)`` is 0.
 
     Example:
         >>> codes = torch.arange(32).view(1, 32) % 8
@@ -122,7 +138,7 @@ class BitPlanesWeight(AffineWeight):
 
     @property
     def bits(self) -> int:
-        """Bits of a code."""
+        """Number of bits of a code."""
         return len(self.planes)
 
     @property

@@ -1,18 +1,18 @@
-"""Floating-point weights, shared with the model they belong to."""
+"""Floating-point weights, in the memory of the model they belong to."""
 
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from zolit.formats.base import Rows, is_padded, row_indices, to_blocks
 from zolit.formats.elements import ElementWeight
+from zolit.formats.layout import is_padded, to_blocks
+from zolit.formats.rows import Rows, row_indices
 from zolit.kernels.accumulate import whole_step
 from zolit.kernels.arguments import Perturbation, Stored, Update
 from zolit.kernels.dispatch import Preference, kernel
 from zolit.kernels.read import write_versions
-from zolit.kernels.rounding import lane_counters
-from zolit.noise import hash_words
+from zolit.kernels.rounding import integer_draw, round_to_bfloat16, with_residual
 
 
 @kernel
@@ -31,28 +31,22 @@ def read_dense(stored: Stored, outs: list[Tensor], noise: Perturbation | None = 
 def move_dense(stored: Stored, update: Update) -> None:
     """``weight += step * unit[1] + decay * residual``, in place.
 
-    A step of a zeroth-order method is often far smaller than the spacing of bfloat16 numbers;
-    rounded to nearest it would be lost. A random 16-bit integer added below bfloat16's last bit
-    makes the rounded weight right on average. With a residual rounding is to nearest: nothing is
-    lost then.
+    A step of a zeroth-order method is often far smaller than the spacing of bfloat16 numbers, and
+    would be lost by rounding to nearest. So bfloat16 is rounded stochastically: a random 16-bit
+    integer is added below its last bit, and the rounded weight is right on average. With a
+    residual rounding is to nearest, since the residual keeps what a step loses.
 
     Args:
         stored: its codes are the floats, ``[R, 1, W, 32]`` float32 or bfloat16.
         update: the step and the residual in the same shape.
     """
-    weight, rounding, residual = stored.codes, update.rounding, update.residual
+    weight = stored.codes
     target = weight.float() + whole_step(update, weight, stored.rows) * update.unit[1]
-    if residual is not None and update.decay is not None:
-        target = target + update.decay * residual.float()
-    moved = target
+    target = moved = with_residual(target, update)
     if weight.dtype == torch.bfloat16:
-        if residual is None:
-            draw = hash_words(lane_counters(stored.rows, weight), rounding[0], rounding[1]) & 0xFFFF
-        else:
-            draw = torch.full_like(target, 1 << 15, dtype=torch.int32)
-        moved = ((target.view(torch.int32) + draw) & -0x10000).view(torch.float32)
-    if residual is not None:
-        residual.copy_((target - moved).to(residual.dtype))
+        moved = round_to_bfloat16(target, integer_draw(update, stored.rows, weight, 16))
+    if update.residual is not None:
+        update.residual.copy_((target - moved).to(update.residual.dtype))
     weight.copy_(moved.to(weight.dtype))
 
 
@@ -99,7 +93,7 @@ class DenseWeight(ElementWeight):
         perturbation: Perturbation | None,
         preference: Preference,
     ) -> None:
-        if perturbation is None:  # copies: no kernel for every dtype that a model may have
+        if perturbation is None:  # a copy, so that no kernel is compiled for each dtype of models
             for out in outs:
                 to_blocks(out).copy_(to_blocks(self.weight[rows]))
         else:

@@ -1,24 +1,27 @@
-"""Weights whose elements are stored one by one: read and moved by two kernels of their format."""
+"""Weights that store each element on its own: each format reads and moves them by two kernels."""
 
 from abc import abstractmethod
 from typing import ClassVar
 
 from torch import Tensor
 
-from zolit.formats.base import Rows, StoredWeight, to_blocks
+from zolit.formats.base import StoredWeight
+from zolit.formats.layout import to_blocks
+from zolit.formats.rows import Rows
 from zolit.kernels.arguments import Perturbation, Stored, Update, on_rows
 from zolit.kernels.dispatch import Kernel, Preference
 
 
 class ElementWeight(StoredWeight):
-    """A weight whose elements are stored, and so move, one by one: as floats or as codes.
+    """A weight that stores each element as a float or as a code, so that each moves by itself.
 
-    A format gives two kernels, and says how its tensors and decoded rows lie in words of 32.
+    A format defines the two kernels, and how its tensors and its decoded rows are viewed in words
+    of 32 columns.
 
     Attributes:
-        read_kernel: ``(stored, outs, noise)``: decoded rows plus and minus a direction
-            (`zolit.kernels.read`).
-        move_kernel: ``(stored, update)``: moves the stored rows in place.
+        read_kernel: called with ``(stored, outs, noise)``; writes decoded rows plus and minus a
+            direction (`zolit.kernels.read`).
+        move_kernel: called with ``(stored, update)``; moves the stored rows in place.
     """
 
     read_kernel: ClassVar[Kernel]
@@ -26,14 +29,14 @@ class ElementWeight(StoredWeight):
 
     @abstractmethod
     def stored(self, rows: Rows) -> Stored:
-        """Some rows as the kernels take them: views, or copies that `write_back` stores."""
+        """Some rows as the kernels take them: views, or copies where words have to be padded."""
 
     def value_blocks(self, buffer: Tensor) -> Tensor:
-        """``[R, padded_columns]`` decoded values in the kernels' shape, a view."""
+        """A view of ``[R, padded_columns]`` decoded values, in the shape that the kernels take."""
         return to_blocks(buffer)
 
     def write_back(self, rows: slice, stored: Stored) -> None:
-        """Store codes that a kernel moved where they were a copy."""
+        """Copy what a kernel moved into the weight, where `stored` gave it a copy."""
 
     def read(
         self,
@@ -45,9 +48,6 @@ class ElementWeight(StoredWeight):
         blocks = [self.value_blocks(out) for out in outs]
         noise = None if perturbation is None else on_rows(perturbation, rows)
         self.read_kernel(self.stored(rows), blocks, noise, preference=preference)
-
-    def read_copies(self, rows: Rows, outs: list[Tensor], preference: Preference) -> None:
-        self.read(rows, outs, None, preference)  # which writes them all at once
 
     def apply(self, rows: slice, update: Update, preference: Preference) -> None:
         stored = self.stored(rows)
@@ -65,5 +65,10 @@ class ElementWeight(StoredWeight):
 
 
 def _by_row(unit: Tensor, like: Tensor) -> Tensor:
-    """A unit ``[2]`` as it is; one for each row, ``[2, R]``, so that it spreads over ``like``'s."""
+    """The unit of an update in a shape that broadcasts with ``like``.
+
+    Args:
+        unit: ``[2]``, which stays as it is, or ``[2, R]``, one for each row.
+        like: ``[R, ...]``.
+    """
     return unit if unit.dim() == 1 else unit.view(2, -1, *[1] * (like.dim() - 1))

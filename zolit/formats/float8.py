@@ -1,4 +1,4 @@
-"""Float8 (e4m3) weights; their activations may be rounded to float8 as well."""
+"""Float8 (e4m3) weights. Products may round their activations to float8 as well."""
 
 import torch
 from torch import Tensor
@@ -9,19 +9,25 @@ from zolit.kernels.accumulate import whole_step
 from zolit.kernels.arguments import Perturbation, Stored, Update
 from zolit.kernels.dispatch import kernel
 from zolit.kernels.read import write_versions
-from zolit.kernels.rounding import lane_counters, length_in_codes
-from zolit.noise import hash_words
+from zolit.kernels.rounding import integer_draw, length_in_codes, with_residual
 
 _LARGEST = 0x7E
-"""Code of 448, the largest finite e4m3 number."""
+"""The code of 448, the largest finite e4m3 number."""
 
 
 def decode_e4m3(bits: Tensor) -> Tensor:
-    """Values of e4m3 bit patterns: int8 to float32, finite patterns only.
+    """Values of e4m3 numbers.
 
-    The seven magnitude bits, moved to the top of float32's exponent and mantissa, are the value
-    with an exponent bias of 127 instead of 7. Numbers below 2**-6 are fixed point; they take a
-    branch of their own because subnormals may be flushed to zero in compiled code.
+    The seven bits below the sign are moved to where float32 has the low bits of its exponent and
+    the high bits of its mantissa. They then read as the value, once the exponent's bias of 7 is
+    made float32's 127. Numbers below 2**-6 are multiples of 2**-9. They take a branch of their own,
+    because compiled code may flush float32 subnormals to zero.
+
+    Args:
+        bits: int8 bit patterns of finite e4m3 numbers.
+
+    Returns:
+        float32 of the same shape.
     """
     code = bits.to(torch.int32)
     magnitude = code & 0x7F
@@ -33,16 +39,18 @@ def decode_e4m3(bits: Tensor) -> Tensor:
 def encode_e4m3(value: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
     """Round float32 values stochastically onto the e4m3 grid.
 
-    A positive e4m3 code read as an integer is a piecewise linear function of its value, and
-    float32 carries 20 further bits of it: adding a 20-bit random integer before they are cut off
-    rounds up with probability equal to the fraction. Below 2**-6 the grid is uniform.
+    The code of a positive e4m3 number, read as an integer, is a piecewise linear function of its
+    value. A float32 number holds the same code with 20 further bits. To add a random 20-bit integer
+    and then cut these bits off rounds up with a probability equal to the fraction that they hold.
+    Below 2**-6 the grid is uniform.
 
     Args:
         value: float32.
         draw: int32 of the same shape, uniform in [0, 2**20).
 
     Returns:
-        int32 codes (sign in bit 7) and a bool tensor: whether the value fits, ``|v| <= 448``.
+        int32 codes, with the sign in bit 7, and a bool tensor: whether the rounded value is at most
+        448 in size, so that it has a code.
     """
     size = value.abs()
     normal = size.view(torch.int32) - (120 << 23)
@@ -69,36 +77,32 @@ def read_float8(stored: Stored, outs: list[Tensor], noise: Perturbation | None =
 def move_float8(stored: Stored, update: Update) -> None:
     """``codes = round(value(codes) + step * (unit[0] + unit[1] / scale) + decay * residual)``.
 
-    Rounding is stochastic without a residual and to nearest with one, as in `move_codes`. A weight
-    that would leave ``[-448, 448]`` (times its scale) stays.
+    Rounding is stochastic without a residual and to nearest with one, as in `move_codes`. A code
+    that the step would take out of ``[-448, 448]`` stays where it is.
 
     Args:
         stored: as for `read_float8`.
         update: step and residual ``[R, G, W, 32]``.
     """
-    codes, residual, rounding = stored.codes, update.residual, update.rounding
+    codes = stored.codes
     old = decode_e4m3(codes)
     move = whole_step(update, codes, stored.rows) * length_in_codes(update, stored)
-    if residual is not None and update.decay is not None:
-        move = move + update.decay * residual.float()
-        draw = torch.full_like(codes, 1 << 19, dtype=torch.int32)
-    else:
-        draw = hash_words(lane_counters(stored.rows, codes), rounding[0], rounding[1]) & 0xFFFFF
-    code, fits = encode_e4m3(old + move, draw)
+    move = with_residual(move, update)
+    code, fits = encode_e4m3(old + move, integer_draw(update, stored.rows, codes, 20))
     moved = torch.where(fits, code, codes.to(torch.int32)).to(torch.int8)
-    if residual is not None:
-        residual.copy_((old + move - decode_e4m3(moved)).to(residual.dtype))
+    if update.residual is not None:
+        update.residual.copy_((old + move - decode_e4m3(moved)).to(update.residual.dtype))
     codes.copy_(moved)
 
 
 class Float8Weight(ByteWeight):
-    """e4m3 codes with a scale per row. A "code unit" is one scale.
+    """Float8 numbers (e4m3) with a scale for each row. The unit of a code is one scale.
 
     Args:
         codes: ``[rows, columns]`` float8.
         scale: ``[rows, 1]`` float32.
-        activation_dtype: float8 rounds activations for each token as well (`emulate_float8`); None
-            leaves them as they are.
+        activation_dtype: float8 rounds the activations of each token as well (`emulate_float8`);
+            None leaves them as they are.
 
     Example:
         >>> store = Float8Weight.quantize(torch.tensor([[1.0, -2.0, 0.5]]))
@@ -120,7 +124,7 @@ class Float8Weight(ByteWeight):
     def quantize(
         cls, weight: Tensor, activation_dtype: torch.dtype | None = None
     ) -> "Float8Weight":
-        """Round ``[R, K]`` floats to nearest: ``scale = max |w| / 448`` of the row."""
+        """Round ``[R, K]`` floats to nearest, with ``scale = max |w| / 448`` of each row."""
 
         def quantize(part: Tensor) -> tuple[Tensor, Tensor]:
             scale = (part.abs().amax(dim=1, keepdim=True) / 448.0).clamp(min=1e-12)
@@ -144,10 +148,16 @@ class Float8Weight(ByteWeight):
 
 
 def emulate_float8(x: Tensor) -> Tensor:
-    """Each row rounded to e4m3 with a scale of ``max |x| / 448``; shape and dtype of ``x``.
+    """Round each row to e4m3 with a scale of ``max |x| / 448``, and decode it again.
 
-    Stands for float8 activations on machines without float8 products: the numbers are those of
-    the format, the product is taken in the dtype of ``x``.
+    This emulates float8 activations on machines without float8 products: the numbers are those of
+    the format, and the product is taken in the dtype of ``x``.
+
+    Args:
+        x: ``[..., K]`` float.
+
+    Returns:
+        Shape and dtype of ``x``.
     """
     value = x.float()
     scale = (value.abs().amax(dim=-1, keepdim=True) / 448.0).clamp(min=1e-12)

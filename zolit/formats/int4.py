@@ -1,33 +1,36 @@
-"""Int4 weights, two codes a byte.
+"""Int4 weights, two codes to a byte.
 
-Of the 32 columns of a word, byte i holds column i in its low nibble and column i + 16 in its high
-one, so that both nibbles of a vector of bytes decode into contiguous vectors.
+Byte i of a word of 32 columns holds column i in its low half and column i + 16 in its high half.
+So the low halves of 16 neighbouring bytes decode to 16 neighbouring columns, and so do the high
+halves.
 """
 
 import torch
 from torch import Tensor
 
 from zolit.formats.affine import AffineWeight, quantize_rows
-from zolit.formats.base import Affine, Rows, to_blocks
+from zolit.formats.base import Affine
+from zolit.formats.layout import to_blocks
+from zolit.formats.rows import Rows
 from zolit.kernels.arguments import Perturbation, Stored, Update
 from zolit.kernels.dispatch import kernel
 from zolit.kernels.read import scaled, write_versions
 from zolit.kernels.rounding import move_codes
 
 HALF = 16
-"""Bytes of a word, and columns between the two codes of a byte."""
+"""Bytes of a word, and also the number of columns between the two codes of a byte."""
 
 
 def unpack(packed: Tensor) -> Tensor:
-    """Signed codes of int8 bytes: ``[..., 16]`` as ``[..., 2, 16]`` int32, low nibbles first."""
+    """The codes in some bytes: ``[..., 16]`` int8 as ``[..., 2, 16]`` int32, low halves first."""
     byte = packed.to(torch.int32).unsqueeze(-2)
-    # The nibble goes to the top of the int32; shifted back arithmetically it keeps its sign.
+    # Shifted to the top of the int32 and back, four bits keep their sign: ``>>`` is arithmetic.
     shift = 28 - 4 * torch.arange(0, 2, 1, dtype=torch.int32, device=packed.device).unsqueeze(-1)
     return (byte << shift) >> 28
 
 
 def pack(codes: Tensor) -> Tensor:
-    """`unpack` undone: ``[..., 2, 16]`` int32 codes in [-8, 7] as ``[..., 16]`` int8 bytes."""
+    """The inverse of `unpack`: ``[..., 2, 16]`` int32 codes in [-8, 7] as ``[..., 16]`` int8."""
     low, high = codes.unbind(-2)
     return ((high << 4) | (low & 0xF)).to(torch.int8)
 
@@ -43,8 +46,9 @@ def read_int4(stored: Stored, outs: list[Tensor], noise: Perturbation | None = N
 
     Args:
         stored: codes ``[R, G, W, 16]`` int8 bytes; scale and zero ``[R, G, 1, 1, 1]``.
-        outs: one or two ``[R, G, W, 2, 16]`` float tensors. Five dimensions, because halves cut
-            out of 32 inside a kernel become masked writes, many times slower.
+        outs: one or two ``[R, G, W, 2, 16]`` float tensors. They have five dimensions because a
+            kernel that cut words of 32 into halves would use masked writes, which are many times
+            slower.
         noise: the direction, None to read without.
     """
     write_versions(scaled(unpack(stored.codes), stored), stored, outs, noise)
@@ -62,7 +66,7 @@ def move_int4(stored: Stored, update: Update) -> None:
 
 
 class Int4Weight(AffineWeight):
-    """Two codes in [-8, 7] a byte; ``w = code * scale + zero`` with scale and zero per group.
+    """Codes in [-8, 7], two to a byte, with a scale and perhaps a zero for each group of columns.
 
     Args:
         packed: ``[rows, columns / 2]`` int8.
@@ -90,7 +94,8 @@ class Int4Weight(AffineWeight):
         Args:
             weight: ``[R, K]`` float.
             group_size: columns that share a scale.
-            symmetric: ``scale = max |w| / 7`` and no zero; else the scale spans min to max.
+            symmetric: True takes ``scale = max |w| / 7`` and no zero; False lets the 16 codes span
+                the smallest to the largest weight of a group.
         """
 
         def symmetric_rows(part: Tensor) -> tuple[Tensor, ...]:

@@ -1,10 +1,13 @@
-"""Int8 weights, multiplied as floats, or in integers with int8 activations (W8A8)."""
+"""Int8 weights. Products decode them, or are of integers with int8 activations (W8A8)."""
 
 import torch
 from torch import Tensor
 
 from zolit.formats.affine import ByteWeight, quantize_rows
-from zolit.formats.base import Affine, Memory, chunks, to_blocks
+from zolit.formats.base import Affine
+from zolit.formats.layout import to_blocks
+from zolit.formats.memory import Memory
+from zolit.formats.rows import chunks
 from zolit.kernels.activations import integer_products
 from zolit.kernels.arguments import Perturbation, Stored, Update, on_rows
 from zolit.kernels.dispatch import Preference, kernel
@@ -39,15 +42,16 @@ def move_int8(stored: Stored, update: Update) -> None:
 
 @kernel
 def perturb_codes(stored: Stored, outs: list[Tensor], noise: Perturbation) -> None:
-    """``outs = codes +- d`` with integer ``d = amplitude[0] * z``, for products of integers.
+    """``outs = codes +- amplitude[0] * z``, in whole codes, for products of integers.
 
-    A coordinate that would leave the int8 range on either side does not move in either copy, so
-    that the pair stays symmetric.
+    A code that would leave the int8 range at plus or at minus stays in both, so that the two
+    versions remain symmetric about the stored codes.
 
     Args:
         stored: as for `read_int8`.
         outs: one or two ``[R, G, W, 32]`` int8 tensors.
-        noise: whose grid times ``amplitude[0]`` must be integers; ``amplitude[1]`` must be 0.
+        noise: the direction. ``amplitude[0]`` times its grid step must be an integer, and
+            ``amplitude[1]`` must be 0.
     """
     check_lanes(stored.codes)
     code = stored.codes.to(torch.int32)
@@ -68,8 +72,11 @@ class Int8Weight(ByteWeight):
         codes: ``[rows, columns]`` int8.
         scale: ``[rows, groups]`` float32.
         zero: ``[rows, groups]`` float32, the value of code 0; None where it is 0 everywhere.
-        activation_dtype: int8 multiplies integers with activations quantized for each token, which
-            takes one scale a row and no zero; None multiplies decoded weights.
+        activation_dtype: int8 quantizes the activations of each token and multiplies integers,
+            which takes one scale for each row and no zero. None multiplies decoded weights.
+
+    Raises:
+        ValueError: if ``activation_dtype`` is int8 and there are groups or zeros.
 
     Example:
         >>> store = Int8Weight.quantize(torch.tensor([[1.0, -2.0, 0.5]]), None)

@@ -1,46 +1,38 @@
-"""A weight whose columns are stored in another order than the model's (GPTQ's act-order)."""
+"""A weight whose columns are stored in another order than the model has (act-order of GPTQ)."""
 
 import torch
 from torch import Tensor
 
-from zolit.formats.base import Rows, StoredWeight
+from zolit.formats.base import StoredWeight
+from zolit.formats.rows import Rows
+from zolit.formats.wrapped import WrappedWeight
 from zolit.kernels.arguments import Perturbation, Update
 from zolit.kernels.dispatch import Preference
 
 
-class PermutedWeight(StoredWeight):
-    """Another weight, of which stored column j is the model's column ``permutation[j]``.
+class PermutedWeight(WrappedWeight):
+    """Another weight whose stored column j is column ``permutation[j]`` of the model's matrix.
 
-    A product permutes its activations instead of the weight. Coordinates of a direction count
-    stored columns.
+    A product permutes the activations, not the weight. The coordinates of a direction are numbered
+    by the stored columns.
 
-    Attributes:
-        inner: the weight in its stored order.
+    Args:
+        inner: the weight, with its columns as they are stored.
         permutation: ``[columns]`` int64.
+
+    Example:
+        >>> from zolit.formats.dense import DenseWeight
+        >>> stored = DenseWeight(torch.tensor([[1.0, 2.0, 3.0]]))
+        >>> PermutedWeight(stored, torch.tensor([2, 0, 1])).decoded(slice(0, 1))
+        tensor([[2., 3., 1.]])
     """
 
     def __init__(self, inner: StoredWeight, permutation: Tensor) -> None:
-        self.inner, self.permutation = inner, permutation
-        self.rows, self.columns = inner.rows, inner.columns
-        self.levels = inner.levels
-
-    @property
-    def device(self) -> torch.device:
-        return self.inner.device
-
-    @property
-    def format_name(self) -> str:
-        return f"PermutedWeight of {self.inner.format_name}"
-
-    @property
-    def title(self) -> str:
-        return f"PermutedWeight of {self.inner.title}"
+        super().__init__(inner)
+        self.permutation = permutation
 
     def tensors(self) -> dict[str, Tensor]:
         return {**self.inner.tensors(), "permutation": self.permutation}
-
-    def scales(self) -> dict[str, Tensor]:
-        return self.inner.scales()
 
     def replace(self, tensors: dict[str, Tensor]) -> "PermutedWeight":
         return PermutedWeight(self.inner.replace(tensors), tensors["permutation"])
@@ -53,9 +45,6 @@ class PermutedWeight(StoredWeight):
         preference: Preference,
     ) -> None:
         self.inner.read(rows, outs, perturbation, preference)
-
-    def read_copies(self, rows: Rows, outs: list[Tensor], preference: Preference) -> None:
-        self.inner.read_copies(rows, outs, preference)
 
     def apply(self, rows: slice, update: Update, preference: Preference) -> None:
         self.inner.apply(rows, update, preference)

@@ -1,4 +1,4 @@
-"""A weight of which a few entries are floats of their own, beside the codes of all (SensZOQ)."""
+"""A weight in any format, with a few of its entries kept as floats beside it (SensZOQ)."""
 
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -7,19 +7,21 @@ import torch
 from torch import Tensor
 
 from zolit.digests import tensor_digests
-from zolit.formats.base import Rows, StoredWeight
+from zolit.formats.base import StoredWeight
+from zolit.formats.rows import Rows
+from zolit.formats.wrapped import WrappedWeight
 from zolit.kernels.arguments import Perturbation, Update
 from zolit.kernels.dispatch import Preference
 from zolit.kernels.entries import put_entries
 
 
 class Entries(NamedTuple):
-    """The floats that lie in some rows.
+    """The floats of an overlay that belong to some rows.
 
     Attributes:
-        places: ``[N]`` integers, where they lie in these rows, one decoded row behind the other.
+        places: ``[N]`` integers: the index of each float in these rows, decoded and flattened.
         values: ``[N]`` float32.
-        numbers: ``[N]`` int32, which of the weight's floats they are.
+        numbers: ``[N]`` int32: the number of each float among all floats of the weight.
     """
 
     places: Tensor
@@ -27,90 +29,79 @@ class Entries(NamedTuple):
     numbers: Tensor
 
 
-class SparseOverlay(StoredWeight):
-    """Another weight in any format, of which some entries are floats that stand beside it.
+class SparseOverlay(WrappedWeight):
+    """A weight in any format, and floats beside it that replace some of its entries.
 
-    A read decodes the other weight and overwrites these entries, so that what stands under them
+    A read decodes the weight and overwrites these entries, so what the weight itself holds there
     does not matter (SensZOQ, arXiv 2406.02913: 0.1 % of a matrix in 16 bits beside 4-bit codes).
-    Only the floats move, by `zolit.coordinates.Entries`; they are float32, and a read in bfloat16
-    rounds them to nearest.
+    Only the floats move, by `zolit.coordinates.Entries`. They are float32; a read of the stored
+    weight in bfloat16 rounds them to nearest.
 
     Args:
-        dense: the other weight.
-        positions: ``[N]`` int32, or int64 where a matrix has more than 2**31 entries: ``row *
-            padded_columns + column``, with the column as ``dense`` decodes it. Rows rise.
+        inner: the weight that holds all other entries.
+        positions: ``[N]`` int32, or int64 where the matrix has 2**31 entries or more: the place of
+            each float, ``row * padded_columns + column``, where ``inner`` decodes it to. The rows
+            are in rising order.
         values: ``[N]`` float32.
 
     Raises:
-        ValueError: if ``dense`` is multiplied in integers, which floats cannot be.
+        ValueError: if the products of ``inner`` are of integers, which have no place for floats.
 
     Example:
         >>> from zolit.formats.int8 import Int8Weight
-        >>> dense = Int8Weight.quantize(torch.tensor([[1.0, -2.0], [0.5, 0.0]]), None)
-        >>> store = SparseOverlay.of(dense, torch.tensor([1]), torch.tensor([-2.25]))
+        >>> inner = Int8Weight.quantize(torch.tensor([[1.0, -2.0], [0.5, 0.0]]), None)
+        >>> store = SparseOverlay.of(inner, torch.tensor([1]), torch.tensor([-2.25]))
         >>> out = torch.empty(1, store.padded_columns)
         >>> store.read(slice(0, 1), [out], None, "reference")
         >>> out[0, 1].item()
         -2.25
     """
 
-    def __init__(self, dense: StoredWeight, positions: Tensor, values: Tensor) -> None:
-        if dense.integer_products:
-            raise ValueError(f"{dense.title} is multiplied in integers, not with floats")
-        self.dense, self.positions, self.values = dense, positions, values
-        self.rows, self.columns = dense.rows, dense.columns
-        self.levels, self.activation_dtype = dense.levels, dense.activation_dtype
+    def __init__(self, inner: StoredWeight, positions: Tensor, values: Tensor) -> None:
+        if inner.integer_products:
+            raise ValueError(f"{inner.title} is multiplied in integers, not with floats")
+        super().__init__(inner)
+        self.positions, self.values = positions, values
+        self.activation_dtype = inner.activation_dtype
         self._spans: dict[tuple[int, int], slice] = {}
 
     @classmethod
-    def of(cls, dense: StoredWeight, entries: Tensor, values: Tensor) -> "SparseOverlay":
-        """A weight around floats that are given by their place in the model's matrix.
+    def of(cls, inner: StoredWeight, entries: Tensor, values: Tensor) -> "SparseOverlay":
+        """An overlay of entries that are given by their place in the model's matrix.
 
         Args:
-            dense: the other weight.
-            entries: ``[N]`` int64, ``row * columns + column``, rising.
+            inner: the weight that holds all other entries.
+            entries: ``[N]`` int64 in rising order: ``row * columns + column`` of the model.
             values: ``[N]`` float32.
         """
-        numbers = torch.arange(dense.padded_columns, device=entries.device).unsqueeze(0)
-        stored = dense.in_model_order(numbers)[0]  # the stored column of each of the model's
-        column = entries % dense.columns
-        return cls.at(dense, entries - column + stored[column], values)
+        numbers = torch.arange(inner.padded_columns, device=entries.device).unsqueeze(0)
+        stored = inner.in_model_order(numbers)[0]  # stored column of each column of the model
+        column = entries % inner.columns
+        return cls.at(inner, entries - column + stored[column], values)
 
     @classmethod
-    def at(cls, dense: StoredWeight, entries: Tensor, values: Tensor) -> "SparseOverlay":
-        """The same, with columns as ``dense`` stores them; they need rise in rows alone."""
-        padding = dense.padded_columns - dense.columns
-        places = entries + entries // dense.columns * padding
-        narrow = dense.rows * dense.padded_columns < 1 << 31
-        return cls(dense, places.to(torch.int32 if narrow else torch.int64), values)
-
-    @property
-    def device(self) -> torch.device:
-        return self.values.device
-
-    @property
-    def format_name(self) -> str:
-        return f"SparseOverlay of {self.dense.format_name}"
-
-    @property
-    def title(self) -> str:
-        return f"SparseOverlay of {self.dense.title}"
+    def at(cls, inner: StoredWeight, entries: Tensor, values: Tensor) -> "SparseOverlay":
+        """`of` with the columns that ``inner`` stores; only the rows need to be in rising order."""
+        padding = inner.padded_columns - inner.columns
+        places = entries + entries // inner.columns * padding
+        narrow = inner.rows * inner.padded_columns < 1 << 31
+        return cls(inner, places.to(torch.int32 if narrow else torch.int64), values)
 
     def tensors(self) -> dict[str, Tensor]:
-        return {**self.dense.tensors(), "positions": self.positions, "values": self.values}
-
-    def scales(self) -> dict[str, Tensor]:
-        return self.dense.scales()
+        return {**self.inner.tensors(), "positions": self.positions, "values": self.values}
 
     def replace(self, tensors: dict[str, Tensor]) -> "SparseOverlay":
-        return SparseOverlay(self.dense.replace(tensors), tensors["positions"], tensors["values"])
+        return SparseOverlay(self.inner.replace(tensors), tensors["positions"], tensors["values"])
 
     def describe(self) -> dict[str, Any]:
         return super().describe() | {"entries": len(self.values), "at": self._digest}
 
     @cached_property
     def _digest(self) -> str:
-        """Tells one choice of entries from another; nothing where there are no numbers."""
+        """A digest of the positions, so that fingerprints tell one choice of entries from another.
+
+        Empty on the meta device.
+        """
         if self.positions.is_meta:
             return ""
         return tensor_digests({"positions": self.positions})["positions"]
@@ -122,8 +113,8 @@ class SparseOverlay(StoredWeight):
         perturbation: Perturbation | None,
         preference: Preference,
     ) -> None:
-        """As of `StoredWeight`; the coordinates of a perturbation are the floats, by number."""
-        self.dense.read_copies(rows, outs, preference)
+        """See `StoredWeight`. The coordinates of a perturbation are the floats, by their number."""
+        self.inner.read(rows, outs, None, preference)
         found = self.entries(rows)
         flat = [out.view(-1) for out in outs]
         if perturbation is None:
@@ -133,14 +124,14 @@ class SparseOverlay(StoredWeight):
             put_entries(flat, *found, perturbation, preference=preference)
 
     def entries(self, rows: Rows) -> Entries:
-        """The floats that lie in some rows, each row's behind those of the row before it."""
+        """The floats of some rows, in the order of these rows."""
         width = self.padded_columns
         if isinstance(rows, slice):
             span = self._span(rows.start, rows.stop)
             places = self.positions[span]
             numbers = torch.arange(span.start, span.stop, dtype=torch.int32, device=self.device)
             return Entries(places - rows.start * width, self.values[span], numbers)
-        if rows.is_meta:  # as many as in other rows
+        if rows.is_meta:  # counted as if floats were spread evenly
             return self.entries(slice(0, min(self.rows, len(rows))))
         first = rows.to(self.positions.dtype) * width
         starts = torch.searchsorted(self.positions, first)
@@ -152,7 +143,7 @@ class SparseOverlay(StoredWeight):
         return Entries(places, self.values[numbers], numbers.to(torch.int32))
 
     def _span(self, start: int, stop: int) -> slice:
-        """Numbers of the floats in neighbouring rows; found once."""
+        """Numbers of the floats in the rows from ``start`` to ``stop``; each span is found once."""
         if self.positions.is_meta:
             count = len(self.values)
             return slice(count * start // self.rows, count * stop // self.rows)
@@ -163,13 +154,4 @@ class SparseOverlay(StoredWeight):
         return self._spans[start, stop]
 
     def apply(self, rows: slice, update: Update, preference: Preference) -> None:
-        raise TypeError("of an overlay only its floats move, by zolit.coordinates.Entries")
-
-    def keep_views(self) -> None:
-        self.dense.keep_views()
-
-    def activations(self, x: Tensor) -> Tensor:
-        return self.dense.activations(x)
-
-    def in_model_order(self, decoded: Tensor) -> Tensor:
-        return self.dense.in_model_order(decoded)
+        raise TypeError(f"of a {self.title} only its floats move (zolit.coordinates.Entries)")

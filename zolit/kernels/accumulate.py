@@ -1,4 +1,4 @@
-"""Add a multiple of a direction to a buffer: the sum over queries, a chunk at a time."""
+"""The step of an update: a sum of directions, each times its coefficient."""
 
 from torch import Tensor
 
@@ -8,12 +8,18 @@ from zolit.noise import check_lanes, coordinates
 
 
 def whole_step(update: Update, like: Tensor, rows: Tensor) -> Tensor:
-    """``step + coefficient * z``, where either may be missing, in the shape of ``like``.
+    """``step + coefficient * z`` of an update, where either term may be missing.
 
-    An update adds its last query here, inside its kernel: with one query no sum is ever stored.
+    The kernel of an update calls this for the last query of a step. With one query, therefore, no
+    sum is ever stored.
+
+    Args:
+        update: its step and its query, in words of 32 columns.
+        like: a tensor whose shape the result has, ``[R, G, W, 32]`` or ``[R, G, W, 2, 16]``.
+        rows: ``[R]`` int32 row indices.
 
     Raises:
-        ValueError: if both are missing.
+        ValueError: if both terms are missing.
     """
     if update.query is None:
         if update.step is None:
@@ -38,6 +44,6 @@ def accumulate(total: Tensor, rows: Tensor, query: Query) -> None:
     Args:
         total: ``[R, G, W, 32]`` float32.
         rows: ``[R]`` int32 row indices.
-        query: the direction and the step along it; its bits are those of the rows.
+        query: the direction and the step along it; its bits are those of these rows.
     """
     total.copy_(total + _along(query, total, rows))

@@ -1,4 +1,4 @@
-"""Activations as integers, row by row, and products of integers scaled to floats."""
+"""Int8 activations with a scale for each row, and products of integers scaled to floats."""
 
 from collections.abc import Callable
 
@@ -31,14 +31,15 @@ def scale_product(product: Tensor, row_scale: Tensor, column_scale: Tensor, out:
     Args:
         product: ``[M, N]`` int32.
         row_scale: ``[M, 1]`` float32.
-        column_scale: ``[N, 1, 1, 1]`` float32, as weights keep the scales of their rows.
+        column_scale: ``[N, 1, 1, 1]`` float32: the scales of the weight's rows, as kernels take
+            them.
         out: ``[M, N]`` float, written.
     """
     out.copy_((product.float() * row_scale * column_scale.view(-1)).to(out.dtype))
 
 
 def quantize_activations(x: Tensor, preference: Preference) -> tuple[Tensor, Tensor]:
-    """Activations as integers, a scale for each token.
+    """Quantize activations to int8, with a scale for each token.
 
     Args:
         x: ``[..., K]`` float.
@@ -88,7 +89,7 @@ def integer_products(
     buffer: Callable[[int, int], Tensor],
     preference: Preference,
 ) -> None:
-    """`integer_product` of each version of a weight with its part of the tokens.
+    """`integer_product` of each version of a weight with its own part of the tokens.
 
     Args:
         codes: ``[C, M, K]`` int8, for C versions.
@@ -96,8 +97,8 @@ def integer_products(
         weights: ``[N, K]`` int8 of each version.
         column_scale: ``[N, 1, 1, 1]`` float32.
         out: ``[C * M, N]`` float, written.
-        buffer: gives int32 memory for so many rows and columns, which is used again: a product
-            takes three times as long into memory out of cache.
+        buffer: returns int32 memory of a number of rows and columns, the same at each call: a
+            product takes three times as long if it writes to memory that is not in the cache.
         preference: kernel choice.
     """
     copies, tokens, _ = codes.shape

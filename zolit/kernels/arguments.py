@@ -1,4 +1,4 @@
-"""What kernels take: rows of a weight as they are stored, and what to read or move them by."""
+"""The arguments of kernels: rows of a stored weight, a direction, and an update."""
 
 from typing import Any, NamedTuple, TypeVar
 
@@ -11,11 +11,11 @@ class Stored(NamedTuple):
     """Some rows of a weight, viewed in words of 32 columns.
 
     Attributes:
-        codes: ``[R, G, W, ...]`` tensor for G groups of W words; what stands in the last dimensions
-            is the format's own. A list of tensors where a code is spread over them.
-        scale: ``[R, G, 1, 1]`` float32, or with a further dimension as decoded values have it;
-            None for floats.
-        zero: like ``scale``, value of code 0; None where the format knows it.
+        codes: ``[R, G, W, ...]`` for G groups of W words; each format has its own last dimensions.
+            A list of such tensors where the bits of a code are spread over several.
+        scale: ``[R, G, 1, 1]`` float32, or a shape that broadcasts with decoded values of five
+            dimensions. None for floats.
+        zero: the value of code 0, shaped like ``scale``; None where the format fixes it.
         rows: ``[R]`` int32 indices of these rows within the weight.
     """
 
@@ -29,13 +29,13 @@ class Perturbation(NamedTuple):
     """The direction that a read adds to one weight.
 
     Attributes:
-        direction: distribution of its coordinates.
+        direction: distribution of its coordinates z.
         control: ``[K]`` int32 key words of this weight (`zolit.noise.coordinates`).
-        amplitude: ``[2]`` float32: length of a unit step in code units and in weight units;
-            a stored code with scale s moves by ``(amplitude[0] * s + amplitude[1]) * z``.
-        bits: ``[rows, words]`` int32 of the whole weight, which coordinates move
-            (`zolit.supports.Bits`); kernels get those of their rows (`on_rows`). None: all that
-            ``control`` lets move.
+        amplitude: ``[2]`` float32: eps in code units, and eps in weight units. A code of scale s
+            reads ``(amplitude[0] * s + amplitude[1]) * z`` higher, counted in weights.
+        bits: ``[rows, words]`` int32, which coordinates of the whole weight move
+            (`zolit.supports.Bits`). A kernel gets those of its rows (`on_rows`). None where no bits
+            are kept.
     """
 
     direction: Direction
@@ -49,10 +49,11 @@ class Query(NamedTuple):
 
     Attributes:
         direction: distribution of its coordinates.
-        control: ``[K]`` int32 key words of the weight (`zolit.noise.coordinates`), or ``[R, K]``,
-            of each row.
-        coefficient: float32 scalar tensor, in units of the coordinate, or ``[R, 1, 1, 1]``.
-        bits: as of `Perturbation`.
+        control: ``[K]`` int32 key words of the weight (`zolit.noise.coordinates`); or ``[R, K]``,
+            key words of each row.
+        coefficient: the signed step, in units of the coordinate: a float32 scalar tensor, or
+            ``[R, 1, 1, 1]``, one for each row.
+        bits: see `Perturbation`.
     """
 
     direction: Direction
@@ -65,11 +66,11 @@ Along = TypeVar("Along", Perturbation, Query)
 
 
 def on_rows(along: Along, rows: slice | Tensor) -> Along:
-    """A direction on some rows of a weight, for a kernel: its bits are those of the rows.
+    """A direction as a kernel of some rows takes it: with the bits of these rows alone.
 
     Args:
-        along: of the whole weight.
-        rows: a chunk, or ``[R]`` int64 indices.
+        along: the direction on the whole weight.
+        rows: a slice, or ``[R]`` int64 indices.
     """
     bits = along.bits
     if bits is None or (isinstance(rows, slice) and rows.stop - rows.start == len(bits)):
@@ -78,17 +79,20 @@ def on_rows(along: Along, rows: slice | Tensor) -> Along:
 
 
 class Update(NamedTuple):
-    """By how much to move some rows of a weight.
+    """How far to move the elements of some rows of a weight.
+
+    Kernels get the tensors of ``[R, padded_columns]`` in words, shaped like decoded values.
 
     Attributes:
-        step: ``[R, padded_columns]`` float32, in units of the coordinate, or None. With one row it
-            is every row's. Kernels get it in words, as decoded values.
-        unit: ``[2]`` float32, length of the unit in codes and in weights; or ``[2, R]``.
+        step: ``[R, padded_columns]`` float32 in units of the coordinate, or ``[1,
+            padded_columns]``, the same for every row. None for no step but that of ``query``.
+        unit: float32, the length of the coordinate's unit in codes and in weights: ``[2]``, or
+            ``[2, R]``, that of each row.
         rounding: ``[2]`` int32 key words of this update's stochastic rounding.
-        residual: ``[R, padded_columns]`` floats that error feedback carries between steps (QES,
-            arXiv 2602.03120), changed in place; None without.
-        decay: float32 scalar tensor, factor of the residual.
-        query: a direction that adds to the step, made inside the kernel.
+        residual: ``[R, padded_columns]`` floats, changed in place: the rounding errors that error
+            feedback carries from step to step (QES, arXiv 2602.03120). None without it.
+        decay: float32 scalar tensor, the factor of the residual; None without one.
+        query: a direction whose coordinates the kernel makes and adds to ``step``; None for none.
     """
 
     step: Tensor | None

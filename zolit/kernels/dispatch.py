@@ -1,4 +1,4 @@
-"""One rule for every kernel: compiled by inductor where that works, else the reference."""
+"""Every kernel has two executions: compiled by inductor, or the plain torch function itself."""
 
 import functools
 import shutil
@@ -11,11 +11,12 @@ import torch
 Preference = Literal["auto", "compiled", "reference"]
 
 _VARIANTS = 64
-"""Compilations that one kernel may have in a process: torch refuses the ninth by default, and
-direction, dtypes, number of copies and dimensions of length 1 each make one."""
+"""Most compilations of one kernel in a process. Each direction, dtype, number of copies and
+dimension of length 1 needs one of its own, and torch by default refuses the ninth."""
 
-# Inductor stores a value that several results use once it reads more than a few tensors. A paired
-# read would keep its noise so, four bytes a coordinate; making it twice costs registers only.
+# Inductor stores an intermediate value that several results need, if it was made from more than a
+# few tensors. A paired read would store its noise, four bytes for each coordinate. To make the
+# noise twice costs only registers.
 _FUSED = {
     "realize_reads_threshold": 10_000,
     "realize_acc_reads_threshold": 10_000,
@@ -42,7 +43,7 @@ def _warn_once(reason: str) -> None:
 
 
 def is_compiled(preference: Preference) -> bool:
-    """Whether kernels run compiled; warns once where ``auto`` finds no compiler."""
+    """Whether kernels run compiled. Warns once where ``auto`` finds no compiler."""
     if preference != "auto":
         return preference == "compiled"
     if not compiler_found():
@@ -51,10 +52,19 @@ def is_compiled(preference: Preference) -> bool:
 
 
 class Kernel:
-    """A function of tensors with two executions: itself, and itself compiled.
+    """A plain torch function that also runs compiled; the function itself is the reference.
 
-    The function is its own reference. Shapes are dynamic, so the many layer shapes of a model
-    share one compilation. Static arguments (a `Direction`, an output dtype) make one each.
+    Shapes are dynamic, so the many layer shapes of a model share one compilation. Each value of a
+    static argument (a `Direction`, an output dtype) needs a compilation of its own.
+
+    Example:
+        >>> @kernel
+        ... def add_one(out):
+        ...     out.copy_(out + 1)
+        >>> numbers = torch.zeros(2)
+        >>> add_one(numbers, preference="reference")
+        >>> numbers
+        tensor([1., 1.])
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -63,7 +73,7 @@ class Kernel:
 
     @functools.cached_property
     def compiled(self) -> Callable[..., Any]:
-        """The inductor build of the reference; compiles on first call."""
+        """The reference, compiled by inductor at its first call."""
         # recompile_limit is documented, but missing from the overloads of torch 2.13.
         return torch.compile(  # type: ignore[call-overload]
             self.reference,
@@ -76,8 +86,8 @@ class Kernel:
     def __call__(self, *args: Any, preference: Preference = "auto", **kwargs: Any) -> Any:
         """Run the kernel.
 
-        A compiled kernel writes to its arguments, so that on the meta device, where `zolit
-        estimate` counts memory, there is nothing to do. Its temporaries are not counted.
+        On the meta device, where ``zolit estimate`` counts memory, a compiled kernel does nothing:
+        it would only write to its arguments. So its temporaries are not counted.
 
         Args:
             args: arguments of the function.
@@ -87,7 +97,7 @@ class Kernel:
         if not is_compiled(preference):
             return self.reference(*args, **kwargs)
         first = args[0]
-        while not isinstance(first, torch.Tensor):  # of a list or of a tuple with names
+        while not isinstance(first, torch.Tensor):  # a list or a NamedTuple of tensors
             first = first[0]
         return None if first.is_meta else self.compiled(*args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""Perturb a product: by one factor for each output channel, or by a direction of low rank."""
+"""Perturb a product by a factor for each output channel, or by a direction of low rank."""
 
 from torch import Tensor
 
@@ -9,13 +9,15 @@ from zolit.noise import check_lanes, coordinates
 
 @kernel
 def output_factors(factors: list[Tensor], rows: Tensor, noise: Perturbation) -> None:
-    """``1 + amplitude * z`` into the first and, if there are two, ``1 - ...`` into the second.
+    """``factors[0] = 1 + amplitude * z`` and, if there are two, ``factors[1] = 1 - amplitude * z``.
+
+    The factors of many weights are made together, in W words of 32.
 
     Args:
-        factors: one or two ``[W, 1, 1, 32]`` float32, written: words of the weights' factors.
+        factors: one or two ``[W, 1, 1, 32]`` float32, written.
         rows: ``[W]`` int32 number of each word within its weight.
-        noise: ``control`` ``[W, K]``, key words of each word's weight; ``amplitude``
-            ``[W, 1, 1, 1]``, length of the unit as a fraction of the scale; ``bits`` ``[W, 1]``.
+        noise: ``control`` is ``[W, K]``, the key words of each word's weight; ``amplitude`` is
+            ``[W, 1, 1, 1]``, eps as a fraction of the scale; ``bits`` is ``[W, 1]`` or None.
     """
     check_lanes(factors[0])
     z = coordinates(noise.direction, noise.control, rows, 1, factors[0].shape[2], noise.bits)
@@ -42,8 +44,9 @@ def add_low_rank(
 ) -> None:
     """``out += lengths * (scale * x @ right.T) @ left``.
 
-    In float32: bfloat16 has too few digits to tell 1 + 1e-3 from 1. A product with so few columns
-    is a pass over ``x``; as a matrix product it takes three times as long.
+    In float32: bfloat16 has too few digits to tell 1 + 1e-3 from 1. The product with the few rows
+    of ``right`` is written as a sum over one pass through ``x``; as a matrix product it takes three
+    times as long.
 
     Args:
         out: ``[C, M, N]`` float, overwritten.

@@ -1,4 +1,4 @@
-"""What the read kernels share: decoded values plus and minus a direction."""
+"""The end of every read kernel: decoded values, plus and minus a direction."""
 
 from torch import Tensor
 
@@ -7,9 +7,13 @@ from zolit.noise import check_lanes, coordinates
 
 
 def scaled(codes: Tensor, stored: Stored) -> Tensor:
-    """``codes * scale + zero``, float32, in the shape of the codes."""
+    """``codes * scale + zero`` in float32, shaped like the codes.
+
+    Raises:
+        ValueError: if the rows have no scale.
+    """
     if stored.scale is None:
-        raise ValueError("codes are decoded with their scale")
+        raise ValueError("codes cannot be decoded without a scale")
     value = codes.float() * stored.scale
     return value if stored.zero is None else value + stored.zero
 
@@ -21,10 +25,10 @@ def write_versions(
 
     Args:
         value: ``[R, G, W, 32]`` or ``[R, G, W, 2, 16]`` float32 decoded values.
-        stored: the rows that they belong to.
-        outs: one or two tensors of the same shape, any float dtype; the second gets the minus, or
-            without noise the same.
-        noise: the direction, its bits those of the rows; or None.
+        stored: the rows that the values belong to.
+        outs: one or two tensors of the same shape, of any float dtype, written. The first gets the
+            value at plus and the second at minus; without noise both get the value.
+        noise: the direction, with the bits of these rows; None for none.
     """
     check_lanes(value)
     if noise is None:

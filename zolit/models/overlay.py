@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from zolit.errors import UserError
-from zolit.formats.base import StoredWeight, chunks, row_indices
+from zolit.formats.base import StoredWeight
 from zolit.formats.dense import DenseWeight
+from zolit.formats.rows import chunks, row_indices
 from zolit.formats.sparse_overlay import SparseOverlay
 from zolit.models.parts import StoresWeights
 from zolit.models.plan import Planned
@@ -126,7 +127,7 @@ def _check_products(dense: StoredWeight, path: str) -> None:
 
 def _decode_under(overlay: SparseOverlay) -> None:
     """Give the floats of an overlay the values that the weight under them has."""
-    dense, width = overlay.dense, overlay.padded_columns
+    dense, width = overlay.inner, overlay.padded_columns
     for rows in chunks(dense.rows, max(1, _CHUNK_ELEMENTS // width)):
         decoded = torch.empty(rows.stop - rows.start, width, device=dense.device)
         dense.read(rows, [decoded], None, "reference")

@@ -1,7 +1,7 @@
-"""Products of experts: each token meets the matrix of the expert that it was sent to.
+"""Products of mixture-of-experts layers: each token is multiplied by the matrix of its expert.
 
-The experts of a layer are one stored matrix, their rows one below the other. Its rows are decoded
-once for both signs of a pair, in chunks, and multiplied expert by expert.
+The experts of a layer are stored as one matrix, the rows of one expert below those of another. The
+rows are decoded in chunks, once for both signs of a pair, and multiplied expert by expert.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
-from zolit.formats.base import StoredWeight, chunks
+from zolit.formats.base import StoredWeight
+from zolit.formats.rows import chunks
 from zolit.kernels.activations import integer_product, quantize_activations
 from zolit.tensors.outputs import Part
 from zolit.tensors.product import current_outputs, current_rows, current_versions
@@ -21,12 +22,14 @@ from zolit.tensors.weight import PerturbedWeight
 
 @dataclass(frozen=True)
 class Sorted:
-    """Choices of experts, sorted by half of a pair and by expert.
+    """The choices of experts, sorted by half of a pair and within it by expert.
+
+    A choice is one token together with one of the experts that it is sent to.
 
     Attributes:
-        order: ``[S]`` int64, number of the choice at each place.
-        parts: the places of each expert's choices; experts without choices have none.
-        left: the places of choices that name no expert; they come last in their half.
+        order: ``[S]`` int64, the number of the choice at each sorted place.
+        parts: the places of each expert's choices. An expert without a choice has no part.
+        left: the places of choices without an expert, which come last in their half.
     """
 
     order: Tensor
@@ -38,17 +41,23 @@ def sort_choices(experts: Tensor, count: int, halves: int) -> Sorted:
     """Sort choices by half and expert.
 
     Args:
-        experts: ``[S]`` int64, the expert of each choice; S is a multiple of ``halves``. Numbers
-            beyond ``count`` name no expert (transformers' mark of experts elsewhere).
-        count: experts.
-        halves: 2 if the second half of the choices reads other weights than the first.
+        experts: ``[S]`` int64, the expert of each choice; S is a multiple of ``halves``. A number
+            of ``count`` or more stands for no expert; transformers marks experts on other devices
+            so.
+        count: number of experts.
+        halves: 2 if the second half of the choices reads other weights than the first, else 1.
+
+    Example:
+        >>> found = sort_choices(torch.tensor([1, 0, 1]), count=2, halves=1)
+        >>> found.order.tolist(), [(part.expert, part.tokens) for part in found.parts]
+        ([1, 0, 2], [(0, slice(0, 1, None)), (1, slice(1, 3, None))])
     """
     kinds = count + 1
     keys = experts.clamp(max=count).view(halves, -1)
     keys = keys + kinds * torch.arange(halves, device=experts.device).unsqueeze(1)
     order = keys.flatten().argsort(stable=True)
     if experts.is_meta:
-        # On the meta device there are no numbers: all experts get equally many.
+        # The meta device has no numbers, so all experts count as chosen equally often.
         share = len(experts) // halves
         sizes = [share * (i + 1) // count - share * i // count for i in range(count)]
         sizes = [*sizes, 0] * halves
@@ -68,21 +77,22 @@ def sort_choices(experts: Tensor, count: int, halves: int) -> Sorted:
 def expert_linear(
     x: Tensor, weight: Tensor, bias: Tensor | None, choices: Sorted, transposed: bool
 ) -> Tensor:
-    """``x @ W_e.T + b_e`` with each row's own expert e, as the weights read now.
+    """``x @ W_e.T + b_e`` with the expert e of each row, as the weights read now.
 
     Args:
         x: ``[S, columns]`` float, in the order of ``choices``.
-        weight: ``[E, rows, columns]``; ``[E, columns, rows]`` if ``transposed``. A
-            `PerturbedWeight`, or plain.
-        bias: ``[E, rows]``, a `PerturbedWeight` or plain; None for none.
-        choices: the rows of each expert.
+        weight: ``[E, rows, columns]``, or ``[E, columns, rows]`` if ``transposed``; a
+            `PerturbedWeight` or a plain tensor.
+        bias: ``[E, rows]``, a `PerturbedWeight` or a plain tensor; None for none.
+        choices: which rows of ``x`` are of which expert.
         transposed: whether a matrix is ``[columns, rows]``.
 
-        Returns:
-            ``[S, rows]`` in the dtype of ``x``; 0 in rows without an expert.
+    Returns:
+        ``[S, rows]`` in the dtype of ``x``; 0 in rows without an expert.
     """
     if not isinstance(weight, PerturbedWeight) and has_torch_function((x, weight)):
-        # So that a mode sees one operation, as of a linear layer (`zolit.models.trials.stand_ins`).
+        # A torch-function mode then sees one operation, as it does of a linear layer
+        # (`zolit.models.trials.stand_ins`).
         made: Tensor = handle_torch_function(
             expert_linear, (x, weight), x, weight, bias, choices, transposed
         )
@@ -108,7 +118,7 @@ def expert_linear(
 
 
 def _multiply_stored(x: Tensor, weight: PerturbedWeight, parts: list[Part], out: Tensor) -> None:
-    """The product with a stored stack, changed along the current direction."""
+    """The product with stored experts, perturbed along the current direction."""
     store = weight.store
     if store.integer_products:
         codes, scale = quantize_activations(x, weight.reading.preference)
@@ -119,7 +129,7 @@ def _multiply_stored(x: Tensor, weight: PerturbedWeight, parts: list[Part], out:
     for rows, matrices in _decoded(weight, parts, count, x):
         for part, inside, columns in _meeting(parts, rows, count):
             matrix = matrices[part.half % len(matrices)][inside]
-            # Floats without a perturbation are not padded.
+            # Floats that are read as stored have no padding.
             mine = factor[part.tokens, : matrix.shape[1]]
             torch.mm(mine, matrix.t(), out=out[part.tokens, columns])
     _change_outputs(out, x, None, weight, parts)
@@ -128,7 +138,7 @@ def _multiply_stored(x: Tensor, weight: PerturbedWeight, parts: list[Part], out:
 def _decoded(
     weight: PerturbedWeight, parts: list[Part], count: int, x: Tensor
 ) -> Iterator[tuple[slice, list[Tensor]]]:
-    """Decoded rows of the experts with tokens, chunk by chunk, in one or two versions."""
+    """The decoded rows of experts that have tokens: chunk by chunk, in one or two versions."""
     store, workspace = weight.store, weight.reading.workspace
     versions = current_versions(weight)
     floats = store.floats()
@@ -165,8 +175,14 @@ def _multiply_integers(
 
 
 def _chunks(store: StoredWeight, parts: list[Part], count: int, most: int) -> Iterator[slice]:
-    """Slices of at most ``most`` rows: whole experts, or a part of one; only experts with
-    tokens."""
+    """Slices of at most ``most`` rows, of whole experts or of a part of one.
+
+    Args:
+        store: the stacked experts.
+        parts: the tokens of each expert; slices without an expert that has tokens are left out.
+        count: rows of an expert.
+        most: rows of a slice.
+    """
     needed = {part.expert for part in parts}
     experts = store.rows // count
     if most < count:
@@ -180,8 +196,16 @@ def _chunks(store: StoredWeight, parts: list[Part], count: int, most: int) -> It
 
 
 def _meeting(parts: list[Part], rows: slice, count: int) -> Iterator[tuple[Part, slice, slice]]:
-    """The parts whose expert has rows in ``rows``, with the place of these rows in ``rows`` and in
-    the expert."""
+    """The parts whose expert has rows in a slice of the stack.
+
+    Args:
+        parts: the tokens of each expert.
+        rows: a slice of the stack.
+        count: rows of an expert.
+
+    Yields:
+        A part, the place of its expert's rows within ``rows``, and their place within the expert.
+    """
     for part in parts:
         first = part.expert * count
         start, stop = max(first, rows.start), min(first + count, rows.stop)
@@ -193,7 +217,7 @@ def _meeting(parts: list[Part], rows: slice, count: int) -> Iterator[tuple[Part,
 def _change_outputs(
     out: Tensor, x: Tensor, scale: Tensor | None, weight: PerturbedWeight, parts: list[Part]
 ) -> None:
-    """Change a product along the current direction, if this is not done in the weight; in place."""
+    """Change a product in place along the current direction, unless the decoded weight was."""
     outputs = current_outputs(weight)
     if outputs is not None:
         outputs.change_experts(out, x, scale, weight.store, parts)

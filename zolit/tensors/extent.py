@@ -1,4 +1,4 @@
-"""The length of a direction, which is the measure of learning rates and steps."""
+"""The length of a direction, by which learning rates are chosen and steps are judged."""
 
 import math
 from collections.abc import Iterable
@@ -10,10 +10,15 @@ from zolit.tensors.site import Extent
 from zolit.tensors.weight import PerturbedWeight
 
 _SAMPLED_ROWS = 16
+"""Rows of each weight by which its length is estimated."""
 
 
 def extent(weight: PerturbedWeight) -> Extent:
-    """The extent of the coordinates of a weight that moves; only its scales are read."""
+    """How much of a weight moves along a direction; of the weight only its scales are read.
+
+    Raises:
+        ValueError: if the weight does not move.
+    """
     site = weight.site
     if site is None:
         raise ValueError(f"{weight.path} has no site among the perturbed weights")
@@ -21,27 +26,31 @@ def extent(weight: PerturbedWeight) -> Extent:
 
 
 def importance_weight(weight: PerturbedWeight) -> float:
-    """How many times an update counts a direction that moves the weight."""
+    """The factor of a step along a direction that moves the weight.
+
+    See `zolit.supports.Support.importance_weight`.
+    """
     return 1.0 if weight.site is None else weight.site.support.importance_weight
 
 
 def relative_direction(weights: Iterable[PerturbedWeight]) -> float:
-    """Expected length of an update along a direction, relative to the length of all weights.
+    """Expected length of a direction relative to the length of all weights that move.
 
-    A step of coefficient c along a direction moves the weights by c times this fraction of their
-    length, on average over directions. Their length is estimated from 16 rows of each.
+    A step of coefficient c moves these weights by c times this fraction of their length, on average
+    over directions. Their length is estimated from 16 rows of each.
     """
     moved = size = 0.0
     for weight in weights:
         found, own = extent(weight), _squared_size(weight.store)
         squared = found.length**2 * importance_weight(weight)
-        # To move a scale by a fraction moves all its weights by the same fraction.
+        # A move of a scale by a fraction moves all weights of the scale by the same fraction.
         moved += squared / found.coordinates * own if found.scales else squared
         size += own
     return math.sqrt(moved / size) if size else math.inf
 
 
 def _squared_size(store: StoredWeight) -> float:
+    """The estimated squared length of a weight, from rows in its middle."""
     rows = min(store.rows, _SAMPLED_ROWS)
     start = (store.rows - rows) // 2
     out = torch.empty(rows, store.padded_columns, device=store.device)

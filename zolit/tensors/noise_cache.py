@@ -1,4 +1,4 @@
-"""Noise of a direction that the weights of a model share; it is made when it is first used."""
+"""A cache of what the weights of a model share of a direction, such as key words and factors."""
 
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
@@ -7,9 +7,9 @@ Made = TypeVar("Made")
 
 
 class NoiseCache:
-    """Keeps noise that is made once for all weights, by name.
+    """Keeps results that are made once for all weights, by name, until the next direction.
 
-    A kernel call for each weight would cost more than the noise itself.
+    A kernel call for each weight would cost more than what the kernel makes.
 
     Example:
         >>> cache = NoiseCache()
@@ -30,5 +30,5 @@ class NoiseCache:
         return found
 
     def clear(self) -> None:
-        """Forget everything: the next direction has other noise."""
+        """Forget everything, before the next direction."""
         self._made.clear()

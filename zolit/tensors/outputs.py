@@ -1,4 +1,4 @@
-"""Changes of a product along a direction, for coordinates whose elements read as stored."""
+"""Perturbations that are applied to a product, after the weight was decoded as it is stored."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -7,19 +7,24 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from zolit.errors import UserError
-from zolit.formats.base import Rows, StoredWeight
+from zolit.formats.base import StoredWeight
+from zolit.formats.rows import Rows
 from zolit.kernels.dispatch import Preference
 from zolit.kernels.outputs import scale_outputs
 
 
 @dataclass(frozen=True)
 class Part:
-    """Tokens that meet the same matrix of a stack of experts.
+    """The tokens that are multiplied by the same expert.
 
     Attributes:
-        expert: number of the matrix in its stack.
-        half: of a pair: 0 reads the weights at +, 1 at -; 0 outside of a pair.
-        tokens: their places among the rows that are multiplied.
+        expert: number of the expert in its layer.
+        half: 0 for tokens that read the weights at plus, 1 for those at minus; 0 outside of a pair.
+        tokens: the places of these tokens among the rows that are multiplied.
+
+    Example:
+        >>> Part(expert=3, half=0, tokens=slice(0, 5)).tokens
+        slice(0, 5, None)
     """
 
     expert: int
@@ -28,11 +33,12 @@ class Part:
 
 
 class Outputs(ABC):
-    """A change of products with a weight, along the direction that it is read along.
+    """How a product with a stored weight changes along the current direction.
 
     Attributes:
-        copies: versions of the weight: 1, or 2 at plus and at minus.
-        factors: ``[copies, 1, rows]`` float32, if the change is one factor for each output channel.
+        copies: number of versions of the weight: 1, or 2 for plus and minus.
+        factors: ``[copies, 1, rows]`` float32 where the change is a factor for each output channel;
+            else None.
     """
 
     copies: int
@@ -47,11 +53,12 @@ class Outputs(ABC):
         store: StoredWeight,
         preference: Preference,
     ) -> None:
-        """Change a fresh product in place.
+        """Change a product in place.
 
         Args:
-            out: ``[..., rows]``; in a pair its first half belongs to plus.
-            x: ``[..., columns]``, the other factor: float, or int8 codes.
+            out: ``[..., rows]``, the product with the stored weight. With two versions its first
+                half along the first dimension belongs to plus, the second to minus.
+            x: ``[..., columns]``, the other factor of the product: float, or int8 codes.
             scale: ``[..., 1]`` float32, factor of each row of ``x``; None for 1.
             store: the weight.
             preference: kernel choice.
@@ -59,12 +66,15 @@ class Outputs(ABC):
 
     @abstractmethod
     def change_rows(self, values: Tensor, rows: Rows, store: StoredWeight) -> list[Tensor]:
-        """Rows of the weight in each version.
+        """Some rows of the weight in each version, as if it were perturbed itself.
 
         Args:
-            values: ``[R, columns]``, the decoded rows in the model's order.
-            rows: their numbers.
+            values: ``[R, columns]``, the rows as stored, decoded, in the model's order of columns.
+            rows: which rows these are.
             store: the weight.
+
+        Returns:
+            ``copies`` tensors like ``values``.
         """
 
     def change_experts(
@@ -75,17 +85,17 @@ class Outputs(ABC):
         store: StoredWeight,
         parts: Sequence[Part],
     ) -> None:
-        """`change_product` for a stack of experts: each token meets the matrix of its own expert.
+        """`change_product` where each token is multiplied by the matrix of its own expert.
 
         Args:
-            out: ``[S, rows of an expert]``.
-            x: ``[S, columns]``.
-            scale: ``[S, 1]`` float32, or None.
-            store: the stack.
+            out: ``[S, rows of an expert]``, the product with the stored experts.
+            x: ``[S, columns]``, the other factor.
+            scale: ``[S, 1]`` float32, factor of each row of ``x``; None for 1.
+            store: all experts of the layer, one below the other.
             parts: the tokens of each expert.
 
-            Raises:
-                UserError: if stacks of experts cannot be read along coordinates of this kind.
+        Raises:
+            UserError: if experts cannot be read along coordinates of this kind.
         """
         raise UserError(
             f"experts cannot be read along {type(self).__name__}; take them out of `tune`"
@@ -93,7 +103,7 @@ class Outputs(ABC):
 
 
 class ScaledOutputs(Outputs):
-    """Each output channel times a factor.
+    """Multiplies each output channel by a factor.
 
     Args:
         factors: ``[copies, 1, rows]`` float32.
@@ -112,7 +122,7 @@ class ScaledOutputs(Outputs):
         store: StoredWeight,
         preference: Preference,
     ) -> None:
-        # A copy, since kernels are compiled for the layout of a view in its base.
+        # Copied, because a compilation depends on how a view lies in its base.
         copies = out.view(self.copies, -1, out.shape[-1])
         scale_outputs(copies, self.factors.clone(), preference=preference)
 

@@ -1,4 +1,4 @@
-"""Products with weights that are decoded and perturbed in chunks of rows."""
+"""Products with stored weights, which are decoded and perturbed in chunks of rows."""
 
 from typing import Protocol
 
@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zolit.errors import UserError
-from zolit.formats.base import Rows, StoredWeight, chunks
+from zolit.formats.base import StoredWeight
+from zolit.formats.rows import Rows, chunks
 from zolit.kernels.activations import quantize_activations
 from zolit.tensors.outputs import Outputs
 from zolit.tensors.reading import Reading
@@ -35,14 +36,14 @@ class Weight(Protocol):
 def matmul(x: Tensor, weight: Weight, scaled: bool = True) -> Tensor:
     """``x @ W.T`` with the weight as it reads now.
 
-    Inside a pair the first half of ``x`` along its first dimension meets ``W+``, the second
-    half ``W-``.
+    Inside a pair the first half of ``x`` along its first dimension is multiplied by ``W+``, the
+    weight at plus, and the second half by ``W-``.
 
     Args:
         x: ``[..., columns]`` float.
         weight: a weight of ``[rows, columns]``.
-        scaled: whether to multiply output channels by their factors, if these move. False leaves it
-            to the caller (`factors_by_row`).
+        scaled: whether to multiply the output channels by their factors, where these are what
+            moves. False leaves it to the caller, who asks for them by `factors_by_row`.
 
     Returns:
         ``[..., rows]`` in the dtype of ``x``.
@@ -61,7 +62,7 @@ def matmul(x: Tensor, weight: Weight, scaled: bool = True) -> Tensor:
 
 
 def current_versions(weight: Weight) -> Versions:
-    """The versions that the elements of a weight read as now."""
+    """The versions of its elements that a weight reads as now."""
     site = weight.site
     if site is None:
         return AS_STORED
@@ -69,25 +70,26 @@ def current_versions(weight: Weight) -> Versions:
 
 
 def current_outputs(weight: Weight) -> Outputs | None:
-    """The change of a product with the elements of a weight now; None for none."""
+    """How a product with the decoded weight changes now; None if it does not."""
     site = weight.site
     return None if site is None else site.coordinates.outputs(weight.store, site, weight.reading)
 
 
 def scales_outputs(weight: Weight) -> bool:
-    """Whether a direction of this weight is one factor for each output channel."""
+    """Whether a direction on this weight is a factor for each output channel."""
     return weight.site is not None and weight.site.coordinates.scales_outputs(weight.store)
 
 
 def factors_by_row(x: Tensor, weight: Weight) -> Tensor:
-    """The factors of the output channels of a product now, for each row of a batch.
+    """The current factors of the output channels of a product, for each row of a batch.
 
     Args:
-        x: ``[B, ...]``, the other factor of the product; halves as in `matmul`.
+        x: ``[B, ...]``, the other factor of the product; inside a pair its halves are those of
+            `matmul`.
         weight: a weight of ``[rows, columns]``.
 
     Returns:
-        ``[B, 1, rows]`` float32; ones at rest.
+        ``[B, 1, rows]`` float32; ones where the weight is not perturbed.
     """
     outputs = current_outputs(weight) if scales_outputs(weight) else None
     if outputs is None or outputs.factors is None:
@@ -97,7 +99,7 @@ def factors_by_row(x: Tensor, weight: Weight) -> Tensor:
 
 
 def _product(x: Tensor, weight: Weight, versions: Versions) -> Tensor:
-    """The product, chunk by chunk of the weight's rows; all versions of a chunk at once."""
+    """The product, by chunks of the weight's rows that are decoded in all versions at once."""
     store, preference, workspace = weight.store, weight.reading.preference, weight.reading.workspace
     copies, columns = versions.copies, store.padded_columns
     _check_halves(x, weight, copies)
@@ -113,8 +115,8 @@ def _product(x: Tensor, weight: Weight, versions: Versions) -> Tensor:
 def _multiply(factor: Tensor, weights: Buffers, out: Tensor) -> None:
     """``out[c] = factor[c] @ weights[c].T``; ``out`` may be some columns of a wider tensor."""
     if out.is_contiguous():
-        # One batched product: oneDNN runs its parts in parallel. A single product of a few hundred
-        # rows would get one thread (benchmarks/products.py).
+        # One batched product, whose parts oneDNN runs in parallel. Single products of a few hundred
+        # rows would get one thread each (benchmarks/products.py).
         torch.bmm(factor, weights.whole.transpose(1, 2), out=out)
         return
     for copy, weight in enumerate(weights.parts):
@@ -127,11 +129,11 @@ def quantized_matmul(
     """`matmul` of activations that are quantized already, with a weight that has integer products.
 
     Args:
-        codes: ``[..., columns]`` int8; halves as in `matmul`.
+        codes: ``[..., columns]`` int8; inside a pair the halves are those of `matmul`.
         scale: ``[..., 1]`` float32, of each row of ``codes``.
         weight: a weight of ``[rows, columns]``.
         dtype: of the result.
-        scaled: as in `matmul`.
+        scaled: see `matmul`.
 
     Returns:
         ``[..., rows]``.
@@ -163,15 +165,14 @@ def _check_halves(x: Tensor, weight: Weight, copies: int) -> None:
 def _change_outputs(
     out: Tensor, x: Tensor, scale: Tensor | None, weight: Weight, scaled: bool
 ) -> Tensor:
-    """Change a fresh product along the current direction, if the weight's elements do not; in
-    place.
+    """Change a product in place along the current direction, unless the decoded weight was.
 
     Args:
-        out: ``[..., rows]``.
-        x: ``[..., columns]``.
+        out: ``[..., rows]``, the product with the decoded weight.
+        x: ``[..., columns]``, the other factor.
         scale: ``[..., 1]``, factor of each row of ``x``; None for 1.
-        weight: the other factor of the product.
-        scaled: as in `matmul`.
+        weight: the weight.
+        scaled: see `matmul`.
     """
     if not scaled and scales_outputs(weight):
         return out
@@ -183,7 +184,17 @@ def _change_outputs(
 
 
 def current_rows(weight: Weight, rows: Rows, count: int, dtype: torch.dtype) -> list[Tensor]:
-    """Newly decoded rows in the model's order of columns, in one or two versions."""
+    """Some rows of a weight as it reads now, newly decoded, in one or two versions.
+
+    Args:
+        weight: a weight of ``[rows, columns]``.
+        rows: which rows.
+        count: how many these are.
+        dtype: of the result.
+
+    Returns:
+        ``[count, columns]`` for each version, its columns in the model's order.
+    """
     store, versions = weight.store, current_versions(weight)
     outs = [
         torch.empty(count, store.padded_columns, dtype=dtype, device=store.device)
@@ -208,13 +219,18 @@ def dense(weight: Weight) -> Tensor:
         )
     store = weight.store
     value = current_rows(weight, slice(0, store.rows), store.rows, weight.dtype)[0]
-    if weight.transposed:  # one matrix, or a stack of experts'
+    if weight.transposed:  # one matrix, or those of several experts
         value = value.view(*weight.shape[:-2], -1, store.columns).mT
     return value.reshape(weight.shape)
 
 
 def add_bias(out: Tensor, bias: Tensor | None) -> Tensor:
-    """``out + bias``; the bias may be a perturbed weight."""
+    """``out + bias``, where the bias may be None or a weight that is perturbed.
+
+    Args:
+        out: ``[..., rows]``; inside a pair the halves are those of `matmul`.
+        bias: ``[rows]``.
+    """
     if bias is None:
         return out
     site = getattr(bias, "site", None)
@@ -226,7 +242,15 @@ def add_bias(out: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def embedding(indices: Tensor, weight: Weight) -> Tensor:
-    """Rows of the weight for each index, ``[..., columns]``; the two halves of a pair differ.
+    """The row of the weight for each index, as the weight reads now.
+
+    Args:
+        indices: ``[...]`` integers; inside a pair the first half along the first dimension reads
+            the weight at plus, the second half at minus.
+        weight: a weight of ``[rows, columns]``.
+
+    Returns:
+        ``[..., columns]``.
 
     Raises:
         UserError: inside a pair, if the first dimension of the indices is not the doubled batch.

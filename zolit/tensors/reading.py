@@ -1,4 +1,4 @@
-"""The direction that a model's weights are read along: one shared state, switched in O(1)."""
+"""The direction that the weights of a model are read along: one state that all of them share."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from zolit.formats.base import own_rows
+from zolit.formats.layout import own_rows
 from zolit.kernels.arguments import Perturbation
 from zolit.kernels.dispatch import Preference, is_compiled
 from zolit.noise import Direction, control_table
@@ -20,7 +20,7 @@ Kind = TypeVar("Kind")
 
 
 class Place(Protocol):
-    """The facts that a weight's noise depends on: its number, and the coordinates that move."""
+    """What the noise of a weight depends on: its number, and which of its coordinates move."""
 
     @property
     def index(self) -> int: ...
@@ -35,9 +35,9 @@ class Member(Generic[Kind]):
 
     Attributes:
         place: its number and support.
-        coordinates: what of it moves (`zolit.coordinates`).
+        coordinates: the kind of its coordinates (`zolit.coordinates`).
         rows: its output channels.
-        columns: its input channels, padded.
+        columns: its input channels, rounded up to a multiple of 32.
     """
 
     place: Place
@@ -52,7 +52,7 @@ class Active(NamedTuple):
     Attributes:
         key: its 64-bit key.
         eps: step along it, in units of the coordinate; its sign counts.
-        copies: 2 where a batch holds two halves, which read at ``+eps`` and at ``-eps``.
+        copies: 2 where the batch has two halves that read at ``+eps`` and at ``-eps``; else 1.
     """
 
     key: int
@@ -61,7 +61,10 @@ class Active(NamedTuple):
 
 
 class Reading:
-    """The state that all weights of a model share.
+    """The state that all weights of a model share: which direction they are read along.
+
+    To read along a direction changes this state alone and no weight, so it costs the same for a
+    model of any size.
 
     Args:
         direction: distribution of the directions.
@@ -70,8 +73,8 @@ class Reading:
 
     Attributes:
         workspace: memory that decoded rows are written to.
-        noise: noise of the current direction that the weights share.
-        repeated: results that passes over the same batch share, by name; None outside of
+        noise: what the weights share of the current direction, such as key words.
+        repeated: results that the passes over one batch share, by name; None outside of
             `same_batch`.
 
     Example:
@@ -102,47 +105,50 @@ class Reading:
     # The model's weights
 
     def register(self, place: Place, coordinates: Any, rows: int, columns: int) -> None:
-        """Register a weight, as noise is made for all weights at once.
+        """Register a weight that moves; noise is then made for all registered weights at once.
 
         Args:
             place: its number and support.
-            coordinates: what of it moves.
+            coordinates: the kind of its coordinates.
             rows: its output channels.
-            columns: its input channels, padded.
+            columns: its input channels, rounded up to a multiple of 32.
         """
         self._members[place.index] = Member(place, coordinates, rows, columns)
         self._hashed = self._hashed or place.support.words(place.index) is not None
 
     def members(self, kind: type[Kind]) -> list[Member[Kind]]:
-        """The weights that move along coordinates of one kind, in the order of registration."""
+        """The weights whose coordinates are of one kind, in the order of registration."""
         return [one for one in self._members.values() if isinstance(one.coordinates, kind)]
 
     @property
     def sites(self) -> list[int]:
-        """Numbers of all weights that move."""
+        """The numbers of all weights that move."""
         return list(self._members)
 
     @property
     def importance_weights(self) -> set[float]:
-        """The importance weights of all supports (`Support.importance_weight`)."""
+        """The different importance weights of the supports (`Support.importance_weight`)."""
         return {one.place.support.importance_weight for one in self._members.values()}
 
     @property
     def leaves_weights_out(self) -> bool:
-        """Whether some directions leave whole weights out."""
+        """Whether there are directions that leave whole weights out."""
         return any(weight > 1 for weight in self.importance_weights)
 
     # What they read as
 
     @contextmanager
     def perturbed(self, key: int, eps: float, copies: Literal[1, 2]) -> Iterator[None]:
-        """Read every perturbed weight along the direction ``key`` inside this context.
+        """Read all weights that move along the direction ``key`` inside this context.
 
         Args:
             key: 64-bit key of the direction.
             eps: step along it, in units of the coordinate; its sign counts.
-            copies: 2 reads the weights at ``+eps`` for the first half of the batch and at ``-eps``
-                for the second half, in one pass; 1 reads them at ``eps`` for the whole batch.
+            copies: 1 reads the weights at ``eps`` for the whole batch; 2 reads them at ``+eps`` for
+                the first half of the batch and at ``-eps`` for the second half, in one pass.
+
+        Raises:
+            RuntimeError: inside another such context.
         """
         if self._active is not None:
             raise RuntimeError("the weights are read perturbed already; contexts do not nest")
@@ -166,10 +172,10 @@ class Reading:
             self.repeated = None
 
     def along(self, place: Place) -> Active | None:
-        """The direction that a weight is being read along; None if it reads as it is stored.
+        """The direction that a weight is read along; None if it reads as it is stored.
 
-        Every kind of coordinates asks this before it reads a weight perturbed, so that
-        `nothing_perturbed_yet` is right.
+        Every kind of coordinates calls this before it perturbs a weight. `nothing_perturbed_yet`
+        relies on it.
         """
         active = self._active
         if active is None or not place.support.includes(active.key):
@@ -183,7 +189,7 @@ class Reading:
         return place is not None and active is not None and place.support.includes(active.key)
 
     def copies(self, place: Place | None) -> int:
-        """Versions of a weight that would be read now: 1, or 2 inside a pair."""
+        """The number of versions that a weight would read as now: 1, or 2 inside a pair."""
         active = self._active
         return active.copies if active is not None and self.moves(place) else 1
 
@@ -194,7 +200,7 @@ class Reading:
 
     @property
     def paired(self) -> bool:
-        """Whether the batch holds two halves that read different weights."""
+        """Whether the batch has two halves that read different weights."""
         return self._active is not None and self._active.copies == 2
 
     @property
@@ -212,11 +218,11 @@ class Reading:
     def perturbation(
         self, place: Place, unit: tuple[float, float], device: torch.device
     ) -> Perturbation | None:
-        """A weight's share of the direction that it is read along; None at rest.
+        """One weight's part of the direction that it is read along; None if it reads as stored.
 
         Args:
             place: the weight's number and support.
-            unit: length of the coordinate's unit in codes, in weights.
+            unit: length of the coordinate's unit, in codes and in weights.
             device: where the noise is made.
         """
         active = self.along(place)
@@ -227,7 +233,13 @@ class Reading:
         return Perturbation(self.direction, controls[place.index], amplitude, place.support.bits())
 
     def amplitude(self, active: Active, unit: tuple[float, float], device: torch.device) -> Tensor:
-        """Length of the step along a direction, ``[2]`` float32: in codes, in weights."""
+        """The step along a direction, ``[2]`` float32: counted in codes, and in weights.
+
+        Args:
+            active: the direction.
+            unit: length of the coordinate's unit, in codes and in weights.
+            device: of the result.
+        """
         return self.noise.made(
             unit,
             lambda: torch.tensor(
@@ -236,21 +248,27 @@ class Reading:
         )
 
     def controls(self, key: int, device: torch.device, update: bool = False) -> dict[int, Tensor]:
-        """Key words of the direction ``key`` (`coordinates` in `zolit.noise`) for every weight, by
-        its number.
+        """The key words of a direction (`zolit.noise.coordinates`) for each weight, by its number.
 
         Args:
             key: 64-bit key of the direction.
             device: where the noise will be made.
-            update: whether it is for an update: its rounding draw is another than a read's.
+            update: whether the noise is for an update, whose rounding draw differs from a read's.
         """
         table = self.control_table(key, self.sites, update).to(device)
         return dict(zip(self._members, own_rows(table), strict=True))
 
     def control_table(self, key: int, sites: list[int], update: bool = False) -> Tensor:
-        """`controls` of some weights in one table, ``[len(sites), 6]`` int32 on the host.
+        """The key words of some weights in one table, on the host.
 
-        ``[len(sites), 9]`` where a hash leaves coordinates of some weight out.
+        Args:
+            key: 64-bit key of the direction.
+            sites: numbers of the weights.
+            update: see `controls`.
+
+        Returns:
+            ``[len(sites), 6]`` int32; ``[len(sites), 9]`` where a hash chooses the coordinates that
+            move of any of them.
         """
         table = control_table(key, sites, update=update)
         if not self._hashed:

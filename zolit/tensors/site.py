@@ -1,4 +1,4 @@
-"""What a kind of coordinates defines: how a weight is read along a direction, and moved."""
+"""What each kind of coordinates defines: how a weight is read along a direction and moved."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ class Site:
     """A weight's place among the perturbed weights of a model.
 
     Attributes:
-        index: its number; part of the key of its noise.
-        coordinates: what of it moves, and the length of its unit.
+        index: its number, which enters the key of its noise.
+        coordinates: the kind of its coordinates, and the length of their unit.
         support: which of these coordinates move.
 
     Example:
@@ -47,11 +47,11 @@ class Extent:
     """How much of one weight moves.
 
     Attributes:
-        scales: whether the coordinates are scales, counted in fractions of the scale; else
-            elements, counted in weights.
+        scales: True where the coordinates are scales, whose moves count as fractions of the scale;
+            False where they are elements, whose moves count in weights.
         coordinates: number of coordinates.
-        length: expected length of a direction, ``sqrt(sum of unit**2)`` over the coordinates that
-            move; a unit counts in weights, or as a fraction of its scale.
+        length: expected length of a direction: ``sqrt(sum of unit**2)`` over the coordinates that
+            move, in weights or in fractions of the scale.
 
     Example:
         >>> Extent(scales=False, coordinates=4, length=2.0).length
@@ -89,9 +89,10 @@ class Moving:
 class Coordinates(ABC):
     """One kind of coordinates of a stored weight, with the length of their unit; frozen.
 
-    A direction gives each coordinate a number z. A weight that is read along it differs from the
-    stored one either in its elements (`versions`) or in products with it (`outputs`); a kind
-    defines one of the two. A perturber chooses the kind for each weight (`Perturber.coordinates`).
+    A direction gives each coordinate a number z. To read a weight along a direction, a kind changes
+    either the elements that are decoded (`versions`) or the products with them (`outputs`), and so
+    defines one of these two methods. A perturber chooses the kind for each weight
+    (`Perturber.coordinates`).
 
     Attributes:
         rounded: whether `move` rounds onto the grid of the weight's format, so that there is a
@@ -108,38 +109,39 @@ class Coordinates(ABC):
     rounded: ClassVar[bool] = True
 
     def shape(self, store: StoredWeight) -> tuple[int, int] | None:
-        """Rows and columns of the coordinates, as noise counts them and as bits of a support lie.
+        """Rows and columns of the coordinates, by which noise and supports number them.
 
-        None where coordinates cannot be named one by one; such supports are refused then.
+        None where coordinates cannot be named one by one. Supports that do so are then refused.
         """
         return None
 
     def check(self, path: str, support: Support) -> None:  # noqa: B027 (most refuse nothing)
-        """Refuse a support that coordinates of this kind do not have; called before a run.
+        """Refuse a support that this kind of coordinates cannot follow; called before a run.
 
         Args:
             path: name of the weight.
-            support: what the mask chose for it.
+            support: the mask's choice for it.
 
         Raises:
             UserError: naming the weight and what to use instead.
         """
 
     def versions(self, store: StoredWeight, site: Site, reading: Reading) -> Versions:
-        """The versions that the elements of a weight read as now."""
+        """The versions of its elements that a weight reads as now."""
         return AS_STORED
 
     def outputs(self, store: StoredWeight, site: Site, reading: Reading) -> Outputs | None:
-        """The change of a product along the current direction, if the elements read as stored.
+        """How a product with the decoded weight changes now; None if it does not.
 
-        Called after each product. None at rest.
+        Called after each product.
         """
         return None
 
     def scales_outputs(self, store: StoredWeight) -> bool:
-        """Whether a direction is one factor for each output channel (`Outputs.factors`).
+        """Whether a direction is a factor for each output channel (`Outputs.factors`).
 
-        Compiled blocks multiply by them together with the operations after the product.
+        Compiled blocks then multiply by the factors in one pass with the operations that follow the
+        product.
         """
         return False
 
@@ -149,12 +151,15 @@ class Coordinates(ABC):
 
     @classmethod
     def move_all(cls, moving: Sequence[Moving], step: Step) -> None:
-        """Move all weights of this kind: one by one, unless a kind makes their noise together."""
+        """Move all weights of this kind.
+
+        By default one by one. A kind that makes the noise of all of them together overrides this.
+        """
         for one in moving:
             one.site.coordinates.move(one, step)
 
     def moved_tensors(self, store: StoredWeight) -> dict[str, Tensor]:
-        """The stored tensors that a step changes: what a checkpoint saves of the weight."""
+        """The stored tensors that a step changes, by name. A checkpoint saves these."""
         return store.tensors()
 
     @abstractmethod
@@ -167,5 +172,5 @@ class Coordinates(ABC):
         """
 
     def length_in_codes(self, store: StoredWeight) -> float:
-        """Largest move of a code by a coordinate of 1, in codes; 0 where codes stay."""
+        """How far a coordinate of 1 moves a code at most, in codes; 0 where codes do not move."""
         return 0.0

@@ -1,11 +1,11 @@
-"""One step of an optimizer, as the weights need it to move."""
+"""One step of an optimizer: its directions, and how far the weights move along each."""
 
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from zolit.formats.base import own_rows
+from zolit.formats.layout import own_rows
 from zolit.kernels.arguments import Query
 from zolit.noise import rounding_table
 from zolit.tensors.noise_cache import NoiseCache
@@ -13,18 +13,24 @@ from zolit.tensors.reading import Place, Reading
 
 
 class Step:
-    """The directions of a step, and how far each weight moves along them.
+    """The directions of a step, and how far each weight moves along each of them.
 
     Args:
         reading: the state that the weights share.
         keys: 64-bit key of each query's direction.
-        coefficients: signed step along each, in coordinate units.
-        rounding_key: key of this step's stochastic rounding.
+        coefficients: signed step along each direction, in units of the coordinate.
+        rounding_key: 64-bit key of this step's stochastic rounding.
         device: of the weights.
 
-        Attributes:
-            lengths: ``[Q]`` float32, the coefficients.
-            noise: noise of the directions that the weights share.
+    Attributes:
+        lengths: ``[Q]`` float32, the coefficients.
+        noise: what the weights share of these directions, such as key words.
+
+    Example:
+        >>> reading = Reading(preference="reference")
+        >>> step = Step(reading, [7, 8], [0.1, -0.2], 9, torch.device("cpu"))
+        >>> step.lengths
+        tensor([ 0.1000, -0.2000])
     """
 
     def __init__(
@@ -50,16 +56,16 @@ class Step:
         )
 
     def coefficients(self, place: Place) -> list[Tensor]:
-        """For each query a float32 scalar: how far a weight moves, if the direction moves it."""
+        """How far a weight moves along each direction that moves it: a float32 scalar a query."""
         weight = place.support.importance_weight
         return self.noise.made(("coefficients", weight), lambda: own_rows(self.lengths * weight))
 
     def moving(self, place: Place) -> list[int]:
-        """Numbers of the queries whose direction moves a weight."""
+        """The numbers of the queries whose direction moves a weight."""
         return [q for q, key in enumerate(self.keys) if place.support.includes(key)]
 
     def queries(self, place: Place) -> list[Query]:
-        """The directions that move a weight, and the step along each."""
+        """The directions that move a weight, with the step along each."""
         lengths, controls = self.coefficients(place), self.controls
         direction, bits = self.reading.direction, place.support.bits()
         return [
@@ -73,7 +79,7 @@ class Step:
 
 @lru_cache(maxsize=64)
 def constant(value: float | tuple[float, ...], device: torch.device) -> Tensor:
-    """A float32 tensor that all weights and steps share; not to be written to."""
+    """A float32 tensor of constants that all weights and steps share. Not to be written to."""
     # An inference tensor would compile kernels anew.
     with torch.inference_mode(False):
         return torch.tensor(value, dtype=torch.float32, device=device)

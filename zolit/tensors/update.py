@@ -1,4 +1,4 @@
-"""Move stored weights along regenerated directions."""
+"""Move stored weights along directions that are made again from their keys."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,16 +18,19 @@ def move(
 ) -> None:
     """``theta += sum_q coefficients[q] * z(keys[q])`` in units of the coordinate, in place.
 
-    Integer codes, float8 and bfloat16 are rounded stochastically, or to nearest with error
-    feedback. The directions themselves are rounded by another draw than in the reads that measured
-    the losses (QuZO's u_2).
+    Integer codes, float8 and bfloat16 numbers are rounded stochastically, or to nearest with error
+    feedback. Where directions lie on a grid, they are rounded by another draw than in the reads
+    that measured the losses (QuZO's u_2).
 
     Args:
         weights: weights of one model, each with a site.
         keys: 64-bit key of each direction.
-        coefficients: signed step along each, in coordinate units.
-        rounding_key: key of this step's stochastic rounding.
-        feedbacks: error feedback of each weight, None without.
+        coefficients: signed step along each direction, in units of the coordinate.
+        rounding_key: 64-bit key of this step's stochastic rounding.
+        feedbacks: error feedback of each weight; None for a weight without it.
+
+    Raises:
+        ValueError: if a weight has no site.
     """
     if not weights or not keys:
         return

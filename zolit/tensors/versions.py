@@ -1,21 +1,22 @@
-"""The elements of a weight as they read along a direction: one version of them, or two."""
+"""The decoded elements of a weight along a direction: one version of them, or two."""
 
 from abc import ABC, abstractmethod
 
 from torch import Tensor
 
 from zolit.errors import UserError
-from zolit.formats.base import Rows, StoredWeight
+from zolit.formats.base import StoredWeight
+from zolit.formats.rows import Rows
 from zolit.kernels.arguments import Perturbation
 from zolit.kernels.dispatch import Preference
 
 
 class Versions(ABC):
-    """The values that the elements of a weight read as now.
+    """The versions of its elements that a weight reads as: along a direction, or as stored.
 
     Attributes:
         copies: number of versions: 1, or 2 for plus and minus.
-        as_stored: whether there is one version, the stored weight.
+        as_stored: whether the stored weight is the only version.
     """
 
     copies: int = 1
@@ -25,7 +26,7 @@ class Versions(ABC):
     def read(
         self, store: StoredWeight, rows: Rows, outs: list[Tensor], preference: Preference
     ) -> None:
-        """Decode rows of each version.
+        """Decode some rows of each version.
 
         Args:
             store: the weight.
@@ -39,7 +40,7 @@ class Versions(ABC):
         """The direction on the codes, for products of integers; None for the stored codes.
 
         Raises:
-            UserError: if the versions do not differ by a direction on the codes.
+            UserError: if the versions differ by something else than a direction on the codes.
         """
         raise UserError(
             f"activations: int8 multiplies by codes that a direction may move one by one, got "
@@ -63,14 +64,14 @@ class AsStored(Versions):
 
 
 AS_STORED = AsStored()
-"""The versions of every weight at rest."""
+"""The versions of every weight whose elements are not perturbed."""
 
 
 class Perturbed(Versions):
-    """Each element plus or minus its share of a direction, made inside the read.
+    """Each element plus or minus its coordinate of a direction, made inside the read kernel.
 
     Args:
-        copies: 1 for plus alone.
+        copies: 2 for plus and minus, 1 for plus alone.
         perturbation: the direction.
     """
 
@@ -91,7 +92,7 @@ class Rescaled(Versions):
     """The stored codes with other scales in each version.
 
     Args:
-        factors: for each version the factors of its scales, ``[rows, groups]`` float32.
+        factors: for each version the factor of each scale, ``[rows, groups]`` float32.
         store: the weight.
     """
 

@@ -1,4 +1,4 @@
-"""The tensor that stands in a model for a stored weight and reads as ``W + eps * z``."""
+"""The tensor that takes the place of a model's weight: stored in any format, read perturbed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,18 +18,27 @@ aten = torch.ops.aten
 
 
 class PerturbedWeight(Tensor):
-    """A weight in any storage format, whose reads the shared `Reading` perturbs.
+    """A weight in any storage format, read along the direction that the shared `Reading` names.
 
-    Linear layers, embeddings and GPT-2's ``addmm`` are computed from the store in chunks. Any
-    other operation gets the weight as a plain tensor, decoded and perturbed. Inside a pair the
-    weight has two values, and such an operation is refused.
+    Linear layers, embeddings and GPT-2's ``addmm`` decode it in chunks of rows. Every other
+    operation gets it as a plain tensor, decoded and perturbed. Inside a pair the weight has two
+    values, and such an operation is refused.
 
     Attributes:
         store: the stored matrix ``[rows, columns]``.
-        site: place among the perturbed weights and what moves, None if it never moves.
-        reading: state shared by the weights of a model.
-        path: parameter name, for messages.
-        transposed: the module holds ``[columns, rows]`` (GPT-2's Conv1D), or a stack of these.
+        site: its place among the perturbed weights; None if it never moves.
+        reading: the state that the weights of a model share.
+        path: name of the parameter, for messages.
+        transposed: whether the model has it as ``[columns, rows]`` (GPT-2's Conv1D), or as several
+            such matrices (experts).
+
+    Example:
+        >>> from zolit.formats.int8 import Int8Weight
+        >>> store = Int8Weight.quantize(torch.tensor([[1.0, -2.0]]), None)
+        >>> reading, shape = Reading(preference="reference"), torch.Size((1, 2))
+        >>> weight = PerturbedWeight(store, None, reading, "w", shape, torch.float32)
+        >>> F.linear(torch.tensor([[1.0, 1.0]]), weight).round(decimals=1)
+        tensor([[-1.]])
     """
 
     store: StoredWeight
@@ -71,7 +80,7 @@ class PerturbedWeight(Tensor):
             self.stand_at(site)
 
     def stand_at(self, site: Site) -> None:
-        """Take a place among the perturbed weights, and register it with the shared state."""
+        """Give the weight a place among the perturbed weights, and register it as one."""
         self.site = site
         self.reading.register(site, site.coordinates, self.store.rows, self.store.padded_columns)
 
@@ -81,7 +90,7 @@ class PerturbedWeight(Tensor):
     def with_store(
         self, store: StoredWeight, dtype: torch.dtype | None = None
     ) -> "PerturbedWeight":
-        """The same weight around another store."""
+        """The same weight, with the same place, around another store."""
         return PerturbedWeight(
             store,
             None if self.site is None else self.site.on(store.device),
@@ -93,7 +102,7 @@ class PerturbedWeight(Tensor):
         )
 
     def __tensor_flatten__(self) -> tuple[list[str], dict[str, Any]]:
-        """Names of the stored tensors; tells torch that this is a wrapper (Module.to swaps it)."""
+        """The names of the stored tensors. By this method torch knows that this is a wrapper."""
         return list(self.store.tensors()), {"like": self}
 
     @staticmethod
@@ -104,7 +113,7 @@ class PerturbedWeight(Tensor):
         return like.with_store(like.store.replace(inner))
 
     def __getattr__(self, name: str) -> Tensor:
-        # torch asks only for names that `__tensor_flatten__` returned.
+        # torch asks for names that `__tensor_flatten__` returned.
         store = self.__dict__.get("store")
         if store is not None and name in (tensors := store.tensors()):
             return tensors[name]
@@ -124,7 +133,7 @@ class PerturbedWeight(Tensor):
             result = handler(*args, **kwargs)
             if result is not NotImplemented:
                 return result
-        # Not through super(): it would make the result, a plain tensor, a PerturbedWeight.
+        # Not by super(), which would turn a plain result into a PerturbedWeight.
         with torch._C.DisableTorchFunctionSubclass():
             return func(*args, **kwargs)
 
@@ -144,7 +153,7 @@ class PerturbedWeight(Tensor):
 
         written = args[0] if args and func._schema.is_mutable else None
         if isinstance(written, PerturbedWeight):
-            # The operation would change a decoded copy, without any effect.
+            # The operation would change a decoded copy and leave the weight as it is.
             raise UserError(
                 f"{written.path} is changed in place by the model ({func}), which a stored weight "
                 "cannot be; choose another model, or turn this off in its configuration"
@@ -159,7 +168,7 @@ class PerturbedWeight(Tensor):
 def _to_copy(weight: PerturbedWeight, **kwargs: Any) -> Tensor:
     dtype = kwargs.get("dtype")
     if dtype is not None and dtype != weight.dtype:
-        # A cast inside a forward (Gemma's ``weight.float()``) reads the weight.
+        # A cast in a forward pass (Gemma's ``weight.float()``) reads the weight.
         return weight.dense().to(**{k: v for k, v in kwargs.items() if v is not None})
     device = kwargs.get("device")
     moved = {k: v.to(device=device) for k, v in weight.store.tensors().items()}
@@ -211,7 +220,10 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
 
 
 def perturbed_weights(model: nn.Module) -> list[PerturbedWeight]:
-    """The weights of a model that have a site, in the order of their sites; ties count once."""
+    """The weights of a model that have a site, in the order of their sites.
+
+    A weight that several modules share comes once.
+    """
     found = {
         p.site.index: p
         for p in model.parameters()

@@ -1,4 +1,4 @@
-"""Memory that reads and updates reuse, and the number of rows that fit into it at once."""
+"""Memory that reads and updates reuse, and how many rows of a weight fit into it at once."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,14 +6,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zolit.formats.base import StoredWeight, chunks, without_base
+from zolit.formats.base import StoredWeight
+from zolit.formats.layout import without_base
+from zolit.formats.rows import chunks
 
 _UPDATED_AT_ONCE = 1 << 20
-"""Coordinates of a chunk in an update: its sum over queries stays in cache."""
+"""Coordinates that are updated at once, so that their sum over queries stays in cache."""
 
 
 def update_chunks(store: StoredWeight) -> Iterator[slice]:
-    """The rows of a weight in slices that are updated at once."""
+    """The rows of a weight, cut into slices that are updated at once."""
     return chunks(store.rows, max(1, _UPDATED_AT_ONCE // store.padded_columns))
 
 
@@ -31,11 +33,16 @@ class Buffers:
 
 
 class Workspace:
-    """Buffers that all weights of a model decode into, one of each dtype and device.
+    """Buffers that all weights of a model decode into, one for each dtype and device.
 
     Args:
-        chunk_bytes: size of the buffers that decoded rows are written to. The peak of a step above
-            the stored weights is its activations plus this.
+        chunk_bytes: size of a buffer that decoded rows are written to. Above the stored weights, a
+            step needs its activations and this memory.
+
+    Example:
+        >>> workspace = Workspace(chunk_bytes=1 << 20)
+        >>> workspace.rows_per_chunk(columns=1024, item_bytes=4)
+        128
     """
 
     def __init__(self, chunk_bytes: int = 16 << 20) -> None:
@@ -44,10 +51,15 @@ class Workspace:
         self._buffers: dict[tuple[tuple[int, int, int], torch.dtype, torch.device], Buffers] = {}
 
     def rows_per_chunk(self, columns: int, item_bytes: int) -> int:
-        """Rows of a weight that fit into the buffers at once.
+        """How many rows of a weight fit into the buffers at once.
 
-        Each of a pair's two buffers gets half of the memory, also outside of a pair. Products of
-        odd numbers of rows are slow, so a number above 64 is a multiple of 64.
+        There is room for two versions, so that chunks are the same inside and outside of a pair.
+        Products of odd numbers of rows are slow, so a number above 64 is rounded down to a multiple
+        of 64.
+
+        Args:
+            columns: of a decoded row.
+            item_bytes: bytes of a decoded element.
         """
         most = self.chunk_bytes // (2 * columns * item_bytes)
         return max(1, most - most % 64 if most > 64 else most)
@@ -55,13 +67,13 @@ class Workspace:
     def buffers(
         self, copies: int, rows: int, columns: int, dtype: torch.dtype, device: torch.device
     ) -> Buffers:
-        """Reused memory for ``copies`` x ``[rows, columns]``; valid until the next call."""
+        """Reused memory for ``copies`` matrices ``[rows, columns]``; valid until the next call."""
         need = copies * rows * columns
         shape = (copies, rows, columns)
         memory = self._memory.get((dtype, device))
         if memory is None or memory.numel() < need:
-            # The memory is reused after an evaluation, and a fit could not write to an inference
-            # tensor.
+            # The memory may first be used in an evaluation. An inference tensor could not be
+            # written to by a later fit.
             with torch.inference_mode(False):
                 memory = torch.empty(need, dtype=dtype, device=device)
             self._memory[dtype, device] = memory
@@ -75,5 +87,5 @@ class Workspace:
 
     @property
     def bytes(self) -> int:
-        """Memory that the buffers hold now."""
+        """Bytes that the buffers take now."""
         return sum(m.numel() * m.element_size() for m in self._memory.values())

@@ -139,7 +139,7 @@ def test_codes_of_gptq_are_tuned_and_those_of_aqlm_refused(tmp_path: Path) -> No
     moved = {name for name, tensor in tensors(one).items() if not torch.equal(tensor, start[name])}
     assert {name.rpartition(".")[2] for name in moved} == {"plane0", "plane1", "plane2"}
     quantized_llama(tmp_path, "2x8")
-    with pytest.raises(UserError, match="codes are indices of a codebook; use ScalePerturber"):
+    with pytest.raises(UserError, match="codes are indices of a table; use ScalePerturber"):
         load(tmp_path, perturber=CodePerturber())
 
 
