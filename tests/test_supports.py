@@ -3,6 +3,7 @@
 import doctest
 
 import numpy as np
+import numpy_noise
 import pytest
 import torch
 
@@ -73,9 +74,25 @@ def test_bits_lie_as_noise_counts_columns(columns: int, monkeypatch: pytest.Monk
     assert support.count == mask.sum()
     assert support.density == float(mask.double().mean())
     values = torch.ones(7, 32 * words.shape[1], dtype=torch.float16)
-    support.clear_others(values)
+    support.clear_others(values, site=0)
     assert torch.equal(values[:, :columns] != 0, mask)
     assert not values[:, columns:].any()
+
+
+@pytest.mark.parametrize("columns", [32, 96])
+def test_what_a_hash_leaves_out_is_cleared(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The subset as numpy draws it, in chunks that end within the matrix."""
+    monkeypatch.setattr(supports, "_CHUNK_ELEMENTS", 3 * columns)
+    support, site = Hashed(0.25, 7), 5
+    key = numpy_noise.fold(7, site, 5)
+    mask = numpy_noise.uniform(numpy_noise.counters(50, columns), key) < 0.25
+    values = torch.ones(50, columns, dtype=torch.float16)
+    support.clear_others(values, site)
+    assert np.array_equal(values.numpy() != 0, mask)
+    for whole in (ALL, Blocks(0, 3, 1), Hashed(1.0, 7), Hashed(0.25, 7, spares_others=False)):
+        values = torch.ones(50, columns)
+        whole.clear_others(values, site)
+        assert values.all()
 
 
 def test_bits_on_another_device() -> None:

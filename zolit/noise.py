@@ -1,16 +1,16 @@
-"""Counter-based random directions: ``z = f(key, coordinate)``, no state, no order.
+"""Counter-based random directions: each coordinate is a function of a key and its own number.
 
-A word of noise is a keyed 32-bit hash of its counter, in the spirit of Salmon et al. 2011
-("Parallel random numbers: as easy as 1, 2, 3"): any row, chunk or shard is made alone, on any
-device, in any order. Host-side keys are 64 bits wide and are derived with SplitMix64; the
-device-side hash is two rounds of a 32-bit finalizer with one half of the key entering before
-each (`hash_words`). `benchmarks/noise_battery.py` tests the streams along the counter and along
-the key.
+The noise of a coordinate is a keyed 32-bit hash of its number, its counter (after Salmon et al.
+2011, "Parallel random numbers: as easy as 1, 2, 3"). There is no generator state, so any row, chunk
+or shard can be made alone, on any device, in any order. Keys are 64 bits wide and are derived on
+the host by SplitMix64. The hash runs on the device: two rounds of a 32-bit finalizer, with one half
+of the key entering before each (`hash_words`). `benchmarks/noise_battery.py` tests the noise along
+the counter and along the key.
 
-Coordinates. A weight is read as ``[rows, columns]``. Columns are cut into words of 32, so
-coordinate ``(r, c)`` has the counter ``(r * words + c // 32) * 32 + c % 32`` where
-``words = ceil(columns / 32)``. Rademacher directions take one hash for the 32 signs of a word,
-Gaussian directions two hashes for each coordinate (Box and Muller 1958).
+A weight is taken as ``[rows, columns]``, its columns cut into words of 32. Coordinate ``(r, c)``
+has the counter ``(r * words + c // 32) * 32 + c % 32`` with ``words = ceil(columns / 32)``.
+Rademacher directions need one hash for the 32 signs of a word, and Gaussian directions two hashes
+for each coordinate (Box and Muller 1958).
 """
 
 import math
@@ -23,19 +23,19 @@ import torch
 from torch import Tensor
 
 WORD = 32
-"""Coordinates that share one word of noise."""
+"""Coordinates in a word of noise."""
 
 KEY_WORDS = 6
-"""Key words of one weight's share of a direction (`control_table`)."""
+"""Number of key words of one weight's part of a direction (`control_table`)."""
 
 DRAWS = 1 << 24
-"""Number of values of one uniform draw; the density of a random support is rounded to these."""
+"""Number of values of a uniform draw; densities of random supports are multiples of 1 / DRAWS."""
 
 _U64 = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 
-# Streams of one direction. The two rounding draws of QuZO are distinct streams; so are the
-# rounding of an update and a random support.
+# Each number makes a key of its own from the key of a direction, an update or a mask. The two
+# rounding draws of QuZO are among them.
 RADIUS, ANGLE, READ_ROUNDING, UPDATE_ROUNDING, STEP_ROUNDING, MASK = range(6)
 # Keys of the two factors of a low-rank direction.
 LEFT, RIGHT = 6, 7
@@ -48,14 +48,13 @@ Key = Any
 _LEVELS = {bits: 2 ** (bits - 1) - 1 for bits in range(2, 9)}
 
 DIRECTION_RANGE = 5.0
-"""Largest ``|u|`` on the grid of a rounded Gaussian direction. A normal number exceeds it
-with probability 5.7e-7."""
+"""Largest size of a rounded Gaussian coordinate. One normal number in 1.75 million is larger."""
 
 
 def fold(key: Key, *data: Key) -> Key:
     """A new 64-bit key from ``key`` and integers, by SplitMix64 (Steele et al. 2014).
 
-    Any of them may be a uint64 array, for one key each.
+    Any of them may be a uint64 array; the result is then an array of keys.
     """
     for value in data:
         key = (key & _U64) ^ ((value * _GOLDEN) & _U64)
@@ -67,21 +66,25 @@ def fold(key: Key, *data: Key) -> Key:
 
 
 def signed(key: int) -> int:
-    """``key`` as a signed 64-bit integer, the form that fits an int64 tensor."""
+    """``key`` as a signed 64-bit integer, which fits an int64 tensor."""
     return key - (1 << 64) if key >= 1 << 63 else key
 
 
 @dataclass(frozen=True)
 class Direction:
-    """The distribution of a direction's coordinates; zero mean, unit variance.
+    """The distribution of a direction's coordinates, of mean 0 and variance 1.
 
     Attributes:
-        distribution: ``gaussian`` or ``rademacher`` (-1 or 1 with equal odds).
-        bits: Gaussian only: each coordinate is rounded stochastically onto the symmetric grid of
-            ``2**bits - 1`` points in ``[-DIRECTION_RANGE, DIRECTION_RANGE]`` (QuZO Eq. 5). None
-            keeps float32.
-        rank: the share of a matrix is a sum of this many outer products, whose factors have
-            coordinates of the distribution. None: its coordinates are independent.
+        distribution: ``gaussian``, or ``rademacher``: -1 or 1 with equal odds.
+        bits: for Gaussian directions: each coordinate is rounded stochastically onto the symmetric
+            grid of ``2**bits - 1`` points in ``[-DIRECTION_RANGE, DIRECTION_RANGE]`` (QuZO Eq. 5).
+            None keeps float32.
+        rank: the direction of a matrix is a sum of this many outer products of vectors whose
+            coordinates have the distribution. None: its coordinates are independent.
+
+    Example:
+        >>> Direction("gaussian", bits=4).levels
+        7
     """
 
     distribution: Literal["gaussian", "rademacher"] = "gaussian"
@@ -90,25 +93,25 @@ class Direction:
 
     @property
     def levels(self) -> int:
-        """Grid points on each side of zero; a coordinate is at most ``levels * grid_step``."""
-        # A table, not a power: as a key the number of bits becomes a constant of a compilation.
+        """Grid points on each side of zero; no coordinate exceeds ``levels * grid_step``."""
+        # Looked up, not computed: so the number of bits becomes a constant of a compilation.
         return 1 if self.bits is None else _LEVELS[self.bits]
 
     @property
     def grid_step(self) -> float | None:
-        """Distance between neighbouring values of a coordinate, None if they are continuous."""
+        """Distance between neighbouring values of a coordinate; None where it is continuous."""
         if self.distribution == "rademacher":
             return 1.0
         return None if self.bits is None else DIRECTION_RANGE / self.levels
 
 
 def control_table(key: int, sites: Sequence[int], *, update: bool = False) -> Tensor:
-    """The key words that kernels need for each weight's share of a direction.
+    """The key words by which kernels make each weight's part of a direction.
 
     Args:
         key: 64-bit key of the query's direction.
         sites: index of each weight among the perturbed weights of the model.
-        update: take the rounding draw of the update (QuZO's u_2) instead of the read's (u_1).
+        update: True for the rounding draw of updates (QuZO's u_2), False for that of reads (u_1).
 
     Returns:
         ``[len(sites), 6]`` int32: ``[radius, radius', angle, angle', rounding, rounding']``.
@@ -123,19 +126,19 @@ def rounding_table(key: int, sites: Sequence[int]) -> Tensor:
 
     Args:
         key: 64-bit key of an update's rounding.
-        sites: index of each weight.
+        sites: index of each weight among the perturbed weights of the model.
     """
     return _split_keys([fold(key, np.array(sites, dtype=np.uint64))])
 
 
 def _split_keys(keys: list[Key]) -> Tensor:
-    """Arrays of ``[S]`` keys as ``[S, 2 * len(keys)]`` int32 words, high before low."""
+    """Arrays of ``[S]`` keys as ``[S, 2 * len(keys)]`` int32 words, the high half first."""
     words = np.stack(keys, axis=1).astype(">u8").view(">i4")
     return torch.from_numpy(words.astype(np.int32))
 
 
 def split_key(key: int) -> tuple[int, int]:
-    """A 64-bit key as two signed 32-bit words, high first."""
+    """A 64-bit key as two signed 32-bit words, the high half first."""
     high, low = key >> 32, key & 0xFFFFFFFF
     return (
         high - (1 << 32) if high >= 1 << 31 else high,
@@ -144,23 +147,26 @@ def split_key(key: int) -> tuple[int, int]:
 
 
 def _mix(x: Tensor) -> Tensor:
-    """A bijection of 32-bit integers with full avalanche ("lowbias32", C. Wellons 2018-2023).
-
-    int32 multiplication wraps and ``>>`` is arithmetic in torch, hence the masks.
-    """
+    """A bijection of 32-bit integers with full avalanche ("lowbias32", C. Wellons 2018-2023)."""
+    # In torch a product of int32 wraps, and ``>>`` copies the sign bit, which the masks remove.
     x = (x ^ ((x >> 16) & 0xFFFF)) * 0x21F0AAAD
     x = (x ^ ((x >> 15) & 0x1FFFF)) * (0xD35A2D97 - (1 << 32))
     return x ^ ((x >> 15) & 0x1FFFF)
 
 
-def hash_words(counter: Tensor, key_high: Tensor, key_low: Tensor) -> Tensor:
-    """32 pseudo-random bits for each int32 ``counter``; shape and dtype of ``counter``."""
+def hash_words(counter: Tensor, key_high: Any, key_low: Any) -> Tensor:
+    """32 pseudo-random bits for each int32 counter, as int32 of the same shape."""
     return _mix(_mix(counter + key_high) ^ key_low)
 
 
-def _draw(counter: Tensor, key_high: Tensor, key_low: Tensor) -> Tensor:
+def _draw(counter: Tensor, key_high: Any, key_low: Any) -> Tensor:
     """Uniform int32 in ``[0, DRAWS)``."""
     return (hash_words(counter, key_high, key_low) >> 8) & 0xFFFFFF
+
+
+def hash_includes(counter: Tensor, words: Any) -> Tensor:
+    """Whether the hash of three `zolit.supports.Support.words` lets coordinates move, bool."""
+    return _draw(counter, words[0], words[1]) < words[2]
 
 
 def uniform(counter: Tensor, key_high: Tensor, key_low: Tensor) -> Tensor:
@@ -169,18 +175,16 @@ def uniform(counter: Tensor, key_high: Tensor, key_low: Tensor) -> Tensor:
 
 
 def lane_indices(device: torch.device) -> Tensor:
-    """Positions within a word, ``[32]`` int32.
-
-    The length is a literal: compilation with dynamic shapes turns integer arguments into symbols,
-    and an innermost loop of unknown length is not vectorized.
-    """
+    """The positions in a word, ``[32]`` int32."""
+    # The length is a literal. Compilation with dynamic shapes would turn an argument into a symbol,
+    # and does not vectorize an innermost loop of unknown length.
     return torch.arange(0, 32, 1, dtype=torch.int32, device=device)
 
 
 def check_lanes(x: Tensor) -> None:
-    """Refuse a tensor whose words are not ``[..., 32]`` or, in two halves, ``[..., 2, 16]``.
+    """Refuse a tensor whose words are neither ``[..., 32]`` nor, in halves, ``[..., 2, 16]``.
 
-    Under compilation this fixes the length of the innermost loop (see `lane_indices`).
+    This tells a compilation the length of the innermost loop (see `lane_indices`).
 
     Raises:
         ValueError: naming the shape.
@@ -190,7 +194,7 @@ def check_lanes(x: Tensor) -> None:
 
 
 def word_counters(rows: Tensor, groups: int, words: int) -> Tensor:
-    """Counters of the noise words of some rows: ``[R, groups, words]`` int32.
+    """The number of each word in some rows, ``[R, groups, words]`` int32.
 
     Args:
         rows: ``[R]`` int32 row indices.
@@ -213,15 +217,15 @@ def coordinates(
     """Coordinates of a direction for some rows of a weight.
 
     Args:
-        direction: distribution, static under compilation.
-        control: ``[6]`` int32 from `control_table`; ``[9]`` where a hash leaves coordinates out,
-            whose last three are `zolit.supports.Support.words`. Or one for each row: ``[R, 6]``,
-            ``[R, 9]``.
+        direction: the distribution; a constant of the compilation.
+        control: ``[6]`` int32 from `control_table`. Where a hash chooses the coordinates that move,
+            ``[9]``: the last three are `zolit.supports.Support.words`. Or key words of each row,
+            ``[R, 6]`` or ``[R, 9]``.
         rows: ``[R]`` int32 row indices.
         groups: groups of columns in a row.
-        words: noise words in a group.
-        bits: ``[R, groups * words]`` int32: bit l of a word says whether the coordinate in its lane
-            l moves; the others are 0. None: all do.
+        words: words in a group.
+        bits: ``[R, groups * words]`` int32: bit k of a word says whether coordinate k of the word
+            moves; a coordinate that does not is 0. None: all move.
 
     Returns:
         ``[R, groups, words, 32]`` float32.
@@ -242,15 +246,16 @@ def coordinates(
         if bits is not None:
             z = torch.where(((bits >> lane) & 1) == 1, z, 0.0)
     if sparse:
-        z = torch.where(_draw(counter, control[6], control[7]) < control[8], z, 0.0)
+        z = torch.where(hash_includes(counter, control[6:]), z, 0.0)
     return z
 
 
 def _signs(hashed: Tensor, lane: Tensor, bits: Tensor | None) -> Tensor:
-    """-1 or 1 of each lane by the bits of its word, ``[..., 32]`` int32; 0 where a bit is not set.
+    """The signs of a Rademacher direction, ``[..., 32]`` int32: -1 or 1, or 0 without its bit.
 
-    Words are cut into the lanes that go up and those that go down before they are spread over
-    their lanes: to leave lanes out then takes one more operation for each, not three.
+    The word is split into coordinates that go up and coordinates that go down before it is spread
+    over its 32 coordinates. To leave coordinates out then takes one more operation for each of
+    them, not three.
     """
     if bits is None:
         return ((hashed >> lane) & 1) * 2 - 1
@@ -259,11 +264,11 @@ def _signs(hashed: Tensor, lane: Tensor, bits: Tensor | None) -> Tensor:
 
 
 def coordinates_at(direction: Direction, control: Tensor, counter: Tensor) -> Tensor:
-    """Coordinates of a direction at some counters of one weight, as `coordinates` has them there.
+    """The numbers that `coordinates` has at some counters of one weight.
 
     Args:
-        direction: distribution, static under compilation.
-        control: as for `coordinates`, ``[6]`` or ``[9]``.
+        direction: the distribution; a constant of the compilation.
+        control: ``[6]`` or ``[9]`` int32, see `coordinates`.
         counter: int32 of any shape.
 
     Returns:
@@ -275,13 +280,13 @@ def coordinates_at(direction: Direction, control: Tensor, counter: Tensor) -> Te
     else:
         z = _normal(direction, control, counter)
     if control.shape[0] != KEY_WORDS:
-        z = torch.where(_draw(counter, control[6], control[7]) < control[8], z, 0.0)
+        z = torch.where(hash_includes(counter, control[6:]), z, 0.0)
     return z
 
 
 def _normal(direction: Direction, control: Tensor, counter: Tensor) -> Tensor:
     """Gaussian coordinates at each counter, rounded onto their grid if there is one."""
-    # 1 - uniform lies in (0, 1], so the logarithm is finite and |u| at most 5.77.
+    # 1 - uniform lies in (0, 1], so the logarithm is finite and no coordinate exceeds 5.77.
     radius = torch.sqrt(-2.0 * torch.log(1.0 - uniform(counter, control[0], control[1])))
     z = radius * torch.cos(uniform(counter, control[2], control[3]) * (2.0 * math.pi))
     step = direction.grid_step

@@ -11,7 +11,6 @@ from torch.optim import Optimizer
 from zolit.errors import UserError
 from zolit.gradient import ProjectedGradient
 from zolit.options import OnResume
-from zolit.supports import Bits
 from zolit.tensors.feedback import Feedback
 from zolit.tensors.update import move
 from zolit.tensors.weight import PerturbedWeight
@@ -139,8 +138,8 @@ class ZOSGD(Optimizer):
                 if store.error is None
                 else store.error
             )
-            if isinstance(site.support, Bits):  # the error of a coordinate that stays is its own
-                site.support.clear_others(state["residual"])
+            # Otherwise the first step could move a coordinate outside of the mask, by its error.
+            site.support.clear_others(state["residual"], site.index)
             store.error = None  # the optimizer owns it from now on
         return Feedback(state["residual"], group["feedback_decay"])
 

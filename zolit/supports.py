@@ -1,4 +1,4 @@
-"""Which coordinates of a weight the directions of a run move, as data: what masks choose."""
+"""Which coordinates of a weight the directions of a run move: data that masks choose."""
 
 import math
 from collections.abc import Sequence
@@ -11,16 +11,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zolit.errors import UserError
-from zolit.noise import BLOCKS, DRAWS, MASK, WORD, fold, lane_indices, split_key
+from zolit.kernels.rounding import lane_counters
+from zolit.noise import BLOCKS, DRAWS, MASK, WORD, fold, hash_includes, lane_indices, split_key
 
 _CHUNK_ELEMENTS = 1 << 20
-"""Coordinates packed or unpacked at once: four bytes each are held beside the result."""
+"""Coordinates that are handled at once, with a few bytes for each beside the result."""
 
 
 class Support:
     """Which coordinates of one weight move, in reads and in updates alike.
 
-    Frozen data: the same for the whole run, and made again by a replay.
+    A support is frozen data. It stays the same for a whole run, and a replay makes it again.
 
     Example:
         >>> ALL.density, ALL.includes(key=7)
@@ -29,14 +30,15 @@ class Support:
 
     @property
     def density(self) -> float:
-        """Expected fraction of the weight's coordinates in a direction that moves the weight."""
+        """Expected fraction of the coordinates that a direction moves, if it moves the weight."""
         return 1.0
 
     @property
     def importance_weight(self) -> float:
-        """How many directions it takes on average for one that moves the weight, 1 or more.
+        """The inverse of the share of directions that move the weight; 1 where all do.
 
-        An update counts each that many times, which leaves the estimate unbiased.
+        An update multiplies its step along each of these directions by it, so that the estimate
+        stays unbiased.
         """
         return 1.0
 
@@ -49,26 +51,34 @@ class Support:
         return True
 
     def words(self, site: int) -> tuple[int, int, int] | None:
-        """The hash by which a kernel knows which coordinates stay; None if no hash decides.
+        """The hash by which kernels choose the coordinates that move; None if no hash does.
 
         Args:
             site: index of the weight among the perturbed weights of the model.
 
         Returns:
-            Two int32 key words of a hash, and the number of its `DRAWS` that let a coordinate move.
+            Two int32 key words of a hash, and how many of its `DRAWS` let a coordinate move.
         """
         return None
 
     def bits(self) -> Tensor | None:
-        """Which coordinates move, one bit each, for kernels; None where no list of them is kept.
+        """Which coordinates move, one bit each, for kernels; None where no bits are kept.
 
         Returns:
-            ``[rows, words]`` int32, as of `Bits`.
+            ``[rows, words]`` int32, see `Bits`.
         """
         return None
 
+    def clear_others(self, values: Tensor, site: int) -> None:
+        """Set to 0, in place, the values of coordinates that no direction moves.
+
+        Args:
+            values: ``[rows, 32 * words]``, one for each coordinate and for the padding.
+            site: index of the weight among the perturbed weights of the model.
+        """
+
     def on(self, device: torch.device) -> "Support":
-        """The same support, what it keeps on another device."""
+        """The same support, with its tensors on another device."""
         return self
 
 
@@ -88,11 +98,13 @@ ALL = All()
 
 @dataclass(frozen=True)
 class Hashed(Support):
-    """A random subset, the same for every direction and stored nowhere: membership is a hash.
+    """A random subset, the same for every direction. It is not stored: a hash decides.
 
     Attributes:
         fraction: of the coordinates that move, in (0, 1].
         key: 64-bit key that chooses them.
+        spares_others: whether `clear_others` clears anything. False only where a run is repeated
+            that did not (`zolit.runs.journal.earlier`).
 
     Example:
         >>> Hashed(0.25, key=7).density
@@ -101,6 +113,7 @@ class Hashed(Support):
 
     fraction: float
     key: int
+    spares_others: bool = True
 
     @property
     def density(self) -> float:
@@ -109,22 +122,32 @@ class Hashed(Support):
     def words(self, site: int) -> tuple[int, int, int] | None:
         if self.fraction >= 1:
             return None
-        # What float32 makes of the fraction: the draws below it have always been told so.
+        # By the fraction as float32: it has always been compared with draws in float32.
         inside = math.ceil(float(np.float32(self.fraction)) * DRAWS)
         return *split_key(fold(self.key, site, MASK)), inside
+
+    def clear_others(self, values: Tensor, site: int) -> None:
+        words = self.words(site)
+        if words is None or not self.spares_others:
+            return
+        rows = torch.arange(len(values), dtype=torch.int32, device=values.device)
+        parts = _chunks(values)
+        for part, numbers in zip(parts, rows.split(len(parts[0])), strict=True):
+            counters = lane_counters(numbers, part.view(len(part), 1, -1, WORD))
+            part.masked_fill_(~hash_includes(counters, words).flatten(1), 0)
 
 
 @dataclass(frozen=True)
 class Blocks(Support):
-    """All coordinates move along a direction that draws the weight's block, and none along others.
+    """All coordinates of the weight move along some directions, and none along the others.
 
-    A direction moves consecutive blocks, from one that its key draws; the first block follows the
-    last.
+    A direction moves ``moving`` consecutive blocks of the model. Its key draws the first of them,
+    and block 0 follows the last block.
 
     Attributes:
         block: number of the weight's block, from 0.
-        count: blocks that hold a tuned weight.
-        moving: blocks that a direction moves.
+        count: number of blocks that hold a tuned weight.
+        moving: number of blocks that a direction moves.
 
     Example:
         >>> Blocks(block=3, count=10, moving=2).importance_weight
@@ -145,14 +168,14 @@ class Blocks(Support):
 
 @dataclass(frozen=True, eq=False)
 class Bits(Support):
-    """Any subset of the coordinates, one bit each, the same for every direction.
+    """Any subset of the coordinates, the same for every direction, with a bit for each coordinate.
 
     Attributes:
-        packed: ``[rows, words]`` int32: bit l of word w of a row says whether its column
-            ``32 w + l`` moves. Columns are those of the stored weight, as noise counts them. A
-            vector is one row. Lanes beyond the last column are 0.
-        columns: of the coordinates; None where they fill the words.
-        expected: the share that moves, for the meta device, where there are no numbers.
+        packed: ``[rows, words]`` int32: bit k of word w of a row says whether its column
+            ``32 w + k`` moves. Columns are in the order of the stored weight, as noise numbers
+            them. A vector is one row. Bits beyond the last column are 0.
+        columns: number of columns of the coordinates; None where they fill the words.
+        expected: the fraction that moves; read only on the meta device, where bits have no values.
 
     Example:
         >>> support = Bits.of(torch.tensor([[True, False, True], [False, False, True]]))
@@ -166,7 +189,7 @@ class Bits(Support):
 
     @classmethod
     def of(cls, chosen: Tensor) -> "Bits":
-        """Pack ``[rows, columns]`` bool, which coordinates move."""
+        """The support of the coordinates that a ``[rows, columns]`` bool tensor marks."""
         rows, columns = chosen.shape
         packed = torch.empty(rows, -(-columns // WORD), dtype=torch.int32, device=chosen.device)
         lane = lane_indices(chosen.device)
@@ -174,6 +197,12 @@ class Bits(Support):
             lanes = F.pad(part, (0, -columns % WORD)).view(len(part), -1, WORD).to(torch.int32)
             to.copy_((lanes << lane).sum(2, dtype=torch.int32))
         return cls(packed, columns)
+
+    @classmethod
+    def on_meta(cls, shape: tuple[int, int], expected: float) -> "Bits":
+        """A support without values, as large as one of coordinates of a shape."""
+        words = torch.empty(shape[0], -(-shape[1] // WORD), dtype=torch.int32, device="meta")
+        return cls(words, shape[1], expected)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -183,13 +212,13 @@ class Bits(Support):
 
     @cached_property
     def count(self) -> int:
-        """Coordinates that move."""
+        """Number of coordinates that move."""
         found = torch.bincount(self.packed.view(torch.uint8).flatten(), minlength=256).tolist()
         return sum(number * byte.bit_count() for byte, number in enumerate(found))
 
     @property
     def density(self) -> float:
-        """The exact share; on the meta device the expected one."""
+        """The exact fraction of coordinates that move; on the meta device the expected one."""
         return self.expected if self.packed.is_meta else self.count / math.prod(self.shape)
 
     def bits(self) -> Tensor:
@@ -199,17 +228,12 @@ class Bits(Support):
         return self if self.packed.device == device else Bits(self.packed.to(device), self.columns)
 
     def chosen(self, rows: slice = slice(None)) -> Tensor:
-        """Unpacked, ``[rows, columns]`` bool; of some rows ``[R, columns]``."""
+        """Which coordinates of some rows move, ``[R, columns]`` bool; by default of all rows."""
         part = self.packed[rows]
         lanes = (part.unsqueeze(2) >> lane_indices(part.device)) & 1
         return lanes.bool().flatten(1)[:, : self.shape[1]]
 
-    def clear_others(self, values: Tensor) -> None:
-        """Set to 0 in place what belongs to coordinates that stay.
-
-        Args:
-            values: ``[rows, 32 * words]``, one for each lane.
-        """
+    def clear_others(self, values: Tensor, site: int) -> None:
         lane = lane_indices(values.device)
         for part, packed in zip(
             _chunks(values), _chunks(self.packed, values.shape[1]), strict=True
@@ -219,11 +243,11 @@ class Bits(Support):
 
 
 def check_shape(path: str, support: Support, shape: tuple[int, int] | None) -> None:
-    """Refuse bits that do not name the coordinates of a weight.
+    """Refuse bits that are not of the coordinates of a weight.
 
     Args:
         path: name of the weight.
-        support: what a mask chose for it.
+        support: the mask's choice for it.
         shape: rows and columns of its coordinates; None where they cannot be named one by one.
 
     Raises:
@@ -248,23 +272,23 @@ def check_shape(path: str, support: Support, shape: tuple[int, int] | None) -> N
 
 
 def _chunks(values: Tensor, columns: int | None = None) -> tuple[Tensor, ...]:
-    """Rows of a matrix in chunks of `_CHUNK_ELEMENTS` coordinates, as views.
+    """The rows of a matrix in chunks of about `_CHUNK_ELEMENTS` coordinates, as views.
 
     Args:
         values: ``[rows, ...]``.
-        columns: coordinates of a row, where they are not the columns of ``values``.
+        columns: coordinates of a row; None where they are the columns of ``values``.
     """
     return values.split(max(1, _CHUNK_ELEMENTS // (columns or values.shape[1])))
 
 
 def support_table(supports: Sequence[tuple[int, Support]]) -> Tensor | None:
-    """`Support.words` of many weights, for kernels that take them together.
+    """`Support.words` of many weights, for kernels that handle these together.
 
     Args:
         supports: the index of each weight's site, and its support.
 
     Returns:
-        ``[len(supports), 3]`` int32; None where no weight leaves coordinates out by a hash.
+        ``[len(supports), 3]`` int32; None where no support is chosen by a hash.
     """
     words = [support.words(site) for site, support in supports]
     if not any(words):

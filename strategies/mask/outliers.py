@@ -1,4 +1,4 @@
-"""Weights far outside of their matrix's usual range move."""
+"""Move weights that lie far outside of the usual range of their matrix."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -7,26 +7,31 @@ import torch
 from torch import Tensor
 
 from zolit.errors import UserError
-from zolit.formats.base import StoredWeight, chunks
+from zolit.formats.base import StoredWeight
+from zolit.formats.rows import chunks
 from zolit.strategies.mask.base import Candidate, ElementMask
 from zolit.strategies.mask.selection import Parts, quantiles
 from zolit.supports import Bits, Support
 
 _CHUNK_ELEMENTS = 1 << 20
+"""Elements that are decoded at once, so that their copies stay small."""
+
 _USUAL = 0.0045
-"""Share of a language model's weights that SqueezeLLM finds; for estimates of memory alone."""
+"""Fraction of a language model's weights that are outliers, by SqueezeLLM; only memory estimates
+use it."""
 
 
 class Outliers(ElementMask):
     """Moves the outliers of each matrix, by the range of SqueezeLLM (arXiv 2306.07629).
 
-    With quartiles q1 and q3 of a matrix and ``w = q3 - q1``, a weight is an outlier if its size is
-    at least ``max(|q1 - reach * w|, |q3 + reach * w|)``: one bound for both signs, so that how many
-    weights move depends on how they are distributed.
+    Let q1 and q3 be the quartiles of a matrix and ``w = q3 - q1``. A weight is an outlier if its
+    size is at least ``max(|q1 - reach * w|, |q3 + reach * w|)``. The bound is the same for both
+    signs. How many weights move depends on their distribution.
 
     Args:
-        reach: widths between the quartiles from a quartile to the bound. SqueezeLLM takes 1.5 to 2,
-            which leaves about 0.45 % of the weights of a language model.
+        reach: distance from a quartile to the bound, as a multiple of the distance w between the
+            quartiles. SqueezeLLM takes 1.5 to 2, by which about 0.45 % of the weights of a language
+            model are outliers.
 
     Raises:
         UserError: if ``reach`` is not a positive number.
@@ -45,8 +50,7 @@ class Outliers(ElementMask):
 
     def choose(self, path: str, weight: StoredWeight, block: int, blocks: int) -> Support:
         if weight.device.type == "meta":
-            words = torch.empty(weight.rows, weight.words, dtype=torch.int32, device="meta")
-            return Bits(words, weight.columns, _USUAL)
+            return Bits.on_meta((weight.rows, weight.columns), _USUAL)
 
         def parts() -> Iterator[Tensor]:
             for rows in chunks(weight.rows, max(1, _CHUNK_ELEMENTS // weight.columns)):
@@ -55,8 +59,8 @@ class Outliers(ElementMask):
         bound = outlier_bound(parts, weight.rows * weight.columns, self.reach)
         if bound is None:
             raise UserError(
-                f"mask Outliers: half of the weights of {path} are equal, so that they have no "
-                "width to measure outliers by; use Magnitude, or take it out of `tune`"
+                f"mask Outliers: half of the weights of {path} are equal, so that its quartiles "
+                "give no width to measure outliers by; use Magnitude, or take it out of `tune`"
             )
         packed = torch.cat([Bits.of(part.abs() >= bound).packed for part in parts()])
         support = Bits(packed, weight.columns)
@@ -78,12 +82,12 @@ class Outliers(ElementMask):
 
 
 def outlier_bound(parts: Parts, total: int, reach: float) -> float | None:
-    """The size from which numbers are outliers; None where the quartiles are equal.
+    """The size from which on numbers are outliers; None where the quartiles are equal.
 
     Args:
-        parts: gives all of them, float32.
+        parts: returns all numbers in parts, float32.
         total: how many there are.
-        reach: as of `Outliers`.
+        reach: see `Outliers`.
     """
     low, high = quantiles(parts, total, (0.25, 0.75))
     width = high - low

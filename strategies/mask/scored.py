@@ -1,4 +1,4 @@
-"""Masks that give each coordinate a score and move those of the largest."""
+"""Masks that give each coordinate a score and move those with the largest scores."""
 
 import logging
 import math
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from zolit.errors import UserError
-from zolit.formats.base import StoredWeight, chunks
+from zolit.formats.base import StoredWeight
+from zolit.formats.rows import chunks
 from zolit.strategies.mask.base import Candidate, ElementMask
 from zolit.strategies.mask.selection import Largest, largest_of_rows
 from zolit.supports import Bits, Support
@@ -20,18 +21,19 @@ log = logging.getLogger(__name__)
 Per = Literal["matrix", "row", "model"]
 
 _CHUNK_ELEMENTS = 1 << 20
-"""Scores made at once: their copies stay small."""
+"""Scores that are made at once, so that their copies stay small."""
 
 
 class ScoredMask(ElementMask):
-    """Moves a fraction of the coordinates, those of largest score; of equal scores the first.
+    """Moves a fraction of the coordinates: those with the largest scores.
 
-    Where a perturber moves scales, the score of a scale is the sum of its weights' scores.
+    Of equal scores the first ones move. Where a perturber moves scales, the score of a scale is the
+    sum of the scores of its weights.
 
     Args:
-        fraction: of coordinates that move, in (0, 1], rounded down to whole coordinates.
-        per: what it is the fraction of: each ``matrix``, each ``row`` of each matrix, or the whole
-            ``model``, where a matrix may have any share of it.
+        fraction: fraction of the coordinates that move, in (0, 1]. Their number is rounded down.
+        per: whether this is a fraction of each ``matrix``, of each ``row`` of each matrix, or of
+            the whole ``model``. In the last case a matrix may have any share of it.
 
     Raises:
         UserError: if ``fraction`` is out of range.
@@ -72,7 +74,7 @@ class ScoredMask(ElementMask):
         return self.choose_all([Candidate(path, weight, block, blocks, shape)])[0]
 
     def choose_all(self, candidates: Sequence[Candidate]) -> list[Support]:
-        """Scores are made again for each look at them, so that no more than a chunk is held."""
+        # Scores are computed again each time they are needed, so that only a chunk is in memory.
         each = [_Scores(self, one) for one in candidates]
         if self.per == "model":
             return self._of_model(each)
@@ -84,7 +86,7 @@ class ScoredMask(ElementMask):
         where = f"a row of {one.path}" if in_rows else one.path
         count = self.count_of(length, where)
         if one.on_meta:
-            return one.without_numbers()
+            return Bits.on_meta(one.shape, self.fraction)
         if in_rows:
             return one.packed(largest_of_rows(part, count) for part in one.parts())
         largest = Largest(one.parts, length, count)
@@ -100,7 +102,7 @@ class ScoredMask(ElementMask):
         total = sum(one.count for one in each)
         count = self.count_of(total, "the model")
         if any(one.on_meta for one in each):
-            return [one.without_numbers() for one in each]
+            return [Bits.on_meta(one.shape, self.fraction) for one in each]
         largest = Largest(lambda: (part for one in each for part in one.parts()), total, count)
         self._tell_ties(largest.ties, "the model")
         supports = [one.packed(map(largest.of, one.parts())) for one in each]
@@ -121,7 +123,7 @@ class ScoredMask(ElementMask):
 
         Args:
             length: how many there are.
-            where: what they are of, for the message.
+            where: which weight they belong to, for the message.
 
         Raises:
             UserError: if none does.
@@ -135,7 +137,7 @@ class ScoredMask(ElementMask):
         return count
 
     def _tell_ties(self, ties: int, where: str) -> None:
-        # Codes of few bits have few values: which of the equal ones move is by their place alone.
+        # Codes of few bits have few values. Which of the equal ones move is decided by their place.
         if ties:
             log.info(
                 "%s: %d more coordinates of %s score as high as the last that moves",
@@ -146,7 +148,7 @@ class ScoredMask(ElementMask):
 
 
 class _Scores:
-    """The scores of one weight's coordinates, in the order in which noise counts them."""
+    """The scores of one weight's coordinates, in the order in which noise numbers them."""
 
     def __init__(self, mask: ScoredMask, candidate: Candidate) -> None:
         self._mask, self.path, self._weight = mask, candidate.path, candidate.weight
@@ -178,13 +180,7 @@ class _Scores:
             yield scores
 
     def packed(self, chosen: Iterator[Tensor]) -> Bits:
-        """A support of what was chosen of each of the `parts`."""
-        if self.shape[1] != self._in_a_row:  # one scale for each row, all of them one vector
+        """The support of the coordinates that were chosen, ``chosen`` for each of the `parts`."""
+        if self.shape[1] != self._in_a_row:  # one scale for each row: together they are a vector
             return Bits.of(torch.cat(list(chosen)).view(self.shape))
         return Bits(torch.cat([Bits.of(part).packed for part in chosen]), self.shape[1])
-
-    def without_numbers(self) -> Bits:
-        """As large as a support of the weight, on the meta device."""
-        rows, columns = self.shape
-        words = torch.empty(rows, -(-columns // 32), dtype=torch.int32, device="meta")
-        return Bits(words, columns, self._mask.fraction)

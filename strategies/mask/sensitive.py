@@ -1,4 +1,4 @@
-"""The weights that the loss depends on most move."""
+"""Move the weights that the loss depends on most."""
 
 from collections.abc import Sequence
 
@@ -15,15 +15,16 @@ from zolit.supports import Bits, Support
 class Sensitive(ScoredMask):
     """Moves the weights of highest saliency (SensZOQ, arXiv 2406.02913).
 
-    Scores are those of a file that ``zolit saliency`` made of the same model, once, for any task
-    and any quantizer: sums of squared gradients, or squares of summed ones, as the file says.
+    The scores are read from a file that ``zolit saliency`` made of the same model. One file serves
+    any task and any quantizer. A score is the sum of a weight's squared gradients, or the square of
+    their sum, as the file says.
 
     Args:
-        file: of saliency.
-        fraction: of coordinates that move, in (0, 1], rounded down to whole coordinates.
-        per: what it is the fraction of: each ``matrix``, as in the released code; each ``row`` of
-            each matrix, or the whole ``model``, which take a file of all scores (``keep: 1``), as
-            directions on scales do.
+        file: path of the file of scores.
+        fraction: fraction of the coordinates that move, in (0, 1]. Their number is rounded down.
+        per: whether this is a fraction of each ``matrix``, as in the released code, of each ``row``
+            of each matrix, or of the whole ``model``. The last two need a file of all scores
+            (``keep: 1``), and so do directions on scales.
 
     Raises:
         UserError: if ``fraction`` is out of range.
@@ -71,14 +72,13 @@ class Sensitive(ScoredMask):
         return self._last[1][rows].float().to(weight.device)
 
     def _highest(self, one: Candidate, saliency: Saliency) -> Bits:
-        """The coordinates of a matrix by their places in the file, which has them in order."""
+        """The highest scores of a matrix, which the file lists in order."""
         weight = one.weight
         total = weight.rows * weight.columns
         count = self.count_of(total, one.path)
         saliency.check_keeps(one.path, count, f"mask Sensitive with fraction: {self.fraction}")
         if weight.device.type == "meta":
-            words = torch.empty(weight.rows, weight.words, dtype=torch.int32, device="meta")
-            return Bits(words, weight.columns)
+            return Bits.on_meta((weight.rows, weight.columns), self.fraction)
         chosen = torch.zeros(total, dtype=torch.bool)
         chosen[saliency.top(one.path, count)] = True
         chosen = chosen.view(weight.rows, weight.columns).to(weight.device)
@@ -86,4 +86,5 @@ class Sensitive(ScoredMask):
 
 
 def _of_elements(one: Candidate) -> bool:
+    """Whether the coordinates that move are the elements of the weight."""
     return one.shape in (None, (one.weight.rows, one.weight.columns))

@@ -15,6 +15,7 @@ from zolit.datamodules.epochs import ResumableLoader
 from zolit.digests import combined_digest, tensor_digests
 from zolit.errors import UserError
 from zolit.runs.folder import RunFolder
+from zolit.runs.journal.earlier import move_as_recorded
 from zolit.runs.journal.format import Header, Position, Step, Weights
 from zolit.runs.journal.position import loop_state
 from zolit.runs.journal.reader import Contents, read_journal
@@ -157,10 +158,13 @@ def replayed(module: ZeroOrderModule) -> Replayed:
 def load_start(module: ZeroOrderModule, header: Header, run: str) -> Replay:
     """Load a module's model and bring it to the weights that the run started from.
 
+    From then on the weights move as those of the run did, by the version of its journal.
+
     Raises:
         UserError: if they are not those that the journal names.
     """
     module.configure_model()
+    move_as_recorded(module.weights, header.version)
     first = first_base(header)
     replay = Replay(replayed(module), header.step if first is None else 0)
     if first is not None:

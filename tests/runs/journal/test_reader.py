@@ -147,7 +147,7 @@ def test_crafted_records(record: bytes, reason: str, folder: Path) -> None:
     [
         (b"\x89ZOJ\r\n\x1a\n" + struct.pack("<HHI", 1, 0, 2**32 - 1), "length of the header"),
         (b"\x89ZOJ\r\n\x1a\n" + struct.pack("<HHI", 1, 0, 1 << 24), "file ends within it"),
-        (b"\x89ZOJ\r\n\x1a\n" + struct.pack("<HHI", 2, 0, 2) + b"{}", "format version 2"),
+        (b"\x89ZOJ\r\n\x1a\n" + struct.pack("<HHI", 3, 0, 2) + b"{}", "format version 3"),
         (b"\x89ZOJ\r\n\x1a\n" + struct.pack("<HHI", 1, 0, 2) + b"{}", "lacks a field"),
         (b"PK\x03\x04" + bytes(90), "does not begin as a journal"),
     ],

@@ -16,7 +16,11 @@ from zolit.digests import DIGEST_BYTES
 MAGIC = b"\x89ZOJ\r\n\x1a\n"
 """As PNG's first bytes: a transfer that treats the file as text changes them."""
 
-VERSION = 1
+VERSION = 2
+"""Of the journals that are written. Version 1 has the same bytes, but some of its runs made their
+first step in another way (`zolit.runs.journal.earlier`)."""
+
+_READ = (1, VERSION)
 
 _HEADER = struct.Struct("<8sHHI")  # magic, version, 0, bytes of JSON
 _STEP = struct.Struct("<BBHHHIIIIQQ")
@@ -129,6 +133,7 @@ class Header:
         environment: library versions, device, threads.
         step: number of steps that the start weights had made; 0 unless they are from a checkpoint.
         checkpoint: path of the checkpoint that the run started from; empty for none.
+        version: of the format. It stands before the JSON of the other fields.
     """
 
     config: str
@@ -139,6 +144,7 @@ class Header:
     environment: dict[str, Any]
     step: int = 0
     checkpoint: str = ""
+    version: int = VERSION
 
 
 def checksum(data: bytes, chain: int = 0) -> int:
@@ -157,36 +163,43 @@ def encode_header(header: Header) -> bytes:
     Raises:
         ValueError: if it is longer than 16 MiB.
     """
-    text = json.dumps(asdict(header), sort_keys=True).encode()
+    facts = asdict(header)
+    version = facts.pop("version")
+    text = json.dumps(facts, sort_keys=True).encode()
     if len(text) > MAX_HEADER:
         raise ValueError(f"the header has {len(text)} bytes, at most {MAX_HEADER} are expected")
-    return _HEADER.pack(MAGIC, VERSION, 0, len(text)) + text
+    return _HEADER.pack(MAGIC, version, 0, len(text)) + text
 
 
-def header_length(start: bytes) -> int:
-    """Bytes of JSON that follow the first `HEADER_BYTES` of a file.
+def decode_start(start: bytes) -> tuple[int, int]:
+    """The version of a journal, and the number of bytes of JSON that follow its first bytes.
+
+    Args:
+        start: the first `HEADER_BYTES` of the file.
 
     Raises:
-        FormatError: if these are not the first bytes of a journal of this version.
+        FormatError: if a journal of a version that is read here does not begin so.
     """
     magic, version, zero, length = _HEADER.unpack(start)
     if magic != MAGIC:
         raise FormatError("the file does not begin as a journal does")
-    if version != VERSION:
-        raise FormatError(f"format version {version}, this zolit reads version {VERSION}")
+    if version not in _READ:
+        raise FormatError(
+            f"format version {version}, this zolit reads versions {_READ[0]} to {_READ[-1]}"
+        )
     if zero or length > MAX_HEADER:
         raise FormatError("the length of the header is out of range")
-    return int(length)
+    return int(version), int(length)
 
 
-def decode_header(text: bytes) -> Header:
-    """The header from its JSON.
+def decode_header(version: int, text: bytes) -> Header:
+    """The header from its version and its JSON.
 
     Raises:
         FormatError: if it is not JSON of the right shape.
     """
     found = _json(text)
-    types = {one.name: one.type for one in fields(Header)}
+    types = {one.name: one.type for one in fields(Header) if one.name != "version"}
     if set(found) != set(types):
         raise FormatError("the header lacks a field or has another one")
     for name, kind in types.items():
@@ -196,7 +209,7 @@ def decode_header(text: bytes) -> Header:
         raise FormatError("the header's field step is negative")
     if not all(isinstance(one, str) for one in found["weights"].values()):
         raise FormatError("the header's field weights has another type")
-    return Header(**found)
+    return Header(**found, version=version)
 
 
 def encode(record: Record) -> bytes:

@@ -20,7 +20,7 @@ from zolit.runs.journal.format import (
     checksum,
     decode,
     decode_header,
-    header_length,
+    decode_start,
     record_length,
 )
 
@@ -116,9 +116,10 @@ def _read(file: BinaryIO, size: int) -> Contents:
         return contents(None, None)
     try:
         start = _take(file, HEADER_BYTES)
-        text = _take(file, _fitting(header_length(start), file, size))
+        version, length = decode_start(start)
+        text = _take(file, _fitting(length, file, size))
         chain = _checked(file, start + text, 0)
-        header = decode_header(text)
+        header = decode_header(version, text)
     except FormatError as error:
         return contents(None, Fault(0, None, 0, str(error)))
     offsets.append(file.tell())
