@@ -1,4 +1,4 @@
-"""How losses become projected gradients."""
+"""Estimators: how losses become projected gradients."""
 
 from zolit.strategies.estimator.base import Estimate, Estimator, Losses
 from zolit.strategies.estimator.clipped_two_point import ClippedTwoPoint

@@ -1,4 +1,4 @@
-"""How losses become projected gradients."""
+"""The base class of estimators, which turn losses into projected gradients."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ from zolit.tensors.reading import Reading
 
 @dataclass(frozen=True)
 class Losses:
-    """An objective on one batch. Each call is one forward pass, by the weights as they read now.
+    """An objective on one batch. Each call is a forward pass, with the weights as they read now.
 
     Attributes:
         objective: what is minimized.
         model: the prepared model.
-        batch: what the objective has drawn (`Objective.draw`).
+        batch: the batch, as `Objective.draw` returned it.
 
     Example:
         >>> from zolit import LossFunction
@@ -39,7 +39,7 @@ class Losses:
         return self.objective.losses(self.model, self.batch, copies)
 
     def read(self) -> Tensor:
-        """The result of one forward pass, for `compare` with the results of other reads."""
+        """The result of one forward pass, which `compare` takes with the results of others."""
         return self.objective.read(self.model, self.batch)
 
     def compare(self, reads: Sequence[Tensor]) -> Tensor:
@@ -52,9 +52,10 @@ class Estimate:
     """The slope of the loss along each direction, from one batch.
 
     Attributes:
-        values: ``[Q]`` float32, loss per unit of the coordinate. NaN or infinite where a loss was.
-        loss: float32 scalar tensor: the loss of the weights as stored, if the estimator reads them;
-            else the mean loss over the perturbed reads.
+        values: ``[Q]`` float32, change of the loss per unit of the coordinate. NaN or infinite
+            where a loss was.
+        loss: float32 scalar tensor: the loss at the stored weights where the estimator reads these,
+            else the mean loss of the perturbed reads.
 
     Example:
         >>> Estimate(values=torch.tensor([0.5, -1.0]), loss=torch.tensor(2.0)).values
@@ -66,16 +67,16 @@ class Estimate:
 
 
 class Estimator(ABC):
-    """Asks for losses with the weights read perturbed, and turns them into projected gradients.
+    """Asks for losses at perturbed weights and turns them into projected gradients.
 
     Attributes:
-        paired: whether both signs of a direction are read in one pass, if the model can.
+        paired: whether to read both signs of a direction in one pass, where the model allows it.
         needs: a class or protocol that the objective must satisfy, such as `Scored`; by default any
             objective does.
-        compares: whether the estimator shows the objective both reads of a direction together: by
-            one call of the losses with two copies, or by `Losses.compare`. Objectives that need
-            this say so by `Objective.compares`.
-        default_lr: learning rate to start with, for all perturbers; None leaves it to the
+        compares: whether the estimator gives the objective both reads of a direction together, by
+            one call of the losses with two copies or by `Losses.compare`. Objectives that need this
+            declare it by `Objective.compares`.
+        default_lr: the learning rate to start with, whatever the perturber; None leaves it to the
             perturber.
 
     Example:
@@ -127,8 +128,10 @@ class Estimator(ABC):
         """
 
     def combine(self, estimates: Sequence[Estimate]) -> Tensor:
-        """Join the estimates of a step's micro-batches, which have the same directions; by default
-        their mean.
+        """Join the estimates of a step's micro-batches, by default to their mean.
+
+        Args:
+            estimates: along the same directions, one for each micro-batch.
 
         Returns:
             ``[Q]`` float32; NaN or infinite where a query is to be skipped.
@@ -136,11 +139,11 @@ class Estimator(ABC):
         return torch.stack([estimate.values for estimate in estimates]).mean(dim=0)
 
     def finish(self, values: Tensor) -> Tensor:
-        """Change the projected gradients of a step before the optimizer takes them, once a step.
+        """Change the projected gradients of a step before the optimizer gets them.
 
-        By default they stay as they are. The journal records ``values``, and a replay calls this
-        method again. So the result and the new state must follow from ``values``, the arguments of
-        the estimator and its state, and from nothing else.
+        Called once a step; by default they stay as they are. The journal records ``values``, and a
+        replay calls this method again. So its result and the new state of the estimator must depend
+        on ``values``, the arguments of the estimator and its state, and on nothing else.
 
         Args:
             values: ``[Q]`` float32 on the CPU, the result of `combine` without the queries that are
@@ -152,13 +155,13 @@ class Estimator(ABC):
         return values
 
     def metrics(self) -> dict[str, float]:
-        """Figures to log at each step, by name."""
+        """Numbers to log at each step, by name."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
         """The state that `finish` keeps between steps, as plain numbers and tensors.
 
-        It is saved with a run.
+        It is saved in checkpoints.
         """
         return {}
 

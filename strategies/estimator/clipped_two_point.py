@@ -1,4 +1,4 @@
-"""Central difference with the projected gradient clipped (QZO's DDC)."""
+"""The central difference along each direction, clipped (DDC of QZO)."""
 
 import math
 from typing import Any
@@ -11,25 +11,27 @@ from zolit.strategies.estimator.two_point import TwoPoint
 
 
 class ClippedTwoPoint(TwoPoint):
-    """`TwoPoint` with ``clip(d, -C, C)``: directional derivative clipping, DDC (QZO, arXiv
-    2505.13430, Section 3.3).
+    """`TwoPoint` with each projected gradient d clipped to ``[-C, C]``: directional derivative
+    clipping, DDC (QZO, arXiv 2505.13430, Section 3.3).
 
-    Clipping bounds the length of a step, however far a batch moves the loss. It makes the estimate
-    biased, since the sign of d depends on z, and removes most of the variance of a heavy tail.
+    Clipping bounds the length of a step, however far a batch moves the loss. It removes most of the
+    variance of a heavy tail, and makes the estimate biased, since the sign of d depends on z.
 
     Args:
-        limit: C, in loss per coordinate unit. The paper's 100 is for absolute steps on the scales
-            of Llama-2-7B; other units need another number. null: C follows the run. It is then the
-            ``quantile`` of ``|d|`` over the last ``window`` queries, those of this step included.
-        quantile: fraction of the queries that a running C leaves as they are, in (0, 1). The median
-            withstands any tail; with Gaussian d it costs a sixth of the squared signal-to-noise
-            ratio and half of the step, which lr can make up for.
-        window: queries that a running C looks back on.
-        paired: as in `TwoPoint`.
+        limit: C, in loss per unit of the coordinate. The paper's 100 is for absolute steps on the
+            scales of Llama-2-7B; other units need another number. null lets C follow the run: it
+            is then the ``quantile`` of ``|d|`` over the last ``window`` queries, those of the
+            current step included.
+        quantile: fraction of the queries that a C which follows the run leaves as they are, in
+            (0, 1). The median withstands any tail. With Gaussian d it costs a sixth of the squared
+            signal-to-noise ratio, and half of the step, for which lr can make up.
+        window: number of queries from which such a C is taken.
+        paired: see `TwoPoint`.
 
     Attributes:
-        clipped_queries: queries clipped so far.
-        recent: sizes before clipping, oldest first; empty with a fixed ``limit``.
+        clipped_queries: number of queries that were clipped so far.
+        recent: the sizes of the last queries before clipping, oldest first; empty with a fixed
+            ``limit``.
 
     Raises:
         UserError: if an argument is out of range.
@@ -67,8 +69,8 @@ class ClippedTwoPoint(TwoPoint):
             bound = torch.tensor(self.limit)
         else:
             self.recent = [*self.recent, *sizes.tolist()][-self.window :]
-            # "lower" never interpolates to the largest size, so that from the second query on an
-            # outlier is clipped.
+            # "lower" does not interpolate towards the largest size, so that an outlier is clipped
+            # from the second query on.
             bound = torch.quantile(torch.tensor(self.recent), self.quantile, interpolation="lower")
         self.clipped_queries += int((sizes > bound).sum())
         return values.clamp(-bound, bound)

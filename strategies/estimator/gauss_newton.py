@@ -1,4 +1,4 @@
-"""The best step within the span of several directions, from the scores of every row."""
+"""The best step in the span of several directions, from the scores of every row of a batch."""
 
 import math
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from zolit.strategies.estimator.base import Estimate, Estimator, Losses
 from zolit.tensors.reading import Reading
 
 ITERATIONS = 50
-"""Newton's method needs about six iterations; more if the damping is close to zero."""
+"""Most iterations of Newton's method, which needs about six, and more if the damping is small."""
 TOLERANCE = 1e-12
-"""Newton's method stops when its decrement, the loss still to be gained, is below this."""
+"""Newton's method stops when its decrement, an estimate of the loss to be gained, is below this."""
 ROUNDING = 1e-6
 """Relative rounding error of float32 slopes: smaller differences between answers count as 0."""
 
@@ -30,8 +30,7 @@ class Linearization(Estimate):
         scores: ``[B, C]`` float32, with the weights as stored.
         slopes: ``[Q, B, C]`` float32, scores per unit of the coordinate.
         targets: ``[B]`` int64, index of the right answer.
-        importance_weight: how many times an update counts a direction
-            (`Support.importance_weight`).
+        importance_weight: the factor of a step along each direction (`Support.importance_weight`).
     """
 
     scores: Tensor
@@ -44,31 +43,33 @@ class GaussNewton(Estimator):
     """Gauss-Newton in the random subspace that a step's directions span.
 
     `TwoPoint` keeps one number for each direction, the slope of the mean loss. The same forward
-    pass shows the slope of every score of every row. With ``s_b`` the scores of row b and ``D_bq``
-    their derivative along direction q, by one difference each, a step solves
+    pass also shows the slope of every score of every row. Let ``s_b`` be the scores of row b and
+    ``D_bq`` their derivative along direction q, estimated by one difference. A step solves
 
         ``min_c mean_b CE(s_b + sum_q c_q D_bq, y_b) + damping / 2 * k * |c|^2``
 
-    by Newton's method, and moves by ``sum_q c_q z_q``. The loss is treated as an exact function of
-    the scores, and the scores as a linear function of the weights. ``k`` is the mean over rows of
-    ``sum_q |D_bq|^2`` without the part that all answers share, so that ``damping`` has no unit.
-    With a large damping the step becomes the gradient step, ``c = -d / (damping * k)`` with d by
-    one-sided differences.
-    Random subspaces: Cartis, Fowkes and Shao, arXiv 2211.09873, Section 4; Newton's method on the
-    loss instead of its quadratic model, with a ridge in place of the trust region, is zolit's.
+    by Newton's method, and moves by ``sum_q c_q z_q``. So the loss is an exact function of the
+    scores, and the scores are taken as a linear function of the weights. ``k`` is the mean over
+    rows of ``sum_q |D_bq|^2``, without the part that all answers share, so that ``damping`` has no
+    unit. With a large damping the step becomes the gradient step ``c = -d / (damping * k)``, where
+    d are one-sided differences of the loss.
 
-    Needs many rows for each direction: with fewer rows than directions the solution follows the
-    rows. Take 16 or more directions, ten rows for each (``micro_batches`` collects them), and
-    `ZOSGD` with lr 1, the whole step, or below.
+    The random subspaces are those of Cartis, Fowkes and Shao, arXiv 2211.09873, Section 4. zolit
+    departs from them in two ways: Newton's method minimizes the loss itself instead of a quadratic
+    model of it, and a ridge takes the place of the trust region.
 
-    Takes one read for each direction and one of the stored weights, none in pairs, so
-    `OptionScoring` needs ``shared: 1``. Directions have mean zero, so a change of a row's scores
-    that all directions share is no slope. It comes from the curvature in a one-sided difference
-    (``eps / 2`` times the trace of a Hessian) and from rounding in the read of the stored weights.
-    It is subtracted, which costs one direction.
+    The method needs many rows for each direction: with fewer rows than directions the solution
+    fits the rows of the batch alone. Take 16 or more directions, ten rows for each of them
+    (``micro_batches`` collects rows), and `ZOSGD` with lr 1, which makes the whole step, or less.
+
+    A step takes one read along each direction and one of the stored weights. No two reads share a
+    pass, so `OptionScoring` needs ``shared: 1``. Directions have mean zero, so a change of a row's
+    scores that all directions share is no slope. It comes from the curvature in a one-sided
+    difference (``eps / 2`` times the trace of a Hessian) and from rounding in the read of the
+    stored weights. It is subtracted, which costs one direction.
 
     Args:
-        damping: of the step, positive.
+        damping: weight of the ridge, positive. The larger it is, the shorter the step.
 
     Raises:
         UserError: if ``damping`` is out of range.
@@ -140,7 +141,10 @@ class GaussNewton(Estimator):
 
 
 def _importance_weight(reading: Reading) -> float:
-    """The importance weight that all weights share: a step has one length for each direction."""
+    """The importance weight of all weights, which must be the same.
+
+    A step has one length for each direction, and so cannot take several.
+    """
     found = reading.importance_weights or {1.0}
     if len(found) > 1:
         raise UserError(
@@ -157,10 +161,11 @@ def solve(scores: Tensor, slopes: Tensor, targets: Tensor, damping: float) -> Te
         scores: ``[B, C]`` float64.
         slopes: ``[Q, B, C]`` float64.
         targets: ``[B]`` int64.
-        damping: as in `GaussNewton`.
+        damping: see `GaussNewton`.
 
     Returns:
-        ``c``, ``[Q]`` float64; zeros where no direction changes which answer is likelier.
+        ``c``, ``[Q]`` float64. It is zero where every direction changes the scores of all answers
+        alike.
     """
     relative = slopes - slopes.mean(dim=2, keepdim=True)
     size, whole = (part.square().sum(dim=(0, 2)).mean() for part in (relative, slopes))

@@ -1,4 +1,4 @@
-"""Difference along each direction from one read of the stored weights, which all share."""
+"""The difference along each direction from one read of the stored weights."""
 
 import torch
 from torch import Tensor
@@ -10,15 +10,17 @@ from zolit.tensors.reading import Reading
 class OneSided(Estimator):
     """``(L(theta + eps z) - L(theta)) / eps`` (FZOO, arXiv 2506.09034, without its step length).
 
-    Q directions cost Q + 1 reads instead of the 2 Q of `TwoPoint`. Each difference has two errors:
-    ``eps / 2 * z'Hz``, whose mean is the same for all directions, and the error of the read of the
-    stored weights, which is the same number in all differences. Directions have mean zero, so that
-    a part that all differences share says nothing about the gradient. ``centered`` removes it.
+    Q directions cost Q + 1 reads instead of the 2 Q of `TwoPoint`. Each difference has two errors.
+    One is ``eps / 2 * z'Hz``, whose mean is the same for all directions. The other is the error of
+    the read of the stored weights, which is the same number in all differences. Directions have
+    mean zero, so a part that all differences share says nothing about the gradient, and
+    ``centered`` removes it.
 
     Args:
         centered: subtract from each difference the mean over the step's directions, and multiply by
             ``Q / (Q - 1)``, which keeps the estimate unbiased. With many coordinates the variance
-            grows by that factor, and loses the shared part. A single direction stays as it is.
+            is multiplied by this factor, but the part of it that all differences share is gone. A
+            single direction stays as it is.
 
     Example:
         >>> OneSided().finish(torch.tensor([1.0, 3.0]))

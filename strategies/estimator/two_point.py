@@ -1,4 +1,4 @@
-"""Central difference along each direction."""
+"""The central difference along each direction."""
 
 import torch
 
@@ -11,9 +11,10 @@ class TwoPoint(Estimator):
 
     Args:
         paired: read both signs in one pass over a doubled batch, so that each weight is decoded
-            once and its noise made once. Some tuned weights cannot be read so: norms, position
-            embeddings, and layers whose input is not the batch's rows in their order. Models with
-            these take two passes. False always takes two, which halves the activations.
+            once and its noise is made once. Some tuned weights cannot be read in this way: norms,
+            position embeddings, and layers whose input is not the batch's rows in their order. A
+            model that tunes these takes two passes. False always takes two passes, which halves the
+            memory of the activations.
 
     Example:
         ::

@@ -1,4 +1,4 @@
-"""Which subset of the coordinates moves."""
+"""Masks: which of the coordinates move."""
 
 from zolit.models.parts import Candidate
 from zolit.strategies.mask.base import ElementMask, Mask

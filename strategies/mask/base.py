@@ -1,4 +1,4 @@
-"""Which subset of the coordinates moves."""
+"""The base classes of masks, which choose the coordinates of each weight that move."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -26,9 +26,10 @@ class Mask(ABC):
     """
 
     def check(self, perturber: Perturber) -> None:
-        """Refuse a perturber whose coordinates have no such subset, before a model is loaded.
+        """Refuse a perturber that this mask cannot be used with, before a model is loaded.
 
-        By default one that moves single entries: a mask that chooses these has a check of its own.
+        By default perturbers are refused that keep single entries as floats. A mask that can choose
+        these overrides this method.
 
         Raises:
             UserError: naming both parts and what to use instead.
@@ -40,22 +41,23 @@ class Mask(ABC):
             )
 
     def watch(self, model: nn.Module, load_tokenizer: Callable[[], Any]) -> None:  # noqa: B027
-        """Run the model, where the choice depends on more than its weights; called when it is read.
+        """Run the model, for masks whose choice depends on more than its weights.
+
+        Called when the model has been read, before an adapter is added and before a weight moves.
 
         Args:
-            model: of transformers as it was read, before an adapter is added and before a weight
-                moves: plain, or with stored weights.
-            load_tokenizer: makes the tokenizer of the model.
+            model: of transformers: plain, or with stored weights.
+            load_tokenizer: returns the tokenizer of the model.
 
         Raises:
             UserError: if the choice cannot be made.
         """
 
     def part(self, model: nn.Module) -> str | None:
-        """Path of the module of which `tune` names what moves; None for the whole model.
+        """The path of the module in which weights move that `tune` names; None for all modules.
 
-        Nothing else has directions then, or is saved in checkpoints. Called after `watch`, and
-        before it with the model on the meta device.
+        Nothing outside of it has directions, or is saved in checkpoints. Called after `watch`, and
+        also before it, with the model on the meta device.
 
         Raises:
             UserError: if the model has no such module.
@@ -64,32 +66,38 @@ class Mask(ABC):
 
     @property
     def settled(self) -> Mapping[str, int | float]:
-        """Arguments that were left open, with what `watch` found: the run's config.yaml has them.
+        """What `watch` found for arguments that were left open, for the run's config.yaml.
 
         A resumed run and a replay are made with these.
         """
         return {}
 
-    def look_at(self, model: nn.Module) -> None:  # noqa: B027 (most masks need no more than weights)
-        """See the model before its weights are asked for; called once, before anything has moved.
+    def look_at(self, model: nn.Module) -> None:  # noqa: B027 (most masks look at nothing)
+        """See the model before any weight is asked about. Called once, before anything has moved.
 
         Args:
-            model: with stored weights, on the meta device where a run is estimated.
+            model: with stored weights, on the meta device for ``zolit estimate``.
 
         Raises:
-            UserError: if the mask is of another model.
+            UserError: if the mask was made for another model.
         """
 
     @abstractmethod
     def choose(self, path: str, weight: StoredWeight, block: int, blocks: int) -> Support:
-        """Which coordinates of one weight move; asked once, before the first step.
+        """Which coordinates of one weight move. Called once, before the first step.
 
-        A replay and a resumed run ask again, of the weights that the run started from, and must get
-        the same answer. Arguments are those of `Candidate`.
+        A replay and a resumed run call it again with the weights that the run started from, and
+        must get the same answer.
+
+        Args:
+            path: name of the parameter in the model.
+            weight: as it is stored.
+            block: number of the weight's block; see `Candidate`.
+            blocks: how many such numbers there are.
         """
 
     def choose_all(self, candidates: Sequence[Candidate]) -> list[Support]:
-        """`choose` for every weight that moves; masks that must see them together have their own.
+        """`choose` for every weight that moves. A mask that compares weights overrides it.
 
         Args:
             candidates: in the order of the model.
@@ -101,7 +109,7 @@ class Mask(ABC):
 
 
 class ElementMask(Mask):
-    """A mask that names single coordinates, which a direction of low rank does not have.
+    """A mask that chooses single coordinates, which directions of low rank do not have.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""A choice that was made before, kept in a file."""
+"""Move the coordinates that a mask chose before, as a file keeps them."""
 
 import json
 from collections.abc import Sequence
@@ -27,12 +27,16 @@ _AGAIN = "keep one of this model's run with FromFile.save(model, file)"
 
 @dataclass(frozen=True)
 class Facts:
-    """What a file of a mask says beside its bits.
+    """What the file of a mask says beside its bits.
 
     Attributes:
-        version: of the format.
+        version: of the file format.
         shapes: rows and columns of the coordinates of each weight, by the parameter's name.
-        digests: `float_digests` of the parameters that do not move.
+        digests: `float_digests` of the parameters that do not move, by which the model is known.
+
+    Example:
+        >>> Facts(VERSION, {"w": (2, 3)}, {}).shapes
+        {'w': (2, 3)}
     """
 
     version: int
@@ -41,12 +45,12 @@ class Facts:
 
 
 class FromFile(ElementMask):
-    """Moves what a mask of the same model chose before: its bits, kept with `save`.
+    """Moves the coordinates that a mask chose before, of the same model.
 
-    A choice that took long, or was made by code of one's own, serves further runs of the model.
+    So a choice that took long, or that was made by code of your own, serves further runs.
 
     Args:
-        file: that `save` wrote.
+        file: path of a file that `save` wrote.
 
     Example:
         ::
@@ -65,12 +69,12 @@ class FromFile(ElementMask):
         """Keep which coordinates of a model's weights move, one bit each, in a safetensors file.
 
         Args:
-            model: whose weights a mask of single coordinates has been asked about.
-            file: written whole or not at all.
+            model: the network of a tuning module, whose mask has chosen single coordinates.
+            file: path; the file is written whole or not at all.
 
         Raises:
-            UserError: if no weight moves, or one by another kind of support, or the file cannot be
-                written.
+            UserError: if no weight moves, if one has another kind of support than `Bits`, or if the
+                file cannot be written.
         """
         bits: dict[str, Tensor] = {}
         shapes = {}
@@ -141,7 +145,15 @@ class FromFile(ElementMask):
 
 
 def in_model_order(support: Bits, store: StoredWeight) -> Tensor:
-    """Bits with the columns of elements as the model has them."""
+    """The packed bits of a support, in the model's order where columns are those of elements.
+
+    Args:
+        support: of the elements or the scales of a weight.
+        store: the weight.
+
+    Returns:
+        ``[rows, words]`` int32.
+    """
     if support.shape != (store.rows, store.columns):  # of scales
         return support.packed
     chosen = support.chosen()

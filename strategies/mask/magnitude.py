@@ -1,4 +1,4 @@
-"""The largest or the smallest weights move."""
+"""Move the weights of largest or of smallest magnitude."""
 
 from typing import Literal
 
@@ -11,14 +11,14 @@ from zolit.strategies.mask.scored import Per, ScoredMask
 class Magnitude(ScoredMask):
     """Moves the weights of largest or of smallest magnitude when the run starts.
 
-    The smallest are those that Sparse-MeZO moves (arXiv 2402.15751), which compares again at each
-    step; both are ablations of SensZOQ (arXiv 2406.02913). docs/methods/masks.md compares.
+    Sparse-MeZO (arXiv 2402.15751) moves the smallest, and chooses them again at each step. SensZOQ
+    (arXiv 2406.02913) compares its own choice with both. See docs/methods/masks.md.
 
     Args:
-        fraction: of coordinates that move, in (0, 1], rounded down to whole coordinates.
+        fraction: fraction of the coordinates that move, in (0, 1]. Their number is rounded down.
         which: ``largest`` or ``smallest``.
-        per: what it is the fraction of: each ``matrix``, each ``row`` of each matrix, or the whole
-            ``model``.
+        per: whether this is a fraction of each ``matrix``, of each ``row`` of each matrix, or of
+            the whole ``model``.
 
     Raises:
         UserError: if ``fraction`` is out of range.

@@ -1,4 +1,4 @@
-"""Every coordinate moves."""
+"""Move every coordinate."""
 
 from zolit.formats.base import StoredWeight
 from zolit.strategies.mask.base import Mask

@@ -1,4 +1,4 @@
-"""A fixed random subset of the coordinates moves."""
+"""Move a fixed random subset of the coordinates."""
 
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
@@ -8,13 +8,15 @@ from zolit.supports import Hashed, Support
 
 
 class RandomMask(ElementMask):
-    """Moves a random subset, fixed for the run and stored nowhere: membership is a hash.
+    """Moves a random subset of the coordinates, the same for the whole run.
 
-    The control experiment for masks that choose (SensZOQ arXiv 2406.02913 compares with it).
+    A hash of the seed and of its number decides whether a coordinate moves, so the subset takes no
+    memory. It is the control experiment for masks that choose by a criterion; SensZOQ (arXiv
+    2406.02913) compares with it.
 
     Args:
-        density: fraction of coordinates that move, in (0, 1].
-        seed: chooses the subset.
+        density: expected fraction of the coordinates that move, in (0, 1].
+        seed: of the subset.
 
     Raises:
         UserError: if ``density`` is out of range.

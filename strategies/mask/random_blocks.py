@@ -1,4 +1,4 @@
-"""Each direction moves the weights of some blocks, drawn anew for each."""
+"""Move a few blocks of the model along each direction, drawn at random for each direction."""
 
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
@@ -7,18 +7,18 @@ from zolit.supports import Blocks, Support
 
 
 class RandomBlocks(Mask):
-    """Moves consecutive blocks of the model at a time, others for each direction.
+    """Moves some consecutive blocks of the model along each direction.
 
-    Layer-wise sparse directions (LeZO, arXiv 2410.09823). The blocks before those of a direction
-    run once a batch for all directions. With one of L blocks the average direction so reads (L + 1)
-    / 2 blocks in two versions instead of L. The estimate stays unbiased, because the move of a
-    block is multiplied by L over the number of blocks that a direction moves
+    These are layer-wise sparse directions (LeZO, arXiv 2410.09823). The blocks before those of a
+    direction run once a batch for all directions. If a direction moves one of L blocks, it reads
+    (L + 1) / 2 blocks on average in two versions, instead of L. The estimate stays unbiased,
+    because the move of a block is multiplied by L over the number of blocks that a direction moves
     (docs/methods/random_blocks.md).
 
-    Weights outside of the blocks that `tune` names (embeddings, norms) count as one block more.
+    Tuned weights outside of the blocks (embeddings, norms) count as one further block.
 
     Args:
-        blocks: that a direction moves, of those that hold a tuned weight.
+        blocks: number of blocks that a direction moves, of those that hold a tuned weight.
 
     Raises:
         UserError: if ``blocks`` is less than 1.

@@ -1,8 +1,9 @@
-"""The largest of many scores, exactly and without sorting them: by histograms over their bits.
+"""Find the largest of many scores, exactly and without sorting, by histograms over their bits.
 
-Scores are seen part by part, as often as they are asked for, so that those of a whole model never
-lie in memory. A first pass counts the upper 16 bits of each, a second one the lower 16 bits of
-those that share the upper bits of the one that is looked for; what is found is exact.
+The scores of a whole model never lie in memory: they are passed over part by part, and computed
+again for each pass. The first pass counts the upper 16 bits of each score, which tells the upper
+bits of the score at a rank. The second pass counts the lower 16 bits of those scores that share
+these upper bits, which tells the score itself.
 """
 
 import math
@@ -13,18 +14,23 @@ import torch
 from torch import Tensor
 
 Parts = Callable[[], Iterable[Tensor]]
-"""Gives all scores from the first, float32 in parts of any shape."""
+"""Returns all scores from the first on, float32, in parts of any shape."""
 
 _BINS = 1 << 16
+"""Bins of a histogram over 16 bits."""
 
 
 class Place(NamedTuple):
-    """A score at a rank.
+    """The score at a rank, and how many scores are smaller or equal.
 
     Attributes:
-        key: the score, as `ordered` has it.
+        key: the score as an integer, see `ordered`.
         below: how many scores are smaller.
-        equal: how many are equal to it, itself included.
+        equal: how many scores equal it, itself included.
+
+    Example:
+        >>> Place(key=0x40000000, below=3, equal=1).score
+        2.0
     """
 
     key: int
@@ -39,7 +45,7 @@ class Place(NamedTuple):
 
 
 def ordered(scores: Tensor) -> Tensor:
-    """float32 scores as int32 numbers in the same order; 0 and -0 are equal.
+    """Integers, int32, in the same order as float32 scores; 0 and -0 become equal.
 
     Example:
         >>> ordered(torch.tensor([-2.0, -1.0, -0.0, 0.0, 3.0])).diff().sign().tolist()
@@ -53,8 +59,8 @@ def places(parts: Parts, ranks: Sequence[int]) -> list[Place]:
     """The scores at some ranks.
 
     Args:
-        parts: all scores; none is NaN.
-        ranks: from 0, the smallest.
+        parts: all scores, of which none is NaN.
+        ranks: counted from 0, the rank of the smallest score.
 
     Example:
         >>> places(lambda: [torch.tensor([3.0, 1.0]), torch.tensor([3.0, 2.0])], [2])[0][1:]
@@ -81,12 +87,12 @@ def places(parts: Parts, ranks: Sequence[int]) -> list[Place]:
 
 
 def quantiles(parts: Parts, total: int, shares: Sequence[float]) -> list[float]:
-    """The scores below which some shares of all lie; between two scores in proportion, as numpy.
+    """The quantiles of all scores, interpolated linearly between two scores as numpy does.
 
     Args:
-        parts: all scores; none is NaN.
+        parts: all scores, of which none is NaN.
         total: how many there are.
-        shares: in [0, 1].
+        shares: the fraction of scores below each quantile, in [0, 1].
 
     Example:
         >>> quantiles(lambda: [torch.tensor([4.0, 1.0, 2.0])], 3, [0.25, 0.5])
@@ -102,19 +108,20 @@ def quantiles(parts: Parts, total: int, shares: Sequence[float]) -> list[float]:
 
 
 def _counts(values: Tensor) -> Tensor:
+    """How often each integer in [0, `_BINS`) comes, on the host."""
     return torch.bincount(values.flatten(), minlength=_BINS).cpu()
 
 
 class Largest:
-    """Picks the ``count`` largest of some scores, part by part; of equal ones the first.
+    """Picks the ``count`` largest scores, part by part; of equal scores the first.
 
     Args:
-        parts: all scores; none is NaN.
+        parts: all scores, of which none is NaN.
         total: how many there are.
         count: how many to pick, from 1 to ``total``.
 
     Attributes:
-        ties: how many equal the smallest that is picked and are not picked.
+        ties: how many scores equal the smallest one that is picked, but are not picked.
         all_equal: whether all scores are equal.
 
     Example:
@@ -131,7 +138,7 @@ class Largest:
         self.all_equal = place.equal == total
 
     def of(self, part: Tensor) -> Tensor:
-        """Which of the next part's scores are picked, bool; parts come in their order."""
+        """Which scores of the next part are picked, bool. Call it for the parts in their order."""
         keys = ordered(part)
         equal = keys == self._key
         number = equal.flatten().cumsum(0).view(keys.shape)
@@ -141,11 +148,11 @@ class Largest:
 
 
 def largest_of_rows(scores: Tensor, count: int) -> Tensor:
-    """The ``count`` largest of each row, bool; of equal ones the first.
+    """Marks the ``count`` largest scores of each row, ``[R, n]`` bool; of equal scores the first.
 
     Args:
-        scores: ``[R, n]`` float32; none is NaN.
-        count: how many to pick of a row.
+        scores: ``[R, n]`` float32, of which none is NaN.
+        count: how many to mark in each row.
 
     Example:
         >>> largest_of_rows(torch.tensor([[1.0, 3.0, 3.0], [0.0, 0.0, 0.0]]), 1).int()

@@ -1,4 +1,4 @@
-"""Which stored coordinates move and along which direction."""
+"""Perturbers: which coordinates of stored weights move, and along which directions."""
 
 from zolit.strategies.perturber.base import Perturber
 from zolit.strategies.perturber.code import CodePerturber

@@ -1,4 +1,4 @@
-"""Which stored coordinates move, and along which direction."""
+"""The base class of perturbers, which name the coordinates and directions of a run."""
 
 import math
 from abc import ABC, abstractmethod
@@ -16,26 +16,26 @@ from zolit.tensors.extent import extent, importance_weight
 from zolit.tensors.weight import PerturbedWeight
 
 _FEWEST = {"elements": 1_500_000, "scales": 40_000}
-"""Coordinates below which `Perturber.default_lr` no longer grows."""
+"""Numbers of coordinates below which `Perturber.default_lr` no longer grows."""
 
 
 class Perturber(ABC):
-    """Names the coordinates of a model that move, their unit and the distribution of directions.
+    """Chooses which coordinates of a model move, their unit, and the distribution of directions.
 
     Args:
-        eps: step along a direction in a perturbed read, in units of the coordinate. None:
-            `default_eps` chooses it when the weights are known.
-        float_unit: unit of tuned weights that stay floating point (norms, biases, embeddings,
-            by `tune`): they move by ``eps * float_unit * z`` where others move by ``eps * z``.
+        eps: step along a direction in a perturbed read, in units of the coordinate. None lets
+            `default_eps` choose it when the weights are known.
+        float_unit: unit of tuned weights that stay floats (norms, biases, embeddings, where `tune`
+            names them): they move by ``eps * float_unit * z``.
 
     Attributes:
         eps_given: whether the user gave ``eps``.
-        overlays: whether quantized weights get floats beside them for the entries that the mask
-            chooses (`zolit.formats.sparse_overlay`).
+        overlays: whether the entries that the mask chooses are kept as floats beside quantized
+            weights (`zolit.formats.sparse_overlay`).
         single_coordinates: whether each coordinate of a weight moves by itself, so that a mask can
-            leave out single ones. Not so along a direction of low rank.
-        reach: learning rate times squared length of a direction that `default_lr` proposes, for
-            elements (counted in weights) and for scales (in fractions of each).
+            leave single ones out. Along a direction of low rank they do not.
+        reach: the product of learning rate and squared length of a direction that `default_lr`
+            aims at: for ``elements``, counted in weights, and for ``scales``, in fractions of each.
 
     Raises:
         UserError: if ``eps`` or ``float_unit`` is not a positive finite number.
@@ -52,7 +52,7 @@ class Perturber(ABC):
         1.0
     """
 
-    # eps acts in perturbed reads alone. A replay does not read: the journal holds the values.
+    # Only perturbed reads depend on eps. A replay makes none: the journal holds their results.
     on_resume: ClassVar[Mapping[str, OnResume]] = {"eps": OnResume.FREE}
     overlays: ClassVar[bool] = False
     reach: ClassVar[dict[str, float]] = {"elements": 3000.0, "scales": 400.0}
@@ -88,21 +88,25 @@ class Perturber(ABC):
             self._eps = self.default_eps(weights, adapter)
 
     def default_eps(self, weights: Sequence[PerturbedWeight], adapter: bool) -> float:
-        """The eps of a perturber that was given none; its arguments are those of `settle`.
+        """The eps to take where the user gave none.
 
-        As in MeZO: 1e-3 for weights, and 1e-2 for the factors of an adapter, which multiply each
-        other.
+        As in MeZO it is 1e-3 for weights, and 1e-2 for the factors of an adapter, which multiply
+        each other.
+
+        Args:
+            weights: those that move.
+            adapter: whether all of them are an adapter's.
         """
         return (1e-2 if adapter else 1e-3) / self.float_unit
 
     def default_lr(self, weights: Sequence[PerturbedWeight], queries: int) -> float:
-        """A learning rate to start with, in squared units of the coordinate for a unit of loss.
+        """A learning rate to start with, in squared units of the coordinate per unit of loss.
 
         The longer a direction, the more curvature a step along it meets, and the shorter the step
-        has to be: the rate is ``queries * reach / length**2``, with the squared length of a
-        direction over all weights. The fewer coordinates move, the more curvature each meets: fewer
-        coordinates than `_FEWEST` count as that number. docs/methods/learning_rates.md shows where
-        the numbers come from.
+        has to be. So the rate is ``queries * reach / length**2``, with the squared length of a
+        direction summed over all weights. The fewer coordinates move, the more curvature each of
+        them meets, so fewer coordinates than `_FEWEST` count as that number.
+        docs/methods/learning_rates.md shows where the numbers come from.
 
         Args:
             weights: those that move.
@@ -122,12 +126,12 @@ class Perturber(ABC):
         return _two_digits(queries / burden)
 
     def counted(self, weight: PerturbedWeight) -> Extent:
-        """How much of a weight `default_lr` takes to move."""
+        """How much of a weight moves, as `default_lr` counts it."""
         return extent(weight)
 
     @abstractmethod
     def direction(self) -> Direction:
-        """Distribution of the directions."""
+        """The distribution of the directions."""
 
     @abstractmethod
     def check(self, quantizer: Quantizer) -> None:
@@ -138,21 +142,42 @@ class Perturber(ABC):
         """
 
     def coordinates(self, store: StoredWeight) -> Coordinates:
-        """The coordinates of one weight that move, with their unit."""
+        """The coordinates of one weight that move, with their unit.
+
+        Raises:
+            UserError: if it has no coordinates that this perturber moves.
+        """
         if not store.quantized:
             return Elements((0.0, self.float_unit))
         return self.quantized_coordinates(store)
 
     @abstractmethod
     def quantized_coordinates(self, store: StoredWeight) -> Coordinates:
-        """The coordinates that move of a weight stored as codes.
+        """The coordinates that move of a weight that is stored as codes.
 
         Raises:
-            UserError: if it has no such coordinates.
+            UserError: if it has no coordinates that this perturber moves.
         """
+
+    def check_codes_move(self, codes_move: bool, got: str) -> None:
+        """Refuse codes that are indices of a table, for perturbers that move codes on their grid.
+
+        Args:
+            codes_move: of the quantizer or the stored weight.
+            got: names these in the message.
+
+        Raises:
+            UserError: unless the codes move.
+        """
+        if not codes_move:
+            raise UserError(
+                f"perturber {type(self).__name__} moves numbers along their grid, got {got}, whose "
+                "codes are indices of a table; use ScalePerturber or SparsePerturber with it, or "
+                "quantizer Int4"
+            )
 
 
 def _two_digits(value: float) -> float:
-    """A value rounded down to two digits: a rule of thumb is no more exact than that."""
+    """A positive number rounded down to two digits, as a rule of thumb is no more exact."""
     unit = 10.0 ** (math.floor(math.log10(value)) - 1)
     return float(f"{math.floor(value / unit * (1 + 1e-9)) * unit:.1e}")

@@ -1,4 +1,4 @@
-"""QuZO: the codes of quantized weights move."""
+"""Move the codes of quantized weights (QuZO)."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -15,22 +15,22 @@ from zolit.tensors.weight import PerturbedWeight
 class CodePerturber(Perturber):
     """Low-bit directions on the codes of quantized weights (QuZO, arXiv 2502.12346).
 
-    A Gaussian direction u is rounded stochastically onto a ``perturb_bits`` grid, once for the
-    perturbed reads (u_1) and once, by a distinct stream, for the update (u_2). Given u the two
-    draws are independent, so ``E[u_1 u_2^T] = I`` and the estimate has no rounding bias. The
+    A Gaussian direction u is rounded stochastically onto a grid of ``perturb_bits`` bits: by one
+    draw for the perturbed reads (u_1) and by another for the update (u_2). Given u, the two draws
+    are independent, so ``E[u_1 u_2^T] = I`` and the estimate has no bias from rounding. The
     released code takes one draw for both.
 
     Args:
-        eps: step of a perturbed read, in ``unit``. The default moves about the same share of a
-            weight in every format. In codes: 1 for int8, 0.1 for int4, 2 for float8, rounded to a
-            whole code for products of integers; the smallest if a model has several formats. In
-            weights: 1e-3.
-        unit: ``code``: one step of the integer grid (of the scale, for float8), so that eps means
-            the same in every layer; ``weight``: as in the paper, weight units.
-        distribution: ``gaussian`` as in the paper, or ``rademacher``, whose directions lie on
-            the grid and need no rounding.
+        eps: step of a perturbed read, in ``unit``. The default moves about the same fraction of a
+            weight in every format. In codes it is 1 for int8, 0.1 for int4 and 2 for float8, made a
+            whole number of codes for products of integers, and the smallest of these if a model has
+            several formats. In weights it is 1e-3.
+        unit: ``code`` counts steps of the integer grid (for float8: of the scale), so that eps
+            means the same in every layer; ``weight`` counts in weights, as the paper does.
+        distribution: ``gaussian`` as in the paper, or ``rademacher``, whose directions lie on the
+            grid and need no rounding.
         perturb_bits: bits of the grid of a Gaussian direction, 2 to 8; null leaves it unrounded.
-        float_unit: unit of tuned weights that stay floating point.
+        float_unit: unit of tuned weights that stay floats.
 
     Raises:
         UserError: if ``eps`` or ``perturb_bits`` is out of range.
@@ -68,12 +68,7 @@ class CodePerturber(Perturber):
                 f"perturber CodePerturber moves integer or float8 codes, got quantizer {name}; "
                 "use DensePerturber with it, or quantizer Int8, Int4 or Float8"
             )
-        if not quantizer.codes_move:
-            raise UserError(
-                f"perturber CodePerturber moves numbers along their grid, got quantizer {name}, "
-                "whose codes are indices of a table; use ScalePerturber or SparsePerturber with "
-                "it, or quantizer Int4"
-            )
+        self.check_codes_move(quantizer.codes_move, f"quantizer {name}")
         if not quantizer.integer_products:
             return
         step = self.direction().grid_step
@@ -84,7 +79,7 @@ class CodePerturber(Perturber):
                 "use unit: code with perturb_bits 2 to 8 or distribution: rademacher"
             )
         if self._eps is None or not self.eps_given:
-            return  # `default_eps` keeps codes whole
+            return  # `default_eps` chooses whole codes
         jump = self._eps * step
         if jump < 0.5 or abs(jump - round(jump)) > 1e-3 * jump:
             raise UserError(
@@ -105,16 +100,14 @@ class CodePerturber(Perturber):
         return max(1, round(eps * step)) / step
 
     def quantized_coordinates(self, store: StoredWeight) -> Coordinates:
-        if not store.codes_move:
-            raise UserError(
-                f"perturber CodePerturber moves numbers along their grid, got "
-                f"{type(store).__name__}, whose codes are indices of a codebook; use "
-                "ScalePerturber with it"
-            )
+        self.check_codes_move(store.codes_move, type(store).__name__)
         return Elements((1.0, 0.0) if self.unit == "code" else (0.0, 1.0))
 
 
 def _eps_in_codes(levels: float) -> float:
-    """A tenth of a code for the 16 levels of int4, and so on in proportion, up to 1 for int8; a
-    scale of float8 is shorter than a code, 896 of them from end to end."""
+    """The default eps in codes: a tenth of a code for the 16 levels of int4, more in proportion.
+
+    It is at most 1 for formats of up to 256 levels. For float8, whose range of 896 scales makes its
+    unit short, it is at most 2.
+    """
     return min(0.1 * levels / 16, 1.0 if levels <= 256 else 2.0)

@@ -1,4 +1,4 @@
-"""MeZO: every floating-point weight moves."""
+"""Move floating-point weights (MeZO)."""
 
 from typing import Literal
 
@@ -14,10 +14,10 @@ class DensePerturber(Perturber):
     """Directions on floating-point weights (MeZO, arXiv 2305.17333, Algorithm 1).
 
     Args:
-        eps: step of a perturbed read, in weight units; by default 1e-3, or 1e-2 where an adapter
-            alone moves.
-        distribution: ``gaussian`` as in the paper, or ``rademacher``: a thirtieth of the hashes
-            and the same variance for the estimate.
+        eps: step of a perturbed read, in weights; by default 1e-3, or 1e-2 where only an adapter
+            moves.
+        distribution: ``gaussian`` as in the paper, or ``rademacher``, which needs a thirtieth of
+            the hashes. The variance of the estimate is the same.
 
     Example:
         >>> DensePerturber(eps=1e-3).direction().distribution

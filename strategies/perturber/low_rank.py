@@ -1,4 +1,4 @@
-"""Directions of low rank: as cheap to read as the weight itself."""
+"""Move matrices along directions of low rank (LOZO)."""
 
 from typing import ClassVar, Literal
 
@@ -13,19 +13,19 @@ from zolit.strategies.quantizer.base import Quantizer
 class LowRankPerturber(Perturber):
     """Directions ``z = sum_k u_k v_k^T / sqrt(rank)`` on every matrix (LOZO, arXiv 2410.07698).
 
-    A perturbed read adds ``eps * (x @ v) u^T`` to the layer's output, so the weight is decoded
-    once for both signs and no noise is made for it. Coordinates have unit variance and are
-    uncorrelated, so the estimate is unbiased as with independent ones. LOZO keeps v for several
-    steps; here both factors are new in each.
+    A perturbed read adds ``eps * (x @ v) u^T`` to the layer's output. So the weight is decoded once
+    for both signs, and no noise of its size is made. The coordinates of z have variance 1 and are
+    uncorrelated, so the estimate is unbiased, as it is with independent ones. LOZO keeps v for
+    several steps; here both factors are new in each step.
 
-    Weights with one row (norms, biases) move by independent coordinates.
+    Weights with one row (norms, biases) move along directions of independent coordinates.
 
     Args:
-        eps: step of a perturbed read, in weight units.
-        rank: outer products in a direction.
-        distribution: of the factors: ``rademacher``, or ``gaussian`` as in the paper, whose
-            products have heavier tails.
-        float_unit: unit of tuned weights that stay floating point.
+        eps: step of a perturbed read, in weights.
+        rank: number of outer products in a direction, 1 to 64.
+        distribution: of the elements of the factors: ``rademacher``, or ``gaussian`` as in the
+            paper, whose products have heavier tails.
+        float_unit: unit of tuned weights that stay floats.
 
     Raises:
         UserError: if ``eps`` or ``rank`` is out of range.
@@ -54,13 +54,7 @@ class LowRankPerturber(Perturber):
         return Direction(self.distribution, rank=self.rank)
 
     def check(self, quantizer: Quantizer) -> None:
-        """It moves floats, and codes in units of the weight."""
-        if not quantizer.codes_move:
-            raise UserError(
-                f"perturber LowRankPerturber moves numbers along their grid, got quantizer "
-                f"{type(quantizer).__name__}, whose codes are indices of a table; use "
-                "ScalePerturber or SparsePerturber with it, or quantizer Int4"
-            )
+        self.check_codes_move(quantizer.codes_move, f"quantizer {type(quantizer).__name__}")
 
     def coordinates(self, store: StoredWeight) -> Coordinates:
         if store.quantized:
@@ -69,10 +63,5 @@ class LowRankPerturber(Perturber):
         return Elements(unit) if store.rows == 1 else LowRank(unit)
 
     def quantized_coordinates(self, store: StoredWeight) -> Coordinates:
-        if not store.codes_move:
-            raise UserError(
-                f"perturber LowRankPerturber moves numbers along their grid, got "
-                f"{type(store).__name__}, whose codes are indices of a codebook; use "
-                "ScalePerturber with it"
-            )
+        self.check_codes_move(store.codes_move, type(store).__name__)
         return LowRank((0.0, 1.0))

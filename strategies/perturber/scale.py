@@ -1,4 +1,4 @@
-"""QZO: scales of quantized weights move, codes stay."""
+"""Move the scales of quantized weights and leave their codes (QZO)."""
 
 from typing import Literal
 
@@ -13,21 +13,22 @@ from zolit.strategies.quantizer.base import Quantizer
 class ScalePerturber(Perturber):
     """Directions on scales; codes stay fixed (QZO, arXiv 2505.13430, Q-SPSA and Algorithm 1).
 
-    With ``granularity: row`` a perturbed read multiplies the layer's output by ``1 +- eps * z`` for
-    each channel, so the weight is decoded once for both signs and no noise is made for it; the
-    paper moves each scale, which decodes a weight with groups once for each sign. The zero point
-    of a group moves with its scale. Updates keep scales at 1e-7 or more, as the released code does.
+    With ``granularity: row`` a perturbed read multiplies each channel of the layer's output by
+    ``1 +- eps * z``. So the weight is decoded once for both signs, and no noise of its size is
+    made. The paper moves each scale by itself; a weight with groups is then decoded once for each
+    sign. The zero point of a group moves with its scale. Updates keep scales at 1e-7 or more, as
+    the released code does.
 
     Args:
         eps: step of a perturbed read, in ``eps_unit``.
         distribution: ``gaussian`` as in the paper, or ``rademacher``.
-        float_unit: unit of tuned weights that stay floating point.
+        float_unit: unit of tuned weights that stay floats.
         granularity: ``row``: one factor moves all scales of an output channel. ``group``: each
-            scale moves by itself, that of a group of columns, or of an output channel in formats
-            with one scale a row (int8, float8, AQLM).
-        eps_unit: of ``eps`` and of steps: ``relative``, a fraction of the scale, which means the
-            same in every layer; ``absolute``, as in the paper, whose 1e-3 is larger than many
-            scales. Needs ``granularity: group``.
+            scale moves by itself, that of a group of columns, or that of an output channel in
+            formats with one scale a row (int8, float8, AQLM).
+        eps_unit: the unit of ``eps`` and of steps. ``relative``: a fraction of the scale, which
+            means the same in every layer. ``absolute``: a number that is added to the scale, as in
+            the paper, whose 1e-3 is larger than many scales; needs ``granularity: group``.
 
     Raises:
         UserError: if a number is out of range, or ``absolute`` meets ``row``.

@@ -1,4 +1,4 @@
-"""SensZOQ: a few entries of each weight move, as floats beside the codes of the others."""
+"""Move a few entries of each weight, kept as floats beside the codes of the others (SensZOQ)."""
 
 import inspect
 import math
@@ -18,17 +18,17 @@ from zolit.tensors.weight import PerturbedWeight
 class SparsePerturber(Perturber):
     """Directions on the entries that the mask chooses (SensZOQ, arXiv 2406.02913).
 
-    These entries of each quantized weight that `tune` names are kept as floats, are left out when
-    the others are quantized, and they alone move. A read decodes the weight once for both signs,
-    and noise is made for these entries only. A checkpoint holds them and not the matrix.
+    In each quantized weight that `tune` names, these entries are kept as floats and are left out
+    when the others are quantized. They alone move. A read decodes the weight once for both signs,
+    and noise is made for these entries only. A checkpoint holds them, and not the matrix.
 
-    Weights that stay floats (norms, biases, by `tune`) move as under `DensePerturber`, where the
+    Tuned weights that stay floats (norms, biases) move as they do with `DensePerturber`, where the
     mask lets them.
 
     Args:
-        eps: step of a perturbed read, in weight units.
+        eps: step of a perturbed read, in weights.
         distribution: ``gaussian`` as in the paper, or ``rademacher``.
-        float_unit: unit of tuned weights that stay floating point.
+        float_unit: unit of tuned weights that stay floats.
 
     Raises:
         UserError: if a number is out of range.
@@ -77,11 +77,12 @@ class SparsePerturber(Perturber):
             )
 
     def counted(self, weight: PerturbedWeight) -> Extent:
-        """All entries of the matrix, as under `DensePerturber`.
+        """All entries of the matrix, as with `DensePerturber`.
 
-        A step along few coordinates meets as much curvature as they hold: the sensitive 0.1 % about
-        half of all, by the paper's count of squared gradients. A random choice holds its share
-        only, and bears a rate as many times higher.
+        What bounds a rate is the curvature that a step meets. The most sensitive 0.1 % of the
+        entries hold about half of it, by the paper's sum of squared gradients, so the rate is about
+        that of all entries. Entries that are chosen at random hold a much smaller part, and bear a
+        higher rate.
         """
         found = extent(weight)
         if not isinstance(weight.store, SparseOverlay):
