@@ -39,6 +39,15 @@ QUANTIZERS = {
     "Float8, activations float8": part("Float8", activations="float8"),
     "SqueezeLLM": part("SqueezeLLM", bits=3),
 }
+OPTIONS = {
+    "SqueezeLLM, 4 bits": part("SqueezeLLM", bits=4, zeros_weigh=False),
+    "Int8, keep_error": part("Int8", keep_error=True),
+    "Int4, keep_error": part("Int4", group_size=32, keep_error=True),
+    "HQQ, keep_error": part("HQQ", group_size=32, keep_error=True),
+    "Float8, keep_error": part("Float8", keep_error=True),
+}
+"""Options that store weights in a format of the quantizers above: a few combinations will do. With
+``keep_error`` the optimizer has error feedback."""
 # The learning rate of each is for ZOSignSGD: about half a code, or a small part of a weight.
 PERTURBERS = {
     "DensePerturber": part("DensePerturber"),
@@ -114,13 +123,13 @@ def learning_rate(recipe: Recipe) -> float:
 
 def module(recipe: Recipe, kernels: Preference = "reference", **options: Any) -> ZeroOrderModule:
     """The module of a recipe, in float32; raises UserError where the parts do not combine."""
-    lr = learning_rate(recipe)
+    lr, feedback = learning_rate(recipe), "keep_error" in recipe.quantizer
     defaults: dict[str, Any] = {
         "dtype": "float32",
         "seed": 17,
-        "optimizer": lambda params: ZOSignSGD(params, lr=lr),
+        "optimizer": lambda params: ZOSignSGD(params, lr=lr, error_feedback=feedback),
     }
-    quantizer: Quantizer = built(QUANTIZERS[recipe.quantizer])
+    quantizer: Quantizer = built((QUANTIZERS | OPTIONS)[recipe.quantizer])
     perturber: Perturber = built(PERTURBERS[recipe.perturber])
     mask: Mask = built((MASKS | BITS | ONE_BLOCK)[recipe.mask])
     return ZeroOrderModule(
@@ -157,6 +166,11 @@ OF_A_BLOCK = [
     Recipe("Int8, activations int8", "CodePerturber, rademacher", "DominantBlock"),
     Recipe("Int4", "ScalePerturber, group", "DominantBlock", "GaussNewton"),
 ]
+BY_OPTIONS = [
+    Recipe("SqueezeLLM, 4 bits", "ScalePerturber"),
+    Recipe("SqueezeLLM, 4 bits", "SparsePerturber", "RandomMask"),
+    *(Recipe(name, "CodePerturber", "RandomMask") for name in OPTIONS if "keep_error" in name),
+]
 _OTHERS = [name for name in ESTIMATORS if name != "TwoPoint"]
 _TURN = {
     Recipe(pair.quantizer, pair.perturber, mask): _OTHERS[(i + shift) % len(_OTHERS)]
@@ -170,10 +184,10 @@ SWEEP = [
     for r in WORKING
     if r.estimator == _TURN.get(Recipe(r.quantizer, r.perturber, r.mask), "TwoPoint")
     and (r.perturber != "SparsePerturber" or r.quantizer in _OVERLAYS)
-] + [*BY_BITS, *OF_A_BLOCK]
+] + [*BY_BITS, *OF_A_BLOCK, *BY_OPTIONS]
 """Each working pair of quantizer and perturber with each mask; under masks that leave something
-out the other estimators take turns. And a few of each kind of coordinates under masks of bits, and
-of a block. Overlays are over some formats: they share their reads."""
+out the other estimators take turns. And a few of each kind of coordinates under masks of bits, of
+a block, and of options. Overlays are over some formats: they share their reads."""
 
 
 def tiny_llama() -> nn.Module:

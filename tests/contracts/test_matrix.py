@@ -1,5 +1,6 @@
 """Every combination works or is refused when the module is built; docs/methods.md says which."""
 
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from recipes import (
     MASKS,
     MATRIX,
     ONE_BLOCK,
+    OPTIONS,
     PERTURBERS,
     QUANTIZERS,
     RECIPES,
@@ -21,6 +23,7 @@ from recipes import (
     refusal,
 )
 
+from zolit import strategies
 from zolit.strategies import Estimator, Mask, Perturber, Quantizer, QueryScheduler
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "methods.md"
@@ -28,7 +31,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "methods.md"
 KINDS = {
     "quantizer": (
         Quantizer,
-        QUANTIZERS | {"Stored": part("Stored"), "GPTQ": part("GPTQ", text="c4.txt")},
+        QUANTIZERS | OPTIONS | {"Stored": part("Stored"), "GPTQ": part("GPTQ", text="c4.txt")},
     ),
     "perturber": (Perturber, PERTURBERS),
     "mask": (
@@ -105,6 +108,29 @@ def test_masks_of_a_block_combine_with_all_but_overlays(mask: str) -> None:
 
 def test_the_documented_matrix_is_the_real_one() -> None:
     assert table() in DOCS.read_text(encoding="utf-8"), f"docs/methods.md must hold:\n{table()}"
+
+
+ELSEWHERE = {"GPTQ", "Stored", ("SqueezeLLM", "saliency")}
+"""What needs a text, a checkpoint or a file of scores; see tests/strategies and tests/models."""
+
+
+def test_every_choice_of_a_quantizer_is_in_the_sweep() -> None:
+    """A flag, a word or what may be left out has code of its own: some entry takes it."""
+    entries = [*QUANTIZERS.values(), *OPTIONS.values()]
+    parts = [one for one in vars(strategies).values() if isinstance(one, type)]
+    quantizers = {one for one in parts if issubclass(one, Quantizer) and one is not Quantizer}
+    missing: set[Any] = set()
+    for quantizer in quantizers:
+        given = [e["init_args"] for e in entries if e["class_path"] == quantizer.__name__]
+        if not given:
+            missing.add(quantizer.__name__)
+            continue
+        for name, option in inspect.signature(quantizer).parameters.items():
+            if isinstance(option.default, bool | str | None) and not any(
+                one.get(name, option.default) != option.default for one in given
+            ):
+                missing.add((quantizer.__name__, name))
+    assert missing == ELSEWHERE
 
 
 PARTS = [(kind, name) for kind, (_, parts) in KINDS.items() for name in parts]
