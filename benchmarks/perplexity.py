@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 import waiting  # noqa: F401
 import torch
 from smollm2 import SOURCE
-from torch import Tensor
-from torch.nn import functional as F
 
+from zolit.calibration.text import Window, strided_windows, whole_text
+from zolit.datamodules.text import window_batch
+from zolit.evaluations.perplexity import window_losses
 from zolit.models.loading.load import load_prepared
 from zolit.models.prepare import Preparation, stored_weights
 from zolit.strategies import (
@@ -75,28 +76,27 @@ QUANTIZERS: dict[str, Callable[[Given], Quantizer]] = {
 }
 
 
-def windows(text: Path, length: int, most: int) -> Tensor:
-    """``[windows, length]`` token ids of a file of paragraphs, one JSON object a line."""
-    lines = text.read_text(encoding="utf-8").splitlines()
-    whole = "".join(json.loads(line)["text"] for line in lines)
-    ids = SOURCE.load_tokenizer()(whole, return_tensors="pt").input_ids[0]
+def windows(text: Path, length: int, most: int) -> list[Window]:
+    """Windows of a file of paragraphs, one JSON object a line, that follow one another."""
+    ids = SOURCE.load_tokenizer()(whole_text(text), return_tensors="pt").input_ids[0]
     count = min(most, len(ids) // length)
-    return ids[: count * length].view(count, length)
+    return strided_windows(ids[: count * length], length, length)
 
 
-@torch.inference_mode()
-def perplexity(model: torch.nn.Module, ids: Tensor, batch: int) -> tuple[float, float]:
+@torch.no_grad()
+def perplexity(model: torch.nn.Module, found: list[Window], batch: int) -> tuple[float, float]:
     """Perplexity and the standard error of its logarithm, over windows."""
     losses = []
-    for part in ids.split(batch):
-        logits = model(input_ids=part, use_cache=False).logits
-        for one, target in zip(logits, part, strict=True):
-            losses.append(F.cross_entropy(one[:-1].float(), target[1:]).item())
-    each = torch.tensor(losses, dtype=torch.float64)
+    for first in range(0, len(found), batch):
+        totals, counts = window_losses(model, window_batch(found[first : first + batch], 0))
+        losses.append(totals.double() / counts)
+    each = torch.cat(losses)
     return math.exp(each.mean()), (each.std() / math.sqrt(len(each))).item()
 
 
-def measure(name: str, quantizer: Quantizer, ids: Tensor, batch: int) -> dict[str, float | str]:
+def measure(
+    name: str, quantizer: Quantizer, ids: list[Window], batch: int
+) -> dict[str, float | str]:
     """One row of the table."""
     perturber = ScalePerturber() if quantizer.quantized else DensePerturber()
     started = time.perf_counter()

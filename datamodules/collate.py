@@ -56,3 +56,7 @@ class Collate:
             labels=torch.tensor([example.label for example in examples]),
             options_per_prompt=options,
         )
+
+    def right_answer(self, example: Example) -> list[int]:
+        """Tokens of the right answer of an example whose label is known."""
+        return self.answers[example.label]

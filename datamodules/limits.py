@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from zolit.errors import UserError
+
 # Model types whose position numbers start after the padding index, which shortens their context.
 OFFSET_POSITIONS = (
     "roberta",
@@ -24,6 +26,37 @@ def context_length(config: Any) -> int | None:
     if config.model_type in OFFSET_POSITIONS:
         return int(length) - int(config.pad_token_id) - 1
     return int(length)
+
+
+def at_least(name: str, value: int, least: int) -> int:
+    """The value of an argument.
+
+    Raises:
+        UserError: it is below the least that is expected.
+    """
+    if value < least:
+        raise UserError(f"{name}: got {value}, at least {least} is expected; change the number.")
+    return value
+
+
+def most_tokens(max_length: int | None, context: int | None) -> int | None:
+    """The most tokens of a prompt with its answer; None for no limit.
+
+    Args:
+        max_length: that the user wants; None for the model's.
+        context: of the model; None where it sets no limit.
+
+    Raises:
+        UserError: the model reads fewer tokens than the user wants.
+    """
+    if max_length is None or context is None:
+        return context if max_length is None else max_length
+    if max_length > context:
+        raise UserError(
+            f"max_length: got {max_length}, the model reads at most {context} tokens; make it "
+            "smaller or leave it out."
+        )
+    return max_length
 
 
 def padding_id(tokenizer: Any, config: Any) -> int:

@@ -7,30 +7,40 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from zolit.datamodules.collate import Collate
-from zolit.datamodules.encode import Encoder, Example
+from zolit.datamodules.choices import ChoiceTask
 from zolit.datamodules.epochs import EpochSampler, ResumableLoader
-from zolit.datamodules.limits import context_length, padding_id, vocabulary_of
+from zolit.datamodules.limits import (
+    at_least,
+    context_length,
+    most_tokens,
+    padding_id,
+    vocabulary_of,
+)
 from zolit.datamodules.prompts import task_named
+from zolit.datamodules.readers import Reader, reader_of
 from zolit.datamodules.rows import RowSource
+from zolit.datamodules.shots import demonstrations
 from zolit.datamodules.splits import SPLITS, split_rows
 from zolit.datamodules.tables import checked_table, empty_notes, table_notes, template_notes
 from zolit.datamodules.tasks import Task
+from zolit.datamodules.written import GenerationTask, with_length
 from zolit.errors import UserError, tell
 from zolit.models.source import ModelSource
 from zolit.objectives.prompt_batch import PromptBatch
 
 
 class PromptDataModule(L.LightningDataModule):
-    """Classification rows as prompts with candidate answers.
+    """Rows as prompts with candidate answers.
 
     The default sizes are MeZO's protocol: 1000 rows to train, 500 to validate, 1000 to test, all
-    disjoint. Batches are ``PromptBatch``.
+    disjoint. Batches are `PromptBatch`, or `AnswerBatch` if each row has answers of its own.
 
     Args:
         task: name of a ready task (``sst2``, ``sst2_review``, ``sst5``, ``rotten_tomatoes``,
-            ``trec``, ``rte``, ``cb``, ``snli``, ``boolq``, ``wic``, ``wsc``, ``trec_masked``,
-            ``rte_masked``, ``snli_masked``), or a template with words.
+            ``trec``, ``rte``, ``cb``, ``snli``, ``boolq``, ``wic``, ``wsc``, ``multirc``,
+            ``trec_masked``, ``rte_masked``, ``snli_masked``; with options in each row ``copa``,
+            ``record``, ``piqa``, ``arc``; with written answers ``squad``, ``drop``, ``gsm8k``), or
+            a template with words (`Task`), options (`ChoiceTask`) or `GenerationTask`.
         rows: where the training rows come from; validation and test rows are set aside from them
             unless given separately.
         source: the model whose tokenizer, context length and kind are used. The command line
@@ -46,6 +56,9 @@ class PromptDataModule(L.LightningDataModule):
         eval_batch_size: prompts in a validation or test batch.
         length_pool: training batches whose prompts are sorted by length together, so that less
             padding is computed; 1 draws the prompts of a batch wholly at random.
+        shots: training rows that stand before every prompt with their answers, drawn by the seed;
+            they are not trained on. 0 for none.
+        max_new_tokens: most tokens of a written answer, instead of the task's own.
         max_length: most tokens of a prompt with its answer; null for the model's context.
         truncate: cut prompts that are too long, at the end farther from the answer's place,
             instead of refusing them.
@@ -78,7 +91,7 @@ class PromptDataModule(L.LightningDataModule):
 
     def __init__(
         self,
-        task: Task | str,
+        task: Task | ChoiceTask | GenerationTask | str,
         rows: RowSource,
         source: ModelSource | None = None,
         validation_rows: RowSource | None = None,
@@ -89,6 +102,8 @@ class PromptDataModule(L.LightningDataModule):
         batch_size: int = 16,
         eval_batch_size: int = 32,
         length_pool: int = 16,
+        shots: int = 0,
+        max_new_tokens: int | None = None,
         max_length: int | None = None,
         truncate: bool = False,
         seed: int = 0,
@@ -96,6 +111,8 @@ class PromptDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.task = task_named(task) if isinstance(task, str) else task
+        if max_new_tokens is not None:
+            self.task = with_length(self.task, max_new_tokens)
         self.task.validate()
         given = {"train": rows, "validation": validation_rows, "test": test_rows}
         self.row_sources = {split: one for split, one in given.items() if one is not None}
@@ -106,36 +123,46 @@ class PromptDataModule(L.LightningDataModule):
         if test_size == "auto":
             test_size = 1000 if test_rows is None else None
         self.sizes = {"train": train_size, "validation": validation_size, "test": test_size}
-        self.batch_size = _at_least("batch_size", batch_size, 1)
-        self.eval_batch_size = _at_least("eval_batch_size", eval_batch_size, 1)
-        self.length_pool = _at_least("length_pool", length_pool, 1)
+        self.batch_size = at_least("batch_size", batch_size, 1)
+        self.eval_batch_size = at_least("eval_batch_size", eval_batch_size, 1)
+        self.length_pool = at_least("length_pool", length_pool, 1)
+        self.shots = at_least("shots", shots, 0)
         self.max_length = max_length
         self.truncate = truncate
-        self.seed = _at_least("seed", seed, 0)
-        self.num_workers = _at_least("num_workers", num_workers, 0)
+        self.seed = at_least("seed", seed, 0)
+        self.num_workers = at_least("num_workers", num_workers, 0)
         for split, size in self.sizes.items():
             if size is not None:
-                _at_least(f"{split}_size", size, 1 if split == "train" else 0)
+                at_least(f"{split}_size", size, 1 if split == "train" else 0)
         self.tokenizer: Any = None
-        self.examples: dict[str, list[Example]] = {}
-        self.collate: Collate | None = None
-        self._pad_id = 0
+        self.examples: dict[str, list[Any]] = {}
+        self.collate: Any = None
         self._test_numbers: list[int] = []
         self.predicted_rows: list[int] = []
         """For each row of `predict_dataloader`, in its order: the row's number in the file."""
 
     @property
-    def answers(self) -> list[str]:
-        """Answer words; a batch's labels and an objective's scores index into them."""
+    def answers(self) -> list[str] | None:
+        """Answer words; a batch's labels and an objective's scores index into them. None if each
+        row has answers of its own."""
         return self.task.answers
 
     @property
-    def labels(self) -> list[str]:
-        """The label of each answer."""
+    def labels(self) -> list[str] | None:
+        """The label of each answer; None if each row has answers of its own."""
         return self.task.labels
 
     def predict_on(self, rows: RowSource) -> None:
-        """Let the stage ``predict`` answer all of these rows instead of test_rows."""
+        """Let the stage ``predict`` answer all of these rows instead of test_rows.
+
+        Raises:
+            UserError: if examples stand before each prompt, which are training rows.
+        """
+        if self.shots:
+            raise UserError(
+                f"shots: got {self.shots}, whose rows are training rows and not in this file; use "
+                "zolit predict --config RUN/config.yaml --ckpt_path FILE with data.test_rows"
+            )
         self.row_sources["test"] = rows
         self.sizes["test"] = None
 
@@ -154,15 +181,14 @@ class PromptDataModule(L.LightningDataModule):
         chosen = split_rows(tables, self.sizes, self.task.columns, self.seed)
         for note in table_notes(self.task, tables, chosen, self.sizes):
             tell(note)
-        encoder = self._encoder()
+        shown, chosen["train"] = self._shown(chosen["train"])
+        reader = self._reader(shown)
         rows = {split: _records(table) for split, table in chosen.items()}
-        answers = encoder.answers(rows["train"], _numbers(chosen["train"]))
-        collate = Collate(answers, self._pad_id)
+        reader.learn(rows["train"], _numbers(chosen["train"]))
         for split in SPLITS:
-            numbers = _numbers(chosen[split])
-            self.examples[split] = encoder.examples(rows[split], numbers, collate.answer_length)
+            self.examples[split] = reader.examples(rows[split], _numbers(chosen[split]))
         self._test_numbers = _numbers(chosen["test"])
-        self.collate = collate
+        self.collate = reader.collate
 
     def _prepare_prediction(self, table: pd.DataFrame) -> None:
         size = self.sizes["test"]
@@ -173,28 +199,43 @@ class PromptDataModule(L.LightningDataModule):
             )
         for note in (*template_notes(self.task, table), *empty_notes(self.task, table, "rows")):
             tell(note)
-        encoder = self._encoder()
+        reader = self._reader()
         rows, numbers = _records(table), _numbers(table)
-        self.collate = Collate(encoder.answers(rows, numbers), self._pad_id)
-        length = self.collate.answer_length
-        self._order_prediction(encoder.examples(rows, numbers, length, labelled=False), numbers)
+        reader.learn(rows, numbers)
+        self._order_prediction(reader.examples(rows, numbers, labelled=False), numbers)
+        self.collate = reader.collate
 
-    def _order_prediction(self, examples: list[Example], numbers: list[int]) -> None:
+    def _order_prediction(self, examples: list[Any], numbers: list[int]) -> None:
         order = sorted(range(len(examples)), key=lambda index: _length(examples[index]))
         self.examples["predict"] = [examples[index] for index in order]
         self.predicted_rows = [numbers[index] for index in order]
 
-    def _encoder(self) -> Encoder:
+    def _shown(self, train: pd.DataFrame) -> tuple[str, pd.DataFrame]:
+        """The text before every prompt, and the training rows that are left."""
+        if not self.shots:
+            return "", train
+        if self.shots >= len(train):
+            raise UserError(
+                f"shots: got {self.shots} of {len(train)} training rows, fewer are expected; lower "
+                "it, or raise train_size"
+            )
+        chosen = train.iloc[: self.shots]
+        return demonstrations(self.task, _records(chosen), _numbers(chosen)), train.iloc[
+            self.shots :
+        ]
+
+    def _reader(self, shown: str = "") -> Reader:
         config = self.source.load_config()
         self.tokenizer = self.source.load_tokenizer()
-        self._pad_id = padding_id(self.tokenizer, config)
-        return Encoder(
+        return reader_of(self.task)(
             self.task,
-            self.tokenizer,
-            self.source.resolved_kind(config),
-            self._limit(context_length(config)),
-            self.truncate,
-            vocabulary_of(config),
+            padding_id(self.tokenizer, config),
+            tokenizer=self.tokenizer,
+            kind=self.source.resolved_kind(config),
+            limit=most_tokens(self.max_length, context_length(config)),
+            truncate=self.truncate,
+            vocabulary=vocabulary_of(config),
+            shown=shown,
         )
 
     def train_dataloader(self) -> ResumableLoader:
@@ -227,7 +268,7 @@ class PromptDataModule(L.LightningDataModule):
         """
         return self._eval_loader(self.examples["predict"])
 
-    def _eval_loader(self, examples: list[Example]) -> DataLoader[PromptBatch] | list[Any]:
+    def _eval_loader(self, examples: list[Any]) -> DataLoader[PromptBatch] | list[Any]:
         if not examples:
             return []
         rows: Any = examples
@@ -245,18 +286,8 @@ class PromptDataModule(L.LightningDataModule):
         argument = "rows" if split == "train" else f"{split}_rows"
         return checked_table(self.row_sources[split].read(), argument, self.task, labelled)
 
-    def _limit(self, context: int | None) -> int | None:
-        if self.max_length is None or context is None:
-            return context if self.max_length is None else self.max_length
-        if self.max_length > context:
-            raise UserError(
-                f"max_length: got {self.max_length}, the model reads at most {context} tokens; "
-                "make it smaller or leave it out."
-            )
-        return self.max_length
 
-
-def _length(example: Example) -> int:
+def _length(example: Any) -> int:
     return len(example.ids)
 
 
@@ -266,9 +297,3 @@ def _numbers(table: pd.DataFrame) -> list[int]:
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [dict(zip(table.columns, row, strict=True)) for row in table.itertuples(index=False)]
-
-
-def _at_least(name: str, value: int, least: int) -> int:
-    if value < least:
-        raise UserError(f"{name}: got {value}, at least {least} is expected; change the number.")
-    return value

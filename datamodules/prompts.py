@@ -6,6 +6,8 @@ the hub numbers them. TREC is numbered as in LM-BFF's files (0..5 = DESC ENTY AB
 hub numbers it otherwise, so read it there with ``label_names``.
 """
 
+from zolit.datamodules.own_answers import OwnAnswersTask
+from zolit.datamodules.own_prompts import OWN_TASKS
 from zolit.datamodules.tasks import Task
 from zolit.errors import UserError, nearest
 
@@ -100,18 +102,24 @@ TASKS: dict[str, Task] = {
         "{span1_text}? Yes or No?\n",
         NO_YES,
     ),
+    "multirc": Task(
+        '{paragraph}\nQuestion: {question}\nI found this answer "{answer}". Is that correct? '
+        "Yes or No?\n",
+        NO_YES,
+    ),
 }
 
 
-def task_named(name: str) -> Task:
+def task_named(name: str) -> Task | OwnAnswersTask:
     """A ready task.
 
     Raises:
         UserError: there is none of that name.
     """
-    if name not in TASKS:
+    ready: dict[str, Task | OwnAnswersTask] = {**TASKS, **OWN_TASKS}
+    if name not in ready:
         raise UserError(
-            f"task: there is no ready task {name!r}; nearest names: {nearest(name, TASKS)}; or "
-            "describe your own with template and words."
+            f"task: there is no ready task {name!r}; nearest names: {nearest(name, ready)}; or "
+            "describe your own with template and words, or with template and options."
         )
-    return TASKS[name]
+    return ready[name]

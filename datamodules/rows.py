@@ -121,7 +121,7 @@ class FileRows(RowSource):
         else:
             file = find_in_package(self.package, self.path)
         if not file.is_file():
-            raise UserError(_no_file(file))
+            raise UserError(missing_file(file))
         format = _format_of(file) if self.format == "auto" else self.format
         if self.names is not None and format not in ("csv", "tsv"):
             raise UserError(
@@ -227,7 +227,8 @@ def _format_of(file: Path) -> Format:
     )
 
 
-def _no_file(file: Path) -> str:
+def missing_file(file: Path) -> str:
+    """A sentence about a file that is not there."""
     if file.is_dir():
         return f"rows.path: {str(file)!r} is a folder; give a file in it."
     folder = file.absolute().parent

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from zolit.datamodules.own_answers import OwnAnswersTask
 from zolit.datamodules.tasks import Task, label_key
 from zolit.datamodules.template import doubled
 from zolit.datamodules.values import UnfitValueError, plain_values
@@ -11,7 +12,7 @@ from zolit.errors import UserError, nearest
 
 
 def checked_table(
-    table: pd.DataFrame, argument: str, task: Task, labelled: bool = True
+    table: pd.DataFrame, argument: str, task: Task | OwnAnswersTask, labelled: bool = True
 ) -> pd.DataFrame:
     """The rows that a task can use, their values as Python objects; the index keeps row numbers.
 
@@ -60,7 +61,7 @@ def checked_table(
 
 
 def table_notes(
-    task: Task,
+    task: Task | OwnAnswersTask,
     tables: Mapping[str, pd.DataFrame],
     chosen: Mapping[str, pd.DataFrame],
     sizes: Mapping[str, int | None],
@@ -73,7 +74,19 @@ def table_notes(
         chosen: rows of each split.
         sizes: that were asked for.
     """
+    words = task if isinstance(task, Task) else None
     found = template_notes(task, tables["train"])
+    found += [] if words is None else _word_notes(words, tables)
+    for split, table in chosen.items():
+        found += empty_notes(task, table, split)
+        if split in tables and split != "train":
+            found += _cut(split, len(table), len(tables[split]), sizes[split])
+    return found if words is None else found + _class_notes(words, chosen["train"])
+
+
+def _word_notes(task: Task, tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    """A sentence for each word that several labels of the rows share."""
+    found = []
     present = {label_key(label) for table in tables.values() for label in table[task.label]}
     for answer in task.answers:
         same = [label for label, word in task.words.items() if word == answer]
@@ -83,21 +96,22 @@ def table_notes(
                 f"task.words: the labels {', '.join(same)} have one word, {answer!r}, and are one "
                 "class"
             )
-    for split, table in chosen.items():
-        found += empty_notes(task, table, split)
-        if split in tables and split != "train":
-            found += _cut(split, len(table), len(tables[split]), sizes[split])
-    classes = {task.class_of(label) for label in chosen["train"][task.label]}
+    return found
+
+
+def _class_notes(task: Task, train: pd.DataFrame) -> list[str]:
+    """A sentence if the training rows lack answers."""
+    classes = {task.class_of(label) for label in train[task.label]}
     if len(classes) == 1:
         [only] = classes
-        found.append(
-            f"rows: all {len(chosen['train'])} training rows have the answer "
+        return [
+            f"rows: all {len(train)} training rows have the answer "
             f"{task.answers[only]!r}, so the model learns to give it whatever it reads"
-        )
-    elif len(classes) < len(task.answers):
+        ]
+    if len(classes) < len(task.answers):
         lacking = [word for place, word in enumerate(task.answers) if place not in classes]
-        found.append(f"rows: no training row has the answer {', '.join(map(repr, lacking))}")
-    return found
+        return [f"rows: no training row has the answer {', '.join(map(repr, lacking))}"]
+    return []
 
 
 def _cut(split: str, drawn: int, given: int, size: int | None) -> list[str]:
@@ -112,7 +126,7 @@ def _cut(split: str, drawn: int, given: int, size: int | None) -> list[str]:
     return [f"{split}_rows: {given - drawn} of {given} rows are in test_rows too and are left out"]
 
 
-def template_notes(task: Task, table: pd.DataFrame) -> list[str]:
+def template_notes(task: Task | OwnAnswersTask, table: pd.DataFrame) -> list[str]:
     """Sentences about a template that is read otherwise than a user might expect."""
     found = [
         f"task.template: {{{{{name}}}}} is the text {{{name}}}; write {{{name}}} for the column"
@@ -131,7 +145,7 @@ def template_notes(task: Task, table: pd.DataFrame) -> list[str]:
     return found
 
 
-def empty_notes(task: Task, table: pd.DataFrame, split: str) -> list[str]:
+def empty_notes(task: Task | OwnAnswersTask, table: pd.DataFrame, split: str) -> list[str]:
     """A sentence for each column with empty texts."""
     found = []
     for column in task.columns:

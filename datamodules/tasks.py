@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from zolit.datamodules.chat import ChatTemplate, is_chat
-from zolit.datamodules.template import FILTERS, JOIN, MASK, Place, parsed
-from zolit.datamodules.values import UnfitValueError, joined, plain, text_of
+from zolit.datamodules.chat import ChatTemplate
+from zolit.datamodules.filling import columns_of, fill
+from zolit.datamodules.template import MASK, Place, parsed
 from zolit.errors import UserError
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
@@ -103,12 +103,7 @@ class Task:
     @property
     def columns(self) -> list[str]:
         """Columns that the template reads, in order."""
-        names = [part.column for part in self._parts if isinstance(part, Place)]
-        return [name for name in dict.fromkeys(names) if name != MASK]
-
-    @property
-    def _parts(self) -> tuple[str | Place, ...]:
-        return parsed(self.template)
+        return columns_of(self.template, (MASK,))
 
     @property
     def answers(self) -> list[str]:
@@ -126,7 +121,9 @@ class Task:
     @property
     def has_mask(self) -> bool:
         """Whether the template places the answer itself."""
-        return any(isinstance(part, Place) and part.column == MASK for part in self._parts)
+        return any(
+            isinstance(part, Place) and part.column == MASK for part in parsed(self.template)
+        )
 
     def prompt(
         self,
@@ -153,20 +150,8 @@ class Task:
                 "task.template: it has a {mask}, which only masked models fill; end the template "
                 "where the answer begins for a causal model."
             )
-        text = ""
-        for part in self._parts:
-            if isinstance(part, str):
-                text += part
-            elif part.column == MASK:
-                text += str(mask)
-            else:
-                try:
-                    text += _filled(part, row[part.column], chat, part is self._parts[-1])
-                except UnfitValueError as error:
-                    where = "a row" if number is None else f"row {number}"
-                    raise UserError(
-                        f"rows: column {part.column!r} of {where} is {error}."
-                    ) from error
+        given = {} if mask is None else {MASK: mask}
+        text = fill(self.template, row, given, chat=chat, number=number)
         if mask is None:
             return text.rstrip(" ")
         return text if self.has_mask else f"{text.rstrip()} {mask}."
@@ -189,19 +174,6 @@ class Task:
                 f"the label in task.ignore (labels with words: {', '.join(self.words)})."
             )
         return index
-
-
-def _filled(place: Place, value: Any, chat: ChatTemplate | None, last: bool) -> str:
-    value = plain(value)
-    filters = place.filters
-    if is_chat(value) and chat is not None:
-        if filters:
-            raise UnfitValueError(f"a list of chat messages; leave |{'|'.join(filters)} out")
-        return chat.text(value, answers=last)
-    text = joined(value) if filters[:1] == (JOIN,) else text_of(value)
-    for name in filters:
-        text = text if name == JOIN else FILTERS[name](text)
-    return text
 
 
 def label_key(label: Any) -> str:

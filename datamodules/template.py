@@ -13,12 +13,17 @@ FILTERS: dict[str, Callable[[str], str]] = {
     "capital": lambda text: text[:1].upper() + text[1:],
     "uncapital": lambda text: text[:1].lower() + text[1:],
     "question": lambda text: text if text.endswith("?") else text + "?",
+    "midsentence": lambda text: _midsentence(text),
+    "highlights": lambda text: text.replace("@highlight\n", "- "),
     "unpunctuated": lambda text: text[:-1] if text[-1:] in string.punctuation else text,
 }
 JOIN = "join"
 """The filter that reads a list of words as text; it comes first."""
 
 MASK = "mask"
+
+CHAT = "chat"
+"""The template of rows that are conversations, in a column ``messages``."""
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
@@ -41,11 +46,14 @@ def parsed(template: str) -> tuple[str | Place, ...]:
     """The texts and places of a template, in order.
 
     ``{name}`` and ``{name|filter}`` are places, ``{{`` and ``}}`` are braces of the text. Blanks
-    beside a name or a filter are left out; within a name they belong to it.
+    beside a name or a filter are left out; within a name they belong to it. The template ``chat``
+    is short for ``{messages}``.
 
     Raises:
         UserError: a brace that is part of neither, a place without a name, or an unknown filter.
     """
+    if template == CHAT:
+        return (Place("messages"),)
     parts: list[str | Place] = []
     text, end = "", 0
     for match in _TOKEN.finditer(template):
@@ -68,6 +76,12 @@ def doubled(template: str) -> list[str]:
     """Names in double braces, such as ``text`` in ``{{ text }}``: they look like columns, and are
     read as text."""
     return re.findall(r"\{\{\s*([^{}|]*?)\s*\}\}", template)
+
+
+def _midsentence(text: str) -> str:
+    """The text as it reads within a sentence: its first word in lower case, unless it is ``I``."""
+    first, blank, rest = text.partition(" ")
+    return (first if first == "I" else first.lower()) + blank + rest
 
 
 def _place(written: str, inside: str) -> Place:

@@ -19,17 +19,25 @@ if TYPE_CHECKING:
     from zolit.coordinates import LowRank as LowRank
     from zolit.coordinates import OutputScales as OutputScales
     from zolit.coordinates import Scales as Scales
+    from zolit.datamodules import BenchmarkRows as BenchmarkRows
+    from zolit.datamodules import ChoiceTask as ChoiceTask
     from zolit.datamodules import FileRows as FileRows
+    from zolit.datamodules import GenerationTask as GenerationTask
     from zolit.datamodules import HubRows as HubRows
     from zolit.datamodules import PromptDataModule as PromptDataModule
     from zolit.datamodules import RowSource as RowSource
     from zolit.datamodules import TableRows as TableRows
     from zolit.datamodules import Task as Task
+    from zolit.datamodules import TextDataModule as TextDataModule
     from zolit.errors import UserError as UserError
     from zolit.evaluations import Classification as Classification
+    from zolit.evaluations import DropAnswers as DropAnswers
     from zolit.evaluations import Evaluation as Evaluation
+    from zolit.evaluations import ExactNumber as ExactNumber
+    from zolit.evaluations import GeneratedAnswers as GeneratedAnswers
     from zolit.evaluations import MeanLoss as MeanLoss
     from zolit.evaluations import Perplexity as Perplexity
+    from zolit.evaluations import SquadAnswers as SquadAnswers
     from zolit.formats.base import StoredWeight as StoredWeight
     from zolit.formats.dense import DenseWeight as DenseWeight
     from zolit.formats.float8 import Float8Weight as Float8Weight
@@ -41,8 +49,12 @@ if TYPE_CHECKING:
     from zolit.models.adapters import LoRA as LoRA
     from zolit.models.adapters import keyed_uniform as keyed_uniform
     from zolit.models.source import ModelSource as ModelSource
+    from zolit.objectives.answer_batch import AnswerBatch as AnswerBatch
+    from zolit.objectives.answer_loss import AnswerLoss as AnswerLoss
     from zolit.objectives.base import Objective as Objective
     from zolit.objectives.base import Scored as Scored
+    from zolit.objectives.black_box import BlackBox as BlackBox
+    from zolit.objectives.language_modeling import LanguageModeling as LanguageModeling
     from zolit.objectives.loss_function import LossFunction as LossFunction
     from zolit.objectives.option_scoring import OptionScoring as OptionScoring
     from zolit.objectives.prompt_batch import PromptBatch as PromptBatch
@@ -50,6 +62,7 @@ if TYPE_CHECKING:
     from zolit.optim import ZOSignSGD as ZOSignSGD
     from zolit.python import export_model as export_model
     from zolit.python import fit as fit
+    from zolit.python import generate as generate
     from zolit.python import load as load
     from zolit.python import replay as replay
     from zolit.python import verify as verify
@@ -71,15 +84,28 @@ __version__ = "0.1.0"
 _NAMES = {
     "zolit.coordinates": ("Coordinates", "Elements", "LowRank", "OutputScales", "Scales"),
     "zolit.datamodules": (
+        "BenchmarkRows",
+        "ChoiceTask",
         "FileRows",
+        "GenerationTask",
         "HubRows",
         "PromptDataModule",
         "RowSource",
         "TableRows",
         "Task",
+        "TextDataModule",
     ),
     "zolit.errors": ("UserError",),
-    "zolit.evaluations": ("Classification", "Evaluation", "MeanLoss", "Perplexity"),
+    "zolit.evaluations": (
+        "Classification",
+        "DropAnswers",
+        "Evaluation",
+        "ExactNumber",
+        "GeneratedAnswers",
+        "MeanLoss",
+        "Perplexity",
+        "SquadAnswers",
+    ),
     "zolit.formats.base": ("StoredWeight",),
     "zolit.formats.dense": ("DenseWeight",),
     "zolit.formats.float8": ("Float8Weight",),
@@ -87,12 +113,16 @@ _NAMES = {
     "zolit.formats.int8": ("Int8Weight",),
     "zolit.models.adapters": ("Adapter", "Factor", "LayerAdapter", "LoRA", "keyed_uniform"),
     "zolit.models.source": ("ModelSource",),
+    "zolit.objectives.answer_batch": ("AnswerBatch",),
+    "zolit.objectives.answer_loss": ("AnswerLoss",),
     "zolit.objectives.base": ("Objective", "Scored"),
+    "zolit.objectives.black_box": ("BlackBox",),
+    "zolit.objectives.language_modeling": ("LanguageModeling",),
     "zolit.objectives.loss_function": ("LossFunction",),
     "zolit.objectives.option_scoring": ("OptionScoring",),
     "zolit.objectives.prompt_batch": ("PromptBatch",),
     "zolit.optim": ("ZOSGD", "ZOSignSGD"),
-    "zolit.python": ("export_model", "fit", "load", "replay", "verify"),
+    "zolit.python": ("export_model", "fit", "generate", "load", "replay", "verify"),
     "zolit.runs.folder": ("RunOptions",),
     "zolit.supports": ("ALL", "Bits", "Blocks", "Hashed", "Support"),
     "zolit.tensors.reading": ("Reading",),

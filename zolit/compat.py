@@ -52,6 +52,7 @@ from torchao.quantization.quantize_.workflows import (  # noqa: E402
 )
 from torchao.utils import TorchAOBaseTensor  # noqa: E402
 from transformers import GgufConfig  # noqa: E402
+from transformers.cache_utils import Cache, DynamicCache  # noqa: E402
 from transformers.conversion_mapping import get_model_conversion_mapping  # noqa: E402
 from transformers.core_model_loading import (  # noqa: E402
     Concatenate,
@@ -80,9 +81,11 @@ __all__ = [
     "TENSOR_PROCESSORS",
     "AOBaseConfig",
     "AutoHfQuantizer",
+    "Cache",
     "Concatenate",
     "Conv1D",
     "ConversionOps",
+    "DynamicCache",
     "Float8Tensor",
     "Float8WeightOnlyConfig",
     "GgufConfig",

@@ -1,5 +1,6 @@
 """The commands as functions: runs from Python, kept in folders as those of the command line are."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,12 @@ import lightning as L
 from zolit.callbacks.trainer import make_trainer
 from zolit.errors import UserError
 from zolit.export.run import export
+from zolit.objectives.decoding import find_decoder
 from zolit.quiet import quiet_about_the_folder
 from zolit.runs import fit as runs
 from zolit.runs.finished import checkpoint_file, load_checkpoint, module_of_run, recipe_text
 from zolit.runs.folder import RunFolder, RunOptions
+from zolit.runs.generate import write_behind
 from zolit.runs.replay import replay as replayed
 from zolit.runs.verify import verify as verified
 from zolit.training.zero_order import ZeroOrderModule
@@ -101,6 +104,48 @@ def load(
     load_checkpoint(found, file)
     found.network.eval()
     return found
+
+
+def generate(
+    run: str | Path,
+    prompts: Sequence[str],
+    max_new_tokens: int = 50,
+    stop: Sequence[str] = (),
+    base: bool = False,
+    chat: bool = False,
+    checkpoint: str | Path | None = None,
+    module: ZeroOrderModule | None = None,
+) -> list[str]:
+    """What the model of a run writes behind prompts, greedily: as ``zolit generate`` does.
+
+    Args:
+        run: folder of the run.
+        prompts: texts to go on from, in one batch.
+        max_new_tokens: most tokens that are written behind each.
+        stop: texts that end what is written; they are not part of it.
+        base: write with the model as the run started from it, not with a checkpoint.
+        chat: put each prompt into the model's chat template.
+        checkpoint: file of a checkpoint of the run; by default its best, else its last.
+        module: made as for the run. A run of the command line needs none.
+
+    Returns:
+        A text for each prompt, without blanks around it.
+
+    Raises:
+        UserError: if the run cannot be used, or a prompt is empty or too long.
+
+    Example:
+        >>> [text] = generate("runs/mine", ["The film was"])  # doctest: +SKIP
+    """
+    folder = RunFolder(run)
+    call = f"zolit.generate({str(run)!r}, prompts, module=module)"
+    if base:
+        found = module_of_run(recipe_text(folder), folder.path, call, module)
+        found.configure_model()
+    else:
+        found = load(run, checkpoint, module)
+    decoder = find_decoder(found.network)
+    return write_behind(found, decoder, prompts, max_new_tokens, stop, chat)
 
 
 def replay(

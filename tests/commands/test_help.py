@@ -56,7 +56,7 @@ def test_help_of_a_small_command(command: str) -> None:
     [
         ([], "a command is missing"),
         (["fitt"], "there is no command 'fitt' (nearest: fit"),
-        (["generate"], "there is no command 'generate'"),
+        (["dance"], "there is no command 'dance'"),
         (["--config", "a.yaml", "fit"], "expected the command first"),
     ],
 )

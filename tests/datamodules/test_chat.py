@@ -1,17 +1,23 @@
 """Chat messages in a prompt, compared with what transformers makes of them."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
+import transformers as hf
 
+from zolit.datamodules import ChoiceTask, PromptDataModule
 from zolit.datamodules.chat import ChatTemplate
 from zolit.datamodules.encode import Encoder
 from zolit.datamodules.rows import FileRows
 from zolit.datamodules.tasks import Task
 from zolit.errors import UserError
 from zolit.models.source import ModelSource
+from zolit.objectives import OptionScoring
 
 # As the templates of Llama 2 and 3 do, it writes the start token itself.
 TEMPLATE = (
@@ -85,3 +91,56 @@ def test_messages(tokenizer: Any, template: str, messages: Any, words: list[str]
 def test_no_chat_template(causal_source: ModelSource) -> None:
     with pytest.raises(UserError, match=r"'messages' of row 4 .* no chat template"):
         ids_of("{messages}\nMood:", MESSAGES, causal_source.load_tokenizer())
+
+
+def by_hand(model: Any, tokenizer: Any, answers: list[str]) -> list[float]:
+    """Mean log-probability of each answer's tokens, by transformers alone, in float64."""
+    text = tokenizer.apply_chat_template(MESSAGES, add_generation_prompt=True, tokenize=False)
+    start = tokenizer(text, add_special_tokens=False)["input_ids"]
+    found = []
+    for answer in answers:
+        ids = torch.tensor([tokenizer(text + answer, add_special_tokens=False)["input_ids"]])
+        with torch.no_grad():
+            chances = model.double()(ids).logits[0, :-1].log_softmax(-1)
+        each = chances.gather(1, ids[0, 1:, None])[len(start) - 1 :]
+        assert each.numel() == ids.shape[1] - len(start)
+        found.append(float(each.mean()))
+    return found
+
+
+@pytest.mark.parametrize(
+    "answers", [["negative", "positive"], ["dull and long", "bright"]], ids=["one", "several"]
+)
+@pytest.mark.parametrize("own", [False, True], ids=["words", "options"])
+def test_answers_agree_with_an_independent_scorer(
+    tokenizer: Any, causal_source: ModelSource, tmp_path: Path, answers: list[str], own: bool
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(causal_source.path, folder)
+    tokenizer.save_pretrained(folder)
+    rows = [
+        {"messages": MESSAGES, "n": n, "label": n % 2, "a": answers[0], "b": answers[1]}
+        for n in range(9)
+    ]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    words = Task("chat", dict(enumerate(answers)))  # type: ignore[arg-type]
+    task = ChoiceTask("chat", ["a", "b"]) if own else words
+    data = PromptDataModule(task, FileRows(str(file)), ModelSource(str(folder)))
+    data.predict_on(FileRows(str(file)))
+    data.setup("predict")
+    model = hf.AutoModelForCausalLM.from_pretrained(folder).eval()
+    with torch.no_grad():
+        [batch] = data.predict_dataloader()
+        scores = OptionScoring().scores(model, batch)
+    wanted = torch.tensor(by_hand(model, tokenizer, answers), dtype=torch.float64)
+    if not own and all(len(ids) == 1 for ids in data.collate.answers):
+        # Logits, which differ from log-probabilities by each row's normalizer.
+        scores, wanted = scores.log_softmax(1), wanted.log_softmax(0)
+    torch.testing.assert_close(scores[0].double(), wanted, atol=1e-5, rtol=1e-5)
+    assert torch.equal(scores, scores[:1].expand_as(scores))
+    assert wanted.std() > 1e-4
+
+
+def test_the_template_chat_is_the_column_of_messages(tokenizer: Any) -> None:
+    assert ids_of("chat", MESSAGES, tokenizer) == ids_of("{messages}", MESSAGES, tokenizer)

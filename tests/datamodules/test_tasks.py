@@ -9,6 +9,8 @@ ROW = {
     "premise": "It rains.",
     "hypothesis": "It is wet",
     "passage": "Rain.",
+    "paragraph": "Rain.",
+    "answer": "water",
     "question": "is it wet",
     "word": "place",
     "sentence1": "One.",
@@ -25,6 +27,8 @@ MEZO = {
     "One.\nTwo.\n",
     "wsc": 'a film\nIn the previous sentence, does the pronoun "he" refer to Mark? Yes or No?\n',
     "rotten_tomatoes": "Review: a film\nSentiment:",
+    "multirc": 'Rain.\nQuestion: is it wet\nI found this answer "water". Is that correct? '
+    "Yes or No?\n",
 }
 
 

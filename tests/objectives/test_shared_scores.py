@@ -111,7 +111,7 @@ def test_reads_made_one_by_one_compare_as_copies_do() -> None:
     model, one = Scores(scores, 1e3 * change), rows(labels)
     objective = OptionScoring(0.2)
     together = objective.losses(model, one, 2)
-    apart = objective.compare(objective._scores(model, one, 2).chunk(2), one)
+    apart = objective.compare(objective.repeated_scores(model, one, 2).chunk(2), one)
     assert torch.equal(together, apart)
     assert not torch.allclose(together, OptionScoring().losses(model, one, 2))
 

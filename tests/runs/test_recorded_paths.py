@@ -26,9 +26,10 @@ def test_what_is_written_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     scores = {"class_path": "SqueezeLLM", "init_args": {"bits": 4, "saliency": "a.ckpt"}}
     alike = {"class_path": "SqueezeLLM", "init_args": {"bits": 4, "saliency": None}}
     other = {"class_path": "mine.Rows", "init_args": {"path": "rows.csv"}}
+    text = {"class_path": "TextDataModule", "init_args": {"text": "rows.csv", "test_text": "no"}}
     config = {
         "model": {"source": {"path": "model", "package": None}, "start_from": ["a.ckpt", "b.ckpt"]},
-        "data": {"init_args": {"a": rows, "b": hub, "c": packed, "d": other}},
+        "data": {"init_args": {"a": rows, "b": hub, "c": packed, "d": other, "e": text}},
         "quantizers": [scores, alike],
         "ckpt_path": "last",
     }
@@ -39,18 +40,18 @@ def test_what_is_written_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert given["a"]["init_args"]["path"] == str(tmp_path / "rows.csv")
     assert given["b"]["init_args"]["name"] == str(tmp_path / "rows")
     assert (given["c"], given["d"]) == (packed, other)
+    assert given["e"]["init_args"] == {"text": str(tmp_path / "rows.csv"), "test_text": "no"}
     assert found["quantizers"][0]["init_args"]["saliency"] == str(tmp_path / "a.ckpt")
     assert found["quantizers"][1] == alike
     assert found["ckpt_path"] == "last"
     assert with_absolute_paths({"source": {"path": "facebook/opt-125m"}}) == {
         "source": {"path": "facebook/opt-125m"}
     }
-    text = "# made by\n" + yaml.safe_dump(config, sort_keys=False)
-    assert yaml.safe_load(text_with_absolute_paths(text)) == found
-    assert text_with_absolute_paths(text).startswith("# made by\n")
-    assert text_with_absolute_paths(text_with_absolute_paths(text)) == text_with_absolute_paths(
-        text
-    )
+    written = "# made by\n" + yaml.safe_dump(config, sort_keys=False)
+    assert yaml.safe_load(text_with_absolute_paths(written)) == found
+    assert text_with_absolute_paths(written).startswith("# made by\n")
+    again = text_with_absolute_paths(text_with_absolute_paths(written))
+    assert again == text_with_absolute_paths(written)
 
 
 def test_from_another_folder(

@@ -59,6 +59,49 @@ def windows_of_text(file: Path, tokenizer: Any, samples: int, length: int) -> Te
     return ids[: samples * length].view(samples, length)
 
 
+def strided_windows(ids: Tensor, length: int, stride: int) -> list[Window]:
+    """Windows of a text in which each token but the first is predicted once.
+
+    Each window begins ``stride`` tokens after the one before. Its first tokens, which that one held
+    too, are only read: they are the context of those that follow. With a stride of the whole length
+    the first token of each window is not predicted either. The last window may be shorter.
+
+    Args:
+        ids: ``[tokens]`` int64 of the whole text.
+        length: most tokens of a window, at least 2.
+        stride: from 1 to ``length``.
+
+    Example:
+        >>> [(one.ids.tolist(), one.start) for one in strided_windows(torch.arange(7), 4, 2)]
+        [([0, 1, 2, 3], 1), ([2, 3, 4, 5], 2), ([4, 5, 6], 2)]
+    """
+    found: list[Window] = []
+    known = 0
+    for begin in range(0, len(ids), stride):
+        end = min(begin + length, len(ids))
+        window = Window(ids[begin:end], max(known - begin, 1))
+        if window.start < len(window.ids):
+            found.append(window)
+        known = end
+        if end == len(ids):
+            break
+    return found
+
+
+def whole_text(file: Path) -> str:
+    """The text of a file: of JSON lines the fields ``text``, one behind the other.
+
+    Raises:
+        UserError: if the file cannot be read or has no such field.
+    """
+    if file.name.endswith(_JSON_LINES):
+        return "".join(_documents(file))
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise _unreadable(file, error) from error
+
+
 def windows_of_documents(
     file: Path, tokenizer: Any, samples: int, length: int, seed: int
 ) -> Tensor:

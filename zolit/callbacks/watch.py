@@ -201,7 +201,8 @@ class Watch:
 def _patterns(module: L.LightningModule, stage: str) -> list[AnswerPattern]:
     """How the answers differed in the last evaluation of a stage, for each of its loaders."""
     found = module.evaluated.get(stage, []) if isinstance(module, TuningModule) else []
-    return [one.pattern() for one in found if isinstance(one, Classification)]
+    patterns = [one.pattern() for one in found if isinstance(one, Classification)]
+    return [one for one in patterns if one is not None]
 
 
 def _total_steps(trainer: L.Trainer) -> int | None:

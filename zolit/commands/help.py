@@ -17,6 +17,7 @@ RECIPE_COMMANDS = {
 RUN_COMMANDS = {
     "runs": "list the runs below a folder, with state, step and figures",
     "predict": "answer every row of a file with the model of a run, as CSV",
+    "generate": "write on from prompts with the model of a run, and with its base",
     "replay": "rebuild the weights of any step from the journal of a run",
     "verify": "check every record of a run's journal and the weights that they make",
     "export": "write the model of a run as a folder that other tools load",
@@ -43,6 +44,7 @@ examples:
   zolit fit --config configs/quickstart.yaml --model.optimizer.lr 0.01 --run.run_dir runs/second
   zolit test --config runs/first/config.yaml --ckpt_path runs/first/checkpoints/best.ckpt
   zolit predict runs/first --rows new.csv --to answers.csv
+  zolit generate runs/first --prompt "The film was" --base
   zolit export runs/first --to model
 
 zolit COMMAND --help lists the options of a command, zolit --version prints the version.

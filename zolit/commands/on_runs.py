@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
-from zolit.commands import apply, export, listing, predict, publish, replay, verify
+from zolit.commands import apply, export, generate, listing, predict, publish, replay, verify
 from zolit.commands.help import RUN_COMMANDS
 from zolit.errors import UserError
 from zolit.quiet import quiet_libraries
@@ -16,6 +16,7 @@ from zolit.quiet import quiet_libraries
 _COMMANDS: dict[str, ModuleType] = {
     "runs": listing,
     "predict": predict,
+    "generate": generate,
     "replay": replay,
     "verify": verify,
     "export": export,

@@ -153,10 +153,8 @@ def row_windows(data: L.LightningDataModule, samples: int) -> list[Window]:
             f"saliency.samples: got {samples}, but the recipe has {len(rows)} training rows; lower "
             "it, or give saliency.text"
         )
-    answers = data.collate.answers
-    return [
-        Window(torch.tensor(one.ids + answers[one.label]), len(one.ids)) for one in rows[:samples]
-    ]
+    right = data.collate.right_answer
+    return [Window(torch.tensor(one.ids + right(one)), len(one.ids)) for one in rows[:samples]]
 
 
 def _model(module: TuningModule, stored: bool) -> nn.Module:

@@ -2,11 +2,28 @@
 
 from zolit.evaluations.base import Evaluation, Mode
 from zolit.evaluations.classification import Classification
+from zolit.evaluations.generated import (
+    DropAnswers,
+    ExactNumber,
+    GeneratedAnswers,
+    SquadAnswers,
+)
 from zolit.evaluations.mean_loss import MeanLoss
 from zolit.evaluations.perplexity import Perplexity
 from zolit.objectives.base import Objective, Scored
 
-__all__ = ["Classification", "Evaluation", "MeanLoss", "Mode", "Perplexity", "evaluation_for"]
+__all__ = [
+    "Classification",
+    "DropAnswers",
+    "Evaluation",
+    "ExactNumber",
+    "GeneratedAnswers",
+    "MeanLoss",
+    "Mode",
+    "Perplexity",
+    "SquadAnswers",
+    "evaluation_for",
+]
 
 
 def evaluation_for(objective: Objective) -> Evaluation:

@@ -57,8 +57,10 @@ class Answers:
         self._chances.append(scores.float().log_softmax(dim=1).cpu())
         self._targets.append(targets.cpu())
 
-    def pattern(self) -> AnswerPattern:
-        """The pattern over all batches so far; at least one is needed."""
+    def pattern(self) -> AnswerPattern | None:
+        """The pattern over all batches so far; None without one."""
+        if not self._chances:
+            return None
         chances, targets = torch.cat(self._chances), torch.cat(self._targets)
         return AnswerPattern(
             rows=len(targets),

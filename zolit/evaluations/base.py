@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
 from zolit.errors import UserError
-from zolit.objectives.base import Objective
+from zolit.objectives.base import Objective, Scored
 
 Mode = Literal["min", "max"]
 """Whether a figure is better when it is smaller or larger."""
@@ -95,6 +95,16 @@ class Evaluation(ABC):
             )
         self._objective = objective
 
+    def try_out(self, model: nn.Module) -> None:  # noqa: B027  (optional)
+        """Find out, once and before anything is measured, how a prepared model has to be called.
+
+        Args:
+            model: loaded or on the meta device; its blocks are not compiled.
+
+        Raises:
+            UserError: if the model cannot be measured by this evaluation.
+        """
+
     def fresh(self, device: torch.device | str = "cpu") -> Self:
         """An empty copy, for one validation or test.
 
@@ -114,6 +124,17 @@ class Evaluation(ABC):
             model: in eval mode, without gradients.
             batch: of the data module, on the model's device.
         """
+
+    def passes(self, model: nn.Module, batch: Any) -> Any:
+        """The forward passes of `update`, without the metrics: for an estimate of their memory.
+
+        Args:
+            model: may lie on the meta device, where tensors hold no numbers.
+            batch: of the data module.
+        """
+        if isinstance(self.objective, Scored):
+            return self.objective.scores(model, batch)
+        return self.objective.losses(model, self.objective.draw(batch, 0))
 
     def figures(self) -> dict[str, Tensor]:
         """Every figure over the batches so far, by name."""

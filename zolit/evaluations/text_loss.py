@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zolit.models.families import answer_logits, family_of
+from zolit.objectives.answer_batch import AnswerBatch
 from zolit.objectives.prompt_batch import PromptBatch
 
 _PROMPTS = 32
@@ -40,7 +41,11 @@ class TextLoss:
     def update(self, model: nn.Module, batch: Any) -> None:
         """Add a batch, until 32 prompts have been measured."""
         done = self._prompts >= _PROMPTS
-        if done or not isinstance(batch, PromptBatch) or not family_of(model).writes_on:
+        if (
+            done
+            or not isinstance(batch, PromptBatch | AnswerBatch)
+            or not family_of(model).writes_on
+        ):
             return
         left = _PROMPTS - self._prompts
         for logits, wanted in next_tokens(model, batch, _TOKENS, left):
@@ -50,7 +55,7 @@ class TextLoss:
 
 
 def next_tokens(
-    model: nn.Module, batch: PromptBatch, tokens: int, prompts: int | None = None
+    model: nn.Module, batch: PromptBatch | AnswerBatch, tokens: int, prompts: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """A causal model's predictions for the tokens of prompts, a few tokens at a time.
 
@@ -63,7 +68,7 @@ def next_tokens(
     Yields:
         Logits ``[n, V]`` float32, and the ids of the tokens that they predict, ``[n]`` int64.
     """
-    ids, mask = (part[:prompts] for part in _prompts(batch))
+    ids, mask = (part[:prompts] for part in batch.prompts())
     width = min(tokens, ids.shape[1] - 1)
     if width < 1:
         return
@@ -75,14 +80,3 @@ def next_tokens(
         for row, wanted, there in zip(logits, some[:, -width:], used, strict=True):
             for few in zip(row[there].split(_AT_ONCE), wanted[there].split(_AT_ONCE), strict=True):
                 yield few[0].float(), few[1]
-
-
-def _prompts(batch: PromptBatch) -> tuple[Tensor, Tensor]:
-    """Ids and mask of each prompt ``[B, T]``, padded on the left; answers cut off."""
-    ids = batch.input_ids[:: batch.options_per_prompt]
-    mask = batch.attention_mask[:: batch.options_per_prompt]
-    if batch.options_per_prompt == 1:
-        return ids, mask
-    # Each of these rows ends with the first answer, which is cut off.
-    length = int((batch.answer_ids[0] >= 0).sum())
-    return ids[:, :-length], mask[:, :-length]

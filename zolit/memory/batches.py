@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from zolit.errors import UserError
+from zolit.objectives.answer_batch import AnswerBatch
 from zolit.objectives.prompt_batch import PromptBatch
 
 PER_SHAPE = 3_100_000
@@ -118,7 +119,7 @@ def numbers(batch: Any) -> int:
 
 def shape(batch: Any) -> str:
     """Rows and tokens of a batch of prompts, in words; empty for another kind of batch."""
-    if not isinstance(batch, PromptBatch):
+    if not isinstance(batch, PromptBatch | AnswerBatch):
         return ""
     rows, length = _shape(batch)
     return f"{rows} x {length} tokens"
@@ -137,4 +138,6 @@ def _largest(loader: Iterable[Any], count: int | None, shapes: set[tuple[int, ..
 
 def _shape(batch: Any) -> tuple[int, ...]:
     """Rows and tokens of a batch of prompts; the number of numbers in another kind of batch."""
-    return tuple(batch.input_ids.shape) if isinstance(batch, PromptBatch) else (numbers(batch),)
+    if isinstance(batch, PromptBatch | AnswerBatch):
+        return tuple(batch.input_ids.shape)
+    return (numbers(batch),)

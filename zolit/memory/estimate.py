@@ -23,7 +23,6 @@ from zolit.models.parts import StoresWeights
 from zolit.models.plan import Planned
 from zolit.models.prepare import Preparation, stored_weights
 from zolit.models.trials.pairs import try_pairs
-from zolit.objectives.base import Scored
 from zolit.optim import OpenRate
 from zolit.training.dtype import DTYPES
 from zolit.training.zero_order import ZeroOrderModule
@@ -168,6 +167,7 @@ def estimate_memory(
     told = module.estimator.paired
     module.model = model
     module.objective.try_out(model)
+    module.evaluation.try_out(model)
     module.pairable = try_pairs(model, last_logits, plan.pairable, tell=told).pairable
     optimizer = module.optimizer_factory(module.weights)
     if isinstance(optimizer, OpenRate):
@@ -226,12 +226,7 @@ def _update(module: ZeroOrderModule, optimizer: Any) -> None:
 
 
 def _evaluation(module: ZeroOrderModule, batch: Any) -> None:
-    # Without the metrics, which need numbers.
-    objective = module.objective
-    if isinstance(objective, Scored):
-        objective.scores(module.network, batch)
-    else:
-        objective.losses(module.network, objective.draw(batch, 0))
+    module.evaluation.passes(module.network, batch)
 
 
 def _passing(run: Any, module: ZeroOrderModule, argument: Any) -> int:

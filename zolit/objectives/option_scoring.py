@@ -1,7 +1,6 @@
 """Classification by the likelihood of candidate answers."""
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -10,11 +9,15 @@ from torch import Tensor, nn
 
 from zolit.errors import UserError
 from zolit.models.families import answer_logits, family_of, rehearse
-from zolit.models.passes.answer_head import only_answers
+from zolit.objectives.answer_batch import AnswerBatch
 from zolit.objectives.answer_trial import answers_alone
 from zolit.objectives.base import Objective
 from zolit.objectives.padding import Together, groups, rows_together
-from zolit.objectives.prompt_batch import PromptBatch, Rows
+from zolit.objectives.prompt_batch import PromptBatch
+from zolit.objectives.row_scores import option_scores, row_scores
+
+Batch = PromptBatch | AnswerBatch
+"""Prompts whose answers are common to all, or those of each row."""
 
 
 class OptionScoring(Objective):
@@ -72,13 +75,13 @@ class OptionScoring(Objective):
         self.together = rows_together(model, answer_logits, left)
         self.alone = answers_alone(model, answer_logits)
 
-    def losses(self, model: nn.Module, batch: PromptBatch, copies: int = 1) -> Tensor:
-        return self.compare(self._scores(model, batch, copies).chunk(copies), batch)
+    def losses(self, model: nn.Module, batch: Batch, copies: int = 1) -> Tensor:
+        return self.compare(self.repeated_scores(model, batch, copies).chunk(copies), batch)
 
-    def read(self, model: nn.Module, batch: PromptBatch) -> Tensor:
+    def read(self, model: nn.Module, batch: Batch) -> Tensor:
         return self.scores(model, batch)
 
-    def compare(self, reads: Sequence[Tensor], batch: PromptBatch) -> Tensor:
+    def compare(self, reads: Sequence[Tensor], batch: Batch) -> Tensor:
         each = torch.stack(list(reads))
         if self.shared < 1:
             each = self._with_less_shared(each)
@@ -89,10 +92,10 @@ class OptionScoring(Objective):
         """One prompt, see `zolit.models.families.base.Family.rehearse`."""
         return rehearse
 
-    def scores(self, model: nn.Module, batch: PromptBatch) -> Tensor:
-        return self._scores(model, batch, 1)
+    def scores(self, model: nn.Module, batch: Batch) -> Tensor:
+        return self.repeated_scores(model, batch, 1)
 
-    def targets(self, batch: PromptBatch) -> Tensor:
+    def targets(self, batch: Batch) -> Tensor:
         return batch.labels
 
     def _with_less_shared(self, each: Tensor) -> Tensor:
@@ -103,8 +106,10 @@ class OptionScoring(Objective):
         mean = each.mean(dim=1, keepdim=True)
         return each - (1 - self.shared) * (mean - mean.mean(dim=0))
 
-    def _scores(self, model: nn.Module, batch: PromptBatch, copies: int) -> Tensor:
-        """``[copies * B, C]`` float32."""
+    def repeated_scores(self, model: nn.Module, batch: Batch, copies: int) -> Tensor:
+        """Scores of each copy of the batch, copy after copy, ``[copies * B, C]`` float32."""
+        if isinstance(batch, AnswerBatch):
+            return self._own_scores(model, batch, copies)
         if not isinstance(batch, PromptBatch):
             raise UserError(
                 f"objective: OptionScoring compares the answers of a PromptBatch, got a batch of "
@@ -112,34 +117,22 @@ class OptionScoring(Objective):
                 "batches such as zolit.LossFunction"
             )
         if self.together == "all":
-            scores = _row_scores(model, batch.rows(), copies, self.alone)
+            scores = row_scores(model, batch.rows(), copies, self.alone)
         else:
             parts = list(groups(batch.attention_mask, self.together))
             each = [
-                _row_scores(model, part, copies, self.alone).chunk(copies)
+                row_scores(model, part, copies, self.alone).chunk(copies)
                 for part in (batch.rows(*place) for place in parts)
             ]
             order = torch.cat([rows for rows, _ in parts]).argsort()
             scores = torch.cat([torch.cat(copy)[order] for copy in zip(*each, strict=True)])
         return scores.view(copies * len(batch), -1)
 
-
-def _row_scores(model: nn.Module, rows: Rows, copies: int, few: bool) -> Tensor:
-    """``[copies * R, C]`` float32: scores of all answers if a row is a prompt, else ``[.., 1]``."""
-    inputs = (
-        rows.input_ids.repeat(copies, 1),
-        rows.attention_mask.repeat(copies, 1),
-        rows.answer_positions.repeat(copies, 1),
-    )
-    if rows.of_one_token:
-        answers = rows.answer_ids[:, 0]
-        with only_answers(model, answers) if few else nullcontext(False) as alone:
-            logits = answer_logits(model, *inputs)[:, 0]
-        return logits if alone else logits[:, answers].float()
-    logits = answer_logits(model, *inputs).float()
-    normalizer = logits.logsumexp(dim=-1)  # [R, L]
-    answers = rows.answer_ids.repeat(copies, 1)  # [R, L]
-    chosen = logits.gather(-1, answers.clamp(min=0).unsqueeze(-1)).squeeze(-1)
-    used = answers >= 0
-    total = (chosen - normalizer).masked_fill(~used, 0.0).sum(dim=1)
-    return (total / used.sum(dim=1)).unsqueeze(1)
+    def _own_scores(self, model: nn.Module, batch: AnswerBatch, copies: int) -> Tensor:
+        """``[copies * B, C]`` float32 of options that each row brings."""
+        if self.shared < 1:
+            raise UserError(
+                f"objective: OptionScoring got shared={self.shared} and rows with options of their "
+                "own, which share no answer; set shared: 1"
+            )
+        return option_scores(model, batch, copies, self.together)

@@ -76,6 +76,17 @@ class PromptBatch:
             self.options_per_prompt == 1,
         )
 
+    def prompts(self) -> tuple[Tensor, Tensor]:
+        """Ids and mask of each prompt ``[B, T]`` of a causal model, padded on the left; answers cut
+        off."""
+        ids = self.input_ids[:: self.options_per_prompt]
+        mask = self.attention_mask[:: self.options_per_prompt]
+        if self.options_per_prompt == 1:
+            return ids, mask
+        # Each of these rows ends with the first answer, which is cut off.
+        length = int((self.answer_ids[0] >= 0).sum())
+        return ids[:, :-length], mask[:, :-length]
+
     def __len__(self) -> int:
         return self.labels.numel()
 

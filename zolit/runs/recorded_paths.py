@@ -6,16 +6,18 @@ from typing import Any
 
 import yaml
 
-_READERS = {
-    "FileRows": "path",
-    "HubRows": "name",
-    "DominantBlock": "text",
-    "GPTQ": "text",
-    "Sensitive": "file",
-    "FromFile": "file",
-    "SqueezeLLM": "saliency",
+_READERS: dict[str, tuple[str, ...]] = {
+    "BenchmarkRows": ("path",),
+    "FileRows": ("path",),
+    "HubRows": ("name",),
+    "DominantBlock": ("text",),
+    "GPTQ": ("text",),
+    "Sensitive": ("file",),
+    "FromFile": ("file",),
+    "SqueezeLLM": ("saliency",),
+    "TextDataModule": ("text", "validation_text", "test_text"),
 }
-"""Classes of rows, masks and quantizers, and their argument that may be a path."""
+"""Classes of rows, texts, masks and quantizers, and their arguments that may be paths."""
 
 _INSTEAD = {"DominantBlock": "block"}
 """The argument that a class takes in place of the file; the file is not read where it is given."""
@@ -49,9 +51,9 @@ def with_absolute_paths(config: Any) -> Any:
     source = found.get("source")
     if isinstance(source, dict):
         _write_out(source, "path")
-    reader = _READERS.get(str(found.get("class_path")).rpartition(".")[2])
-    if reader is not None and isinstance(found.get("init_args"), dict):
-        _write_out(found["init_args"], reader)
+    if isinstance(found.get("init_args"), dict):
+        for name in _paths_of(found):
+            _write_out(found["init_args"], name)
     for name in ("start_from", "ckpt_path"):
         if isinstance(found.get(name), list):
             found[name] = [_absolute(one) for one in found[name]]
@@ -74,11 +76,15 @@ def files_of_parts(config: Any) -> list[str]:
     if not isinstance(config, dict):
         return []
     found = [name for value in config.values() for name in files_of_parts(value)]
-    name = str(config.get("class_path")).rpartition(".")[2]
-    reader, given = _READERS.get(name), config.get("init_args")
-    if reader is None or not isinstance(given, dict) or not given.get(reader):
+    name, given = str(config.get("class_path")).rpartition(".")[2], config.get("init_args")
+    if not isinstance(given, dict) or given.get(_INSTEAD.get(name, "")) is not None:
         return found
-    return found if given.get(_INSTEAD.get(name, "")) is not None else [*found, str(given[reader])]
+    return [*found, *(str(given[path]) for path in _paths_of(config) if given.get(path))]
+
+
+def _paths_of(part: dict[str, Any]) -> tuple[str, ...]:
+    """The arguments of a part that may be paths."""
+    return _READERS.get(str(part.get("class_path")).rpartition(".")[2], ())
 
 
 def _write_out(group: dict[str, Any], name: str) -> None:

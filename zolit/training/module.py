@@ -153,6 +153,7 @@ class TuningModule(L.LightningModule):
         if self.started:  # masks go by the weights that the run starts from
             Preparation(*self.parts()).choose(model)
         self.objective.try_out(model)
+        self.evaluation.try_out(model)
         self.arrange(model, pairable)
         # Every step switches to eval mode itself; Lightning warns of a fit that starts in it.
         self.model = model.train()

@@ -5,7 +5,7 @@ and forward. Only this file sets it. `Stage` is the order of the wrappers, which
 a block that runs once for both signs of a pair runs its compiled code inside.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any
@@ -98,6 +98,27 @@ def wrapped_call(module: nn.Module, stage: Stage, wrap: Wrap) -> Iterator[None]:
         yield
     finally:
         wrap_call(module, stage, before)
+
+
+@contextmanager
+def unwrapped(modules: Iterable[nn.Module], *stages: Stage) -> Iterator[None]:
+    """Inside this context the calls of some modules have no wrappers of these stages.
+
+    Args:
+        modules: such as the blocks of a model.
+        stages: those that are left out; the others stay.
+    """
+    before = [
+        (module, stage, wrap)
+        for module in modules
+        for stage in stages
+        if (wrap := wrap_call(module, stage, None)) is not None
+    ]
+    try:
+        yield
+    finally:
+        for module, stage, wrap in before:
+            wrap_call(module, stage, wrap)
 
 
 def check_calls(model: nn.Module) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
+from zolit.compat import Cache
 from zolit.models.anatomy import block_lists
 from zolit.models.passes.calls import Call, Stage, Wrap, wrap_call
 from zolit.models.passes.prefix_forms import Form, Leaves, alike
@@ -128,7 +129,7 @@ class _Prefix:
     def _begin(self, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
         """Decide which blocks of the prefix this pass has to run."""
         self._forget()
-        if not self.reading.nothing_perturbed_yet:
+        if not self.reading.nothing_perturbed_yet or _extends_a_cache(arguments, options):
             return
         leaves, spec = tree_flatten((arguments, options))
         if self.reading.paired:
@@ -218,6 +219,15 @@ def _fits(leaves: list[Any], spec: TreeSpec, form: Leaves, rows: int) -> bool:
         or (each is not None and x.shape[0] in (each * rows, each * rows // 2))
         for x, each in zip(leaves, form.each, strict=True)
     )
+
+
+def _extends_a_cache(arguments: tuple[Any, ...], options: dict[str, Any]) -> bool:
+    """Whether a block keeps its keys and values for later tokens.
+
+    The halves of a pair then go on from tokens of their own, and a block that does not run would
+    leave its part of the cache behind.
+    """
+    return any(isinstance(one, Cache) for one in (*arguments, *options.values()))
 
 
 def _plain(leaf: Any) -> bool:
