@@ -33,11 +33,29 @@ COLUMNS = {
     "rotten_tomatoes": (("text", "category"), ("rotten", "fresh")),
     "trec": (("text", "label"), ("DESC", "HUM")),
 }
+OWN_ROWS: dict[str, Any] = {
+    "copa": lambda text, n: {
+        "premise": text,
+        "choice1": f"it is {'bright' if n % 2 else 'dull'}",
+        "choice2": "it is short .",
+        "question": "cause" if n % 3 else "effect",
+        "label": n % 2,
+    },
+    "squad": lambda text, n: {"title": "", "context": text, "question": "?", "text": str(n)},
+    "gsm8k": lambda text, n: {"question": text, "answer": f"{n} films .\n#### {n}"},
+}
+"""Rows of tasks that bring their own answers, from a text and its number."""
+WRITTEN = {"squad", "gsm8k"}
 FILMS = [(f"film {n} is {'bright' if n % 2 else 'dull'} .", n % 2) for n in range(56)]
 
 
 def write_rows(file: Path, task: str, part: slice = slice(None)) -> Path:
     """Reviews with the columns that the real rows of ``task`` have."""
+    if task in OWN_ROWS:
+        rows = [OWN_ROWS[task](text, n) for n, (text, _) in list(enumerate(FILMS))[part]]
+        file = file.with_suffix(".jsonl")
+        file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+        return file
     columns, labels = COLUMNS[task]
     with file.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
@@ -113,7 +131,9 @@ def tiny_options(path: Path, folder: Path, llama: Path, roberta: Path) -> dict[s
             # What the recipe says of rows besides their place (renamed columns) stays.
             small[name] = {"class_path": "FileRows", "init_args": {"path": str(file)}}
             for place in recipe[name]["init_args"].keys() & {"package", "format"}:
-                small[name]["init_args"][place] = None if place == "package" else "csv"
+                small[name]["init_args"][place] = None if place == "package" else "auto"
+    if recipe["task"] in WRITTEN:
+        small |= {"max_new_tokens": 4, "max_length": None}
     source = {
         "path": str(roberta if masked else llama),
         "package": None,
