@@ -51,8 +51,8 @@ def test_a_run_under_a_saliency_is_replayed_with_it_alone(
     tensors[name][0] = tensors[name].max() - 1
     save_file(tensors, file, metadata)
     said = refusal(capsys, "verify", str(here / "masked"))
-    assert "q_proj.weight is Int8Weight" in said
-    assert "of which move" in said
+    assert "its mask chose other coordinates of model.layers." in said
+    assert "the files that its mask reads as they were then" in said
 
 
 def test_a_block_that_was_found_is_not_looked_for_again(
