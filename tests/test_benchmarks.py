@@ -4,10 +4,13 @@ import ast
 import importlib
 import sys
 from collections.abc import Iterator
+from itertools import permutations
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
+from scipy.optimize import minimize_scalar
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
@@ -74,3 +77,23 @@ def test_the_readmes_picture_is_of_the_pages_figures(scripts: dict[str, ModuleTy
     with pytest.raises(LookupError, match="no figure of 'none'"):
         picture.column(page, "none", "forward")
     assert len(picture.picture().axes) == 2
+
+
+def test_rates_are_those_of_the_best_single_step(scripts: dict[str, ModuleType]) -> None:
+    """Against a numerical search over the change of the loss, from one batch's step on another."""
+    generator = torch.Generator().manual_seed(0)
+    slopes = 1 + torch.randn(5, 3, generator=generator, dtype=torch.float64)
+    curvatures = 1 + torch.rand(5, 3, generator=generator, dtype=torch.float64)
+
+    def change(rate: float) -> float:
+        changes = []
+        for mine, theirs in permutations(range(3), 2):
+            step = -rate * slopes[:, mine]
+            changes.append(slopes[:, theirs] * step + curvatures[:, theirs] * step.square() / 2)
+        return float(torch.stack(changes).mean())
+
+    found = minimize_scalar(change, bounds=(0.0, 10.0), method="bounded")
+    lr, gain = scripts["rates"].best_rate(slopes, curvatures)
+    assert lr == pytest.approx(found.x, rel=1e-4)
+    assert gain == pytest.approx(-found.fun, rel=1e-6)
+    assert gain > 0
