@@ -40,13 +40,13 @@ import waiting  # noqa: F401
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from rates import BATCHES, SEED, find_rates
+from rates import DIRECTIONS, SEED, find_rates
 from smollm2 import REVIEWS, SOURCE
 
 import zolit
 from zolit.quiet import quiet_libraries
 
-BATCH, GROUP = 16, 64
+BATCH, GROUP, TEST = 16, 64, 500
 MASKS = ("sensitive", "random", "largest", "smallest", "grasp")
 FRACTIONS = (1e-1, 1e-2, 1e-3, 1e-4)
 
@@ -83,12 +83,12 @@ def rows_of(task: str, data: Path) -> dict[str, Any]:
     }
     trec = zolit.FileRows(str(data / "trec/TREC.train"), format="lines", encoding="latin-1")
     return {
-        "sst2": {"task": "sst2_review", "train_size": 4000, "test_size": None, **sst2},
-        "trec": {"task": "trec", "train_size": 4000, "test_size": 1000, "rows": trec},
+        "sst2": {"task": "sst2_review", "train_size": 4000, "test_size": TEST, **sst2},
+        "trec": {"task": "trec", "train_size": 4000, "test_size": TEST, "rows": trec},
         "rotten_tomatoes": {
             "task": "rotten_tomatoes",
             "train_size": 4000,
-            "test_size": 1000,
+            "test_size": TEST,
             "rows": REVIEWS,
         },
     }[task]
@@ -109,25 +109,26 @@ def mask_of(cell: Cell, scores: Scores) -> zolit.Mask:
     return made[cell.mask]()
 
 
-def parts(
-    cell: Cell, scores: Scores, data: Path, eps: float, lr: float | None
-) -> tuple[zolit.ZeroOrderModule, zolit.PromptDataModule]:
-    """Module and data of a cell."""
+def module_of(cell: Cell, scores: Scores, rates: dict[str, Any]) -> zolit.ZeroOrderModule:
+    """The module of a cell; its lr is asked for when fitting begins."""
     decay = functools.partial(
         torch.optim.lr_scheduler.LinearLR, end_factor=0.1, total_iters=cell.steps, start_factor=1.0
     )
-    module = zolit.ZeroOrderModule(
+    return zolit.ZeroOrderModule(
         SOURCE,
         zolit.Int4(group_size=GROUP),
-        zolit.SparsePerturber(eps),
+        zolit.SparsePerturber(rates.get("eps", 1e-3)),
         mask=mask_of(cell, scores),
-        optimizer=functools.partial(zolit.ZOSGD, lr=lr),
+        optimizer=lambda params: zolit.ZOSGD(params, lr=cell.factor * rates["lr"]),
         lr_scheduler=decay,
         seed=cell.seed,
     )
-    rows = rows_of(cell.task, data)
-    sizes = {"validation_size": 0, "batch_size": BATCH, "seed": cell.seed}
-    return module, zolit.PromptDataModule(source=SOURCE, **rows, **sizes)
+
+
+def data_of(cell: Cell, data: Path, seed: int) -> zolit.PromptDataModule:
+    """Rows of a cell's task, drawn with a seed."""
+    sizes = {"validation_size": 0, "batch_size": BATCH, "seed": seed}
+    return zolit.PromptDataModule(source=SOURCE, **rows_of(cell.task, data), **sizes)
 
 
 class Results:
@@ -156,21 +157,14 @@ class Results:
         return line
 
 
-def rate(cell: Cell, scores: Scores, data: Path, results: Results) -> dict[str, Any]:
-    """eps and lr of a cell's task, mask and fraction, found unless they are in the results."""
-    what = {"kind": "rate", "task": cell.task, "mask": cell.mask, "fraction": cell.fraction}
-    known = results.find(**what)
-    if known is not None:
-        return known
-    started = time.perf_counter()
-    first = Cell(cell.task, cell.mask, cell.fraction, SEED, cell.steps, 1.0)
-    module, rows = parts(first, scores, data, 1e-3, None)
+def look(cell: Cell, module: zolit.ZeroOrderModule, data: Path) -> dict[str, Any]:
+    """eps and lr at the start weights of a cell's module, which is loaded for this."""
+    rows = data_of(cell, data, SEED)
     rows.setup("fit")
     module.configure_model()
-    found = find_rates(module, list(islice(rows.train_dataloader(), BATCHES)))
+    found = find_rates(module, list(islice(rows.train_dataloader(), DIRECTIONS)))
     moving = sum(w.site.coordinates.shape(w.store)[1] for w in module.weights)
-    seconds = round(time.perf_counter() - started, 1)
-    return results.add({**what, **asdict(found), "moving": moving, "seconds": seconds})
+    return {**asdict(found), "moving": moving}
 
 
 def fit(cell: Cell, scores: Scores, data: Path, results: Results) -> None:
@@ -178,27 +172,30 @@ def fit(cell: Cell, scores: Scores, data: Path, results: Results) -> None:
     what = {"kind": "run", **asdict(cell)}
     if results.find(**what) is not None:
         return
-    found = rate(cell, scores, data, results)
-    lr = cell.factor * found["lr"]
-    module, rows = parts(cell, scores, data, found["eps"], lr)
+    started = time.process_time()
+    where = {"kind": "rate", "task": cell.task, "mask": cell.mask, "fraction": cell.fraction}
+    rates = results.find(**where) or {}
+    module = module_of(cell, scores, rates)
+    if not rates:
+        rates |= results.add({**where, **look(cell, module, data)})
+        module.perturber = zolit.SparsePerturber(rates["eps"])  # loading takes longer than looking
     with tempfile.TemporaryDirectory() as folder:
         summary = zolit.fit(
             module,
-            rows,
+            data_of(cell, data, cell.seed),
             Path(folder) / "run",
+            options=zolit.RunOptions(zero_shot=False),
             max_steps=cell.steps,
             limit_val_batches=0,
             enable_checkpointing=False,
             enable_progress_bar=False,
         )
-    figures = {
-        f"{when}_{name}": summary[key][f"test_{name}"]
-        for when, key in (("start", "zero_shot"), ("end", "final"))
-        for name in ("loss", "accuracy")
-    }
-    keep = ("text_loss", "fit_seconds", "step_ms_median", "peak_memory_mb")
+    seconds = round(time.process_time() - started, 1)
+    end = {name: summary["final"][f"test_{name}"] for name in ("loss", "accuracy")}
+    keep = ("text_loss", "step_ms_median", "skipped_queries", "findings")
     kept = {name: summary[name] for name in keep}
-    results.add({**what, "eps": found["eps"], "lr": lr, **figures, **kept})
+    lr = cell.factor * rates["lr"]
+    results.add({**what, "eps": rates["eps"], "lr": lr, **end, **kept, "cpu_seconds": seconds})
 
 
 def table(results: Results, chosen: argparse.Namespace) -> Iterable[str]:
@@ -210,16 +207,16 @@ def table(results: Results, chosen: argparse.Namespace) -> Iterable[str]:
         cells = []
         for fraction in fractions:
             found = runs(results, chosen, task, mask, fraction, seeds)
-            accuracies = " ".join(f"{one['end_accuracy']:.3f}" for one in found)
-            losses = " ".join(f"{one['end_loss']:.3f}" for one in found)
+            accuracies = " ".join(f"{one['accuracy']:.3f}" for one in found)
+            losses = " ".join(f"{one['loss']:.3f}" for one in found)
             cells.append(f"{accuracies} ({losses})" if found else "not run")
         yield f"| {task} | {mask} | {' | '.join(cells)} |"
     yield ""
-    yield "| task | mask | fraction | entries that move | eps | lr | slope | curvature | gain |"
-    yield "|---|---|---|---|---|---|---|---|---|"
+    yield "| task | mask | fraction | entries that move | eps | lr | slope |"
+    yield "|---|---|---|---|---|---|---|"
     for one in results.lines:
         if one["kind"] == "rate" and one["task"] in chosen.tasks and one["mask"] in chosen.masks:
-            numbers = (one[name] for name in ("eps", "lr", "slope", "curvature", "gain"))
+            numbers = (one[name] for name in ("eps", "lr", "slope"))
             figures = " | ".join(f"{number:.2g}" for number in numbers)
             where = f"{one['task']} | {one['mask']} | {one['fraction']:g} | {one['moving']:,}"
             yield f"| {where} | {figures} |"
@@ -250,7 +247,7 @@ def plot(results: Results, chosen: argparse.Namespace, file: Path) -> None:
             means = []
             for fraction in chosen.fractions:
                 found = runs(results, chosen, chosen.tasks[0], mask, fraction, chosen.seeds)
-                values = [one[f"end_{name}"] for one in found]
+                values = [one[name] for one in found]
                 axes.plot([fraction] * len(values), values, ".", color=f"C{number}")
                 if values:
                     means.append((fraction, statistics.mean(values)))
@@ -276,7 +273,6 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--factor", type=float, default=1.0, help="of the rate that was found")
-    parser.add_argument("--only-rates", action="store_true")
     parser.add_argument("--plot", type=Path)
     chosen = parser.parse_args()
     quiet_libraries()
@@ -292,8 +288,7 @@ def main() -> None:
     for seed, *rest in product(chosen.seeds, chosen.tasks, chosen.fractions, chosen.masks):
         task, fraction, mask = rest
         cell = Cell(task, mask, fraction, seed, chosen.steps, chosen.factor)
-        make = rate if chosen.only_rates else fit
-        make(cell, scores, chosen.data, results)
+        fit(cell, scores, chosen.data, results)
         gc.collect()
 
 

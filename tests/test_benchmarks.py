@@ -4,13 +4,11 @@ import ast
 import importlib
 import sys
 from collections.abc import Iterator
-from itertools import permutations
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
-from scipy.optimize import minimize_scalar
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
@@ -79,21 +77,12 @@ def test_the_readmes_picture_is_of_the_pages_figures(scripts: dict[str, ModuleTy
     assert len(picture.picture().axes) == 2
 
 
-def test_rates_are_those_of_the_best_single_step(scripts: dict[str, ModuleType]) -> None:
-    """Against a numerical search over the change of the loss, from one batch's step on another."""
+def test_rates_give_the_effect_and_the_fall(scripts: dict[str, ModuleType]) -> None:
+    """Slopes along 20000 directions: a read by eps, and a step by lr, do as they should."""
     generator = torch.Generator().manual_seed(0)
-    slopes = 1 + torch.randn(5, 3, generator=generator, dtype=torch.float64)
-    curvatures = 1 + torch.rand(5, 3, generator=generator, dtype=torch.float64)
-
-    def change(rate: float) -> float:
-        changes = []
-        for mine, theirs in permutations(range(3), 2):
-            step = -rate * slopes[:, mine]
-            changes.append(slopes[:, theirs] * step + curvatures[:, theirs] * step.square() / 2)
-        return float(torch.stack(changes).mean())
-
-    found = minimize_scalar(change, bounds=(0.0, 10.0), method="bounded")
-    lr, gain = scripts["rates"].best_rate(slopes, curvatures)
-    assert lr == pytest.approx(found.x, rel=1e-4)
-    assert gain == pytest.approx(-found.fun, rel=1e-6)
-    assert gain > 0
+    gradient = torch.tensor([3.0, -4.0], dtype=torch.float64)
+    slopes = torch.randn(20000, 2, generator=generator, dtype=torch.float64) @ gradient
+    found = scripts["rates"].rates_for(slopes, effect=0.1, fall=0.02)
+    assert found.slope == pytest.approx(5.0, rel=0.03)  # six standard errors
+    assert float((found.eps * slopes).square().mean()) == pytest.approx(0.1**2)
+    assert float((found.lr * slopes.square()).mean()) == pytest.approx(0.02)
