@@ -75,7 +75,7 @@ def find_rates(
 
     Args:
         module: reads its weights.
-        batches: four or more; a direction of its own is looked along with each.
+        batches: two or more; a direction of its own is looked along with each.
         effect: change of the loss that a read shall make.
         fall: of the loss of a step's own batch, to first order.
         seed: of the directions.
@@ -85,7 +85,7 @@ def find_rates(
     eps = module.perturber.eps
     # Where eps is too short, what bfloat16 rounds away stands for the slope, and eps grows by less
     # than it should: three rounds settle it.
-    for few in (4, 4, len(batches)):
+    for few in (2, 2, len(batches)):
         some = zip(batches[:few], keys[:few], strict=True)
         slopes = [_slope(module, batch, key, eps) for batch, key in some]
         found = rates_for(torch.tensor(slopes), effect, fall)
