@@ -12,8 +12,8 @@ line of ``--results`` is a rate or a run, and what is there is not made again. R
 fractions of a seed come before those of the next seed.
 
 eps and lr of each mask, fraction and task are found at the start weights on seed 7
-(`benchmarks/rates.py`); lr is multiplied by the directions of a step and by ``--factor``, one number
-for all, and falls to a tenth over the run. What another factor does is seen by runs of seed 7.
+(`benchmarks/rates.py`); lr is multiplied by the directions of a step and by ``--factor``, one for
+all, and falls to a tenth over the run. What another factor does is seen by runs of seed 7.
 
 Transfer is the same with other tasks, and masks from scores of a task's own rows
 (``zolit saliency`` without a text):
