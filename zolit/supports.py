@@ -76,6 +76,17 @@ class Support:
             values: ``[rows, 32 * words]``, one for each coordinate and for the padding.
             site: index of the weight among the perturbed weights of the model.
         """
+        bits, words, width = self.bits(), self.words(site), values.shape[1]
+        lane, most = lane_indices(values.device), max(1, _CHUNK_ELEMENTS // width)
+        for start in range(0, len(values), most):
+            stop = min(start + most, len(values))
+            part = values[start:stop].view(-1, 1, width // WORD, WORD)
+            if bits is not None:
+                unset = ((bits[start:stop].view(part.shape[:3]).unsqueeze(3) >> lane) & 1) == 0
+                part.masked_fill_(unset, 0)
+            if words is not None:
+                rows = torch.arange(start, stop, dtype=torch.int32, device=values.device)
+                part.masked_fill_(~hash_includes(lane_counters(rows, part), words), 0)
 
     def on(self, device: torch.device) -> "Support":
         """The same support, with its tensors on another device."""
@@ -127,14 +138,8 @@ class Hashed(Support):
         return *split_key(fold(self.key, site, MASK)), inside
 
     def clear_others(self, values: Tensor, site: int) -> None:
-        words = self.words(site)
-        if words is None or not self.spares_others:
-            return
-        rows = torch.arange(len(values), dtype=torch.int32, device=values.device)
-        parts = _chunks(values)
-        for part, numbers in zip(parts, rows.split(len(parts[0])), strict=True):
-            counters = lane_counters(numbers, part.view(len(part), 1, -1, WORD))
-            part.masked_fill_(~hash_includes(counters, words).flatten(1), 0)
+        if self.spares_others:
+            super().clear_others(values, site)
 
 
 @dataclass(frozen=True)
@@ -232,14 +237,6 @@ class Bits(Support):
         part = self.packed[rows]
         lanes = (part.unsqueeze(2) >> lane_indices(part.device)) & 1
         return lanes.bool().flatten(1)[:, : self.shape[1]]
-
-    def clear_others(self, values: Tensor, site: int) -> None:
-        lane = lane_indices(values.device)
-        for part, packed in zip(
-            _chunks(values), _chunks(self.packed, values.shape[1]), strict=True
-        ):
-            lanes = (packed.unsqueeze(2) >> lane) & 1
-            part.masked_fill_(lanes.flatten(1) == 0, 0)
 
 
 def check_shape(path: str, support: Support, shape: tuple[int, int] | None) -> None:

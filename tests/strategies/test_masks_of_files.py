@@ -212,7 +212,7 @@ def test_estimates_need_no_numbers(tmp_path: Path) -> None:
     mask = Sensitive(str(file), 0.05)
     mask.look_at(meta)
     [support] = mask.choose_all([Candidate(Q_PROJ, there, 0, 1, (store.rows, store.columns))])
-    assert support.bits().is_meta
+    assert (support.bits().is_meta, support.density) == (True, 0.05)
     # What a run is refused for without a look at numbers, an estimate is refused for too.
     small = Sensitive(str(file), 0.2)
     for mask in (small, Sensitive(str(file), 0.05, "row"), Sensitive(str(file), 0.05, "model")):
