@@ -1,6 +1,7 @@
 """The life of a run from Python: as the command line makes it, and resumed bit by bit."""
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import lightning as L
 import pytest
 import torch
 from tiny_runs import STEPS, Kill, Killed, loader, module
+from torch._dynamo.exc import TorchDynamoException
 
 from zolit.callbacks.defaults import default_callbacks
 from zolit.checkpoints.file import FileCheckpoints
@@ -15,6 +17,7 @@ from zolit.errors import UserError
 from zolit.runs.fit import fit
 from zolit.runs.folder import RunFolder, RunOptions, summary_of
 from zolit.runs.journal import read_journal
+from zolit.runs.keeping import StopRequested
 from zolit.runs.metrics_file import csv_logger
 
 
@@ -118,3 +121,33 @@ def test_checkpoints_are_whole_or_not_there(tmp_path: Path) -> None:
     made = trainer(folder)
     assert fit(made, module(), Data(), folder, options)["final"] is None
     assert isinstance(made.strategy.checkpoint_io, FileCheckpoints)
+
+
+class CompilerEnds(L.Callback):
+    """A signal asks for the end, and ends the compiler that the step waits for."""
+
+    def __init__(self, asked: bool) -> None:
+        self.asked = asked
+
+    def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
+        if trainer.global_step == 2:
+            if self.asked:
+                signal.raise_signal(signal.SIGTERM)
+            raise TorchDynamoException("g++ was terminated")
+
+
+def test_a_signal_that_ends_the_compiler_too_is_a_stop(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(StopRequested) as stop:
+        fit(trainer(folder, CompilerEnds(asked=True)), module(), Data(), folder)
+    assert (stop.value.signal, stop.value.step) == (signal.SIGTERM, 2)
+    assert "zolit: stopped after step 2" in capfd.readouterr().err
+    assert len(read_journal(folder.journal).steps) == 2
+
+
+def test_a_compiler_that_fails_by_itself_is_no_stop(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(TorchDynamoException):
+        fit(trainer(folder, CompilerEnds(asked=False)), module(), Data(), folder)

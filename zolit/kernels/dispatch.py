@@ -51,6 +51,13 @@ def is_compiled(preference: Preference) -> bool:
     return compiler_found()
 
 
+def failed_to_compile(error: BaseException) -> bool:
+    """Whether an error is one of torch's compiler, such as of a C++ compiler that was ended."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    return isinstance(error, TorchDynamoException)
+
+
 class Kernel:
     """A plain torch function that also runs compiled; the function itself is the reference.
 

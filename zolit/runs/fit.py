@@ -12,6 +12,7 @@ from zolit.caller import option, setting
 from zolit.checkpoints.file import use_whole_files
 from zolit.errors import UserError
 from zolit.files import write_text
+from zolit.kernels.dispatch import failed_to_compile
 from zolit.runs.folder import RunFolder, RunOptions, summary_of
 from zolit.runs.keeping import KeepsJournal, Reports, StopRequested, Stops
 from zolit.runs.metrics_file import write_rows
@@ -189,15 +190,24 @@ def _make_steps(
         trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=weights_only)
     except SystemExit as stop:
         # Lightning turns Ctrl-C into SystemExit.
-        if isinstance(stop.__context__, StopRequested):
-            said = f"zolit: stopped after step {stop.__context__.step}"
-            if journal is not None:
-                said += f"; go on with: {resume_command(folder.path, bool(text))}"
-            print(said, file=sys.stderr)
-            raise stop.__context__ from None
-        if trainer.interrupted:
-            raise KeyboardInterrupt from stop
-        raise
+        requested = stop.__context__
+        if not isinstance(requested, StopRequested):
+            if trainer.interrupted:
+                raise KeyboardInterrupt from stop
+            raise
+    except Exception as error:
+        stops: Stops | None = _one(trainer, Stops)
+        if stops is None or stops.requested is None or not failed_to_compile(error):
+            raise
+        # The terminal sends Ctrl-C to the compiler too, which then leaves nothing to run.
+        requested = StopRequested(stops.requested, trainer.global_step)
+    else:
+        return
+    said = f"zolit: stopped after step {requested.step}"
+    if journal is not None:
+        said += f"; go on with: {resume_command(folder.path, bool(text))}"
+    print(said, file=sys.stderr)
+    raise requested from None
 
 
 def check_validation(trainer: L.Trainer, loader: Any) -> None:
