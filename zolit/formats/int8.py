@@ -112,7 +112,7 @@ class Int8Weight(ByteWeight):
         Args:
             weight: ``[R, K]`` float.
             group_size: columns that share a scale; None for all of a row.
-            activation_dtype: as of the class.
+            activation_dtype: see the class.
         """
 
         def quantize(part: Tensor) -> tuple[Tensor, Tensor]:

@@ -49,7 +49,7 @@ def round_to_bfloat16(value: Tensor, draw: Tensor) -> Tensor:
 
     Args:
         value: float32.
-        draw: int32 in [0, 2**16), as of `integer_draw` with 16 bits.
+        draw: int32 in [0, 2**16), which `integer_draw` returns for 16 bits.
     """
     return ((value.view(torch.int32) + draw) & -0x10000).view(torch.float32)
 
