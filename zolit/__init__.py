@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from zolit.evaluations import ExactNumber as ExactNumber
     from zolit.evaluations import GeneratedAnswers as GeneratedAnswers
     from zolit.evaluations import MeanLoss as MeanLoss
+    from zolit.evaluations import Metrics as Metrics
     from zolit.evaluations import Perplexity as Perplexity
     from zolit.evaluations import SquadAnswers as SquadAnswers
     from zolit.formats.base import StoredWeight as StoredWeight
@@ -103,6 +104,7 @@ _NAMES = {
         "ExactNumber",
         "GeneratedAnswers",
         "MeanLoss",
+        "Metrics",
         "Perplexity",
         "SquadAnswers",
     ),

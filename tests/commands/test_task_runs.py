@@ -152,7 +152,31 @@ def test_options_of_each_row(tiny_llama: Path, tmp_path: Path) -> None:
         ),
         ({"data.init_args.shots": 40}, "shots: got 40 of 16 training rows"),
         ({"data.init_args.max_new_tokens": 4}, "max_new_tokens: got 4 with a Task"),
-        ({"data.init_args.task": {"template": "{text}", "option": ["a"]}}, "data.task"),
+        (
+            {"data.init_args.task": {"template": "{text}", "option": ["a"]}},
+            "data.task.option: got \"['a']\", expected str",
+        ),
+        (
+            {"data.init_args.task": {"template": "{text}", "optons": ["a"]}},
+            "unknown option data.task.optons; nearest: options",
+        ),
+        (
+            {"data.init_args.task": {"template": "{text}", "frobs": 3}},
+            "unknown option data.task.frobs; expected one of Task (template, words), ChoiceTask "
+            "(template, options), GenerationTask (template, max_new_tokens)",
+        ),
+        (
+            {"data.init_args.task": {**TASK, "options": ["a"]}},
+            "data.task: got max_new_tokens, options, template, which no form has together",
+        ),
+        (
+            {"data.init_args.task": {"template": "x", "options": ["a"], "label_as": "idx"}},
+            "data.task.label_as: got 'idx', expected one of 'index', 'name', 'text'",
+        ),
+        (
+            {"data.init_args.task": {"template": "x", "options": "a"}},
+            "data.task.options: got 'a', expected Sequence",
+        ),
         (
             {"model.objective": {"class_path": "BlackBox", "init_args": {"sees": "text"}}},
             "BlackBox got sees: text without a metric or a function",

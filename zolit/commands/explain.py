@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import yaml
 
 from zolit.commands.classes import arguments
+from zolit.commands.forms import one_form, unfit_form
 from zolit.commands.given import Given
 from zolit.commands.help import RECIPE_COMMANDS
 from zolit.errors import nearest_names
@@ -73,6 +74,9 @@ def explain(message: str, given: Given, known: Iterable[str], classes: Classes) 
         classes: for each option, by dotted name, the classes that it can take.
     """
     text = " ".join(message.split())
+    if (unfit := unfit_form(text, given, classes)) is not None:
+        return unfit
+    text = one_form(text, given, classes)
     # Each parser around a class repeats the fault; the innermost message names it.
     _, inner, detail = text.rpartition('Parser key "')
     message = inner + detail if inner else detail
@@ -118,7 +122,10 @@ def explain(message: str, given: Given, known: Iterable[str], classes: Classes) 
         if found := re.search(pattern, message):
             return _unknown_class(_public(key[1]), found, reason, given, classes)
     if found := re.search(_TYPE_FAULT, message):
-        return _wrong_type(given.key_ending(key[1]), found[1], found[2])
+        name = given.key_ending(key[1])
+        # A list has a key for each of its items.
+        listed = name if name in given.values else _parser_path(text) or name
+        return _wrong_type(listed, found[1], found[2])
     return _union(given.key_ending(key[1]), message)
 
 

@@ -9,6 +9,7 @@ from zolit.evaluations.generated import (
     SquadAnswers,
 )
 from zolit.evaluations.mean_loss import MeanLoss
+from zolit.evaluations.metrics import Metrics
 from zolit.evaluations.perplexity import Perplexity
 from zolit.objectives.base import Objective, Scored
 
@@ -19,6 +20,7 @@ __all__ = [
     "ExactNumber",
     "GeneratedAnswers",
     "MeanLoss",
+    "Metrics",
     "Mode",
     "Perplexity",
     "SquadAnswers",

@@ -112,12 +112,7 @@ class BlackBox(Objective):
             return given
         if self.metric is None:
             return self.function is None
-        if self.metric.higher_is_better is None:
-            raise UserError(
-                f"maximize: {type(self.metric).__name__} does not say whether it is to be large; "
-                "set maximize to true or false"
-            )
-        return bool(self.metric.higher_is_better)
+        return larger_is_better(self.metric)
 
     def try_out(self, model: nn.Module) -> None:
         self._scoring.try_out(model)
@@ -209,7 +204,7 @@ class BlackBox(Objective):
             right = batch.to("cpu").hits(predictions) if own else predictions == batch.labels.cpu()
             return right.float().mean()
         self.metric.reset()
-        self.metric.update(predictions, _targets(batch, self.sees))
+        self.metric.update(predictions, targets_of(batch, self.sees))
         return self.metric.compute()
 
     def _failed(self, error: Exception) -> None:
@@ -247,12 +242,35 @@ class SquadF1:
     """
 
     def __call__(self, texts: list[str], batch: AnswerBatch) -> float:
-        golds = _targets(batch, "text")
+        golds = targets_of(batch, "text")
         each = [squad_scores(text, gold)[0] for text, gold in zip(texts, golds, strict=True)]
         return sum(each) / len(each)
 
 
-def _targets(batch: Any, sees: Sees) -> Any:
+def larger_is_better(metric: Metric) -> bool:
+    """Whether a metric is to be large.
+
+    Raises:
+        UserError: it does not say so.
+    """
+    if metric.higher_is_better is None:
+        raise UserError(
+            f"maximize: {type(metric).__name__} does not say whether it is to be large; set "
+            "maximize to true or false"
+        )
+    return bool(metric.higher_is_better)
+
+
+def targets_of(batch: Any, sees: Sees) -> Any:
+    """What a metric compares predictions with.
+
+    Args:
+        batch: with ``labels``, or with ``accepted`` answers.
+        sees: what predictions are.
+
+    Returns:
+        ``[B]`` int64 on the CPU; of texts the accepted answers of each row.
+    """
     if sees == "text":
         return [[", ".join(parts) for parts in one] for one in batch.accepted]
     return batch.labels.cpu()
