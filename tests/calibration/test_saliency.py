@@ -227,15 +227,23 @@ def test_an_output_layer_that_reads_another_block(tmp_path: Path) -> None:
 def test_numbers_that_are_none(tmp_path: Path) -> None:
     model = tiny("llama")
     model.lm_head.weight[3, 0] = torch.nan
-    with pytest.raises(UserError, match=r"other logits|the loss of window 0 .* is nan"):
+    with pytest.raises(
+        UserError, match="output layer of LlamaForCausalLM gives logits that are NaN"
+    ):
         scored(model, tmp_path / "one")
+    for name in ("embed_tokens", "layers.1.mlp.up_proj"):
+        model = tiny("llama")
+        model.get_parameter(f"model.{name}.weight")[:] = torch.nan
+        block = "what comes before model.layers.0" if name == "embed_tokens" else "model.layers.1"
+        with pytest.raises(UserError, match=f"{block} gives hidden states that are NaN"):
+            scored(model, tmp_path / "states")
     # A product of zero and infinity: the loss is a number, the gradient is none.
     model = tiny("llama")
     model.model.layers[0].mlp.down_proj.weight.zero_()
     model.model.layers[0].mlp.up_proj.weight.mul_(1e30)
     with pytest.raises(UserError, match=r"the gradient of model.layers.0.mlp.\w+.weight is NaN or"):
         scored(model, tmp_path / "two")
-    assert not (tmp_path / "two").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_bad_options(tmp_path: Path) -> None:

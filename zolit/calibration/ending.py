@@ -77,6 +77,12 @@ def check_ending(chain: Chain, hidden: Tensor, window: int) -> None:
     """
     ids = chain.windows[window].ids
     wanted = chain.model(input_ids=ids.unsqueeze(0), use_cache=False).logits.float()
+    if not wanted.isfinite().all():
+        raise UserError(
+            f"model.source: the norm or output layer of {type(chain.model).__name__} gives logits "
+            f"that are NaN or infinite for window {window} of the text; give a model whose weights "
+            "are finite, or model.dtype: float32"
+        )
     # Another text in between, in case the model keeps something of its last forward.
     chain.model(input_ids=ids.roll(1).unsqueeze(0), use_cache=False)
     found = _logits(chain, hidden, window, {}).float()

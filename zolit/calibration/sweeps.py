@@ -82,12 +82,16 @@ class Sweeps:
         if done == 0:
             with self._inputs(0).writing() as write:
                 for window in windows:
-                    write(self.chain.enter(window))
+                    hidden = self.chain.enter(window)
+                    _check_states(hidden, f"what comes before {self.chain.blocks[0][0]}", window)
+                    write(hidden)
         for block in range(max(done - 1, 0), last):
             self.report(block, total)
             with self._inputs(block + 1).writing() as write:
                 for window, hidden in enumerate(self._read(self._inputs(block))):
-                    write(self.chain.step(block, window, hidden))
+                    states = self.chain.step(block, window, hidden)
+                    _check_states(states, self.chain.blocks[block][0], window)
+                    write(states)
         check_ending(self.chain, next(self._read(self._inputs(last))), 0)
         ending = Ending(self.chain)
         with self._gradients(last).writing() as write:
@@ -143,3 +147,11 @@ class Sweeps:
                 "first entries",
                 path,
             )
+
+
+def _check_states(hidden: Tensor, path: str, window: int) -> None:
+    if not hidden.isfinite().all():
+        raise UserError(
+            f"model.source: {path} gives hidden states that are NaN or infinite for window "
+            f"{window} of the text; give a model whose weights are finite, or model.dtype: float32"
+        )

@@ -21,7 +21,8 @@ class Work:
 
     Each result is a file that appears when it is complete, so the files there tell where to
     continue. The folder also holds a description of the computation, ``claim.json``. If that is of
-    another computation, the folder is emptied first.
+    another computation, the folder is emptied first. A computation that is refused before it could
+    be continued leaves no folder.
 
     Args:
         to: the file that is made.
@@ -53,7 +54,8 @@ class Work:
                 "file"
             ) from error
         text = json.dumps(dict(claim), sort_keys=True)
-        if not self._claim.is_file() or self._claim.read_text(encoding="utf-8") != text:
+        self._continued = self._claim.is_file() and self._claim.read_text(encoding="utf-8") == text
+        if not self._continued:
             for file in self.folder.glob("*.*"):
                 if not file.name.startswith(f".{self._claim.name}"):  # its lock
                     file.unlink()
@@ -68,6 +70,9 @@ class Work:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if isinstance(error, UserError) and not self._continued:
+            self.remove()  # what is refused leaves no trace; the results of a killed try are kept
+            return
         self._lock.release()
 
     def remove(self) -> None:
