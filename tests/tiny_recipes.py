@@ -143,9 +143,11 @@ def tiny_options(path: Path, folder: Path, llama: Path, roberta: Path) -> dict[s
         kind = "gguf" if "gguf_file" in shipped["model"]["source"] else path.stem.split("_")[0]
         source |= stored_source(kind, folder, llama)
     changes: dict[str, Any] = {
-        "model": {"source": source, "kernels": "reference", "compile": "none"},
+        "model": {"source": source, "kernels": "reference"},
         "data": {"init_args": small},
     }
+    if "class_path" not in shipped["model"]:  # first-order modules compile no blocks
+        changes["model"]["compile"] = "none"
     if any("layers." in entry for entry in shipped["model"].get("tune", [])):
         # The tiny model has two layers, which patterns would miss.
         words = [word for word in shipped["model"]["tune"] if word in KINDS]

@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from zolit.supports import Support as Support
     from zolit.tensors.reading import Reading as Reading
     from zolit.threads import share_cores as share_cores
+    from zolit.training.first_order import FirstOrderModule as FirstOrderModule
     from zolit.training.module import TuningModule as TuningModule
     from zolit.training.wrap import wrap as wrap
     from zolit.training.zero_order import ZeroOrderModule as ZeroOrderModule
@@ -129,6 +130,7 @@ _NAMES = {
     "zolit.supports": ("ALL", "Bits", "Blocks", "Hashed", "Support"),
     "zolit.tensors.reading": ("Reading",),
     "zolit.threads": ("share_cores",),
+    "zolit.training.first_order": ("FirstOrderModule",),
     "zolit.training.module": ("TuningModule",),
     "zolit.training.wrap": ("wrap",),
     "zolit.training.zero_order": ("ZeroOrderModule",),

@@ -20,6 +20,9 @@ class Quantizer(ABC):
             codes of a checkpoint.
         codes_move: True where codes are numbers on a grid, False where they are indices of a table.
         calibrated: whether `calibrate` must see the whole model before `store`.
+        straight_through: whether a weight can be quantized anew in every forward of first-order
+            training (`FirstOrderModule`): `store` is quick and depends on the weight alone, and its
+            range holds every weight, so that no weight is clipped.
         keep_error: whether the rounding error of each tuned weight is kept, at two bytes a code. An
             optimizer with error feedback starts from it. Codes then follow the weight that was
             quantized, so that moves far smaller than a code count from the first step on.
@@ -39,6 +42,7 @@ class Quantizer(ABC):
     converts: ClassVar[bool] = True
     codes_move: ClassVar[bool] = True
     calibrated: ClassVar[bool] = False
+    straight_through: ClassVar[bool] = False
     integer_products: bool = False
     keep_error: bool = False
 

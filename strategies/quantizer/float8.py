@@ -1,6 +1,6 @@
 """Float8 weights, optionally with float8 activations."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ class Float8(Quantizer):
         >>> Float8().store(torch.ones(4, 32), "weight").codes.dtype
         torch.float8_e4m3fn
     """
+
+    straight_through: ClassVar[bool] = True
 
     def __init__(
         self, activations: Literal["float", "float8"] = "float", keep_error: bool = False

@@ -1,5 +1,7 @@
 """Int4 weights, two codes a byte."""
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from zolit.formats.affine import check_group_size
@@ -22,6 +24,8 @@ class Int4(Quantizer):
         >>> Int4(group_size=32).store(torch.ones(4, 64), "weight").scale.shape
         torch.Size([4, 2])
     """
+
+    straight_through: ClassVar[bool] = True
 
     def __init__(
         self, group_size: int = 64, symmetric: bool = False, keep_error: bool = False

@@ -1,6 +1,6 @@
 """Int8 weights, optionally with int8 activations."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ class Int8(Quantizer):
         >>> Int8(group_size=32).store(torch.ones(4, 64), "weight").scale.shape
         torch.Size([4, 2])
     """
+
+    straight_through: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -27,8 +27,20 @@ _UNFIT = {
 }
 """Callbacks of Lightning that a zeroth-order run cannot have, and what to do instead."""
 
-_STEPPED = ("train_loss", "step_ms", "skipped_queries")
-"""Figures that a `ZeroOrderModule` logs at each step, besides those of its estimator."""
+_OWN_STEPS = "it needs steps that Lightning makes, and the module makes its own; leave it out"
+_LOST = (
+    "it moves or replaces weights outside of the optimizer's step, which a resumed run would lose; "
+    "leave it out"
+)
+_UNFIT_FIRST = {
+    **_UNFIT,
+    "LearningRateFinder": _OWN_STEPS,
+    "ModelPruning": _LOST,
+    "SpikeDetection": _OWN_STEPS,
+    "StochasticWeightAveraging": _LOST,
+    "WeightAveraging": _LOST,
+}
+"""The same for a first-order run."""
 
 
 def check_best_by(best_by: str | None, evaluation: Evaluation | None) -> None:
@@ -50,19 +62,22 @@ def check_best_by(best_by: str | None, evaluation: Evaluation | None) -> None:
         )
 
 
-def check_callbacks(callbacks: Iterable[Callback], figures: Iterable[str]) -> None:
-    """Refuse callbacks that a `ZeroOrderModule` cannot be trained with.
+def check_callbacks(
+    callbacks: Iterable[Callback], figures: Iterable[str], first: bool = False
+) -> None:
+    """Refuse callbacks that one of zolit's modules cannot be trained with.
 
     Args:
         callbacks: the user's.
-        figures: that the module logs while fitting, besides those of each step.
+        figures: that the module logs while fitting.
+        first: whether its steps are along gradients (`FirstOrderModule`).
 
     Raises:
         UserError: naming the callback and what to do instead.
     """
-    given, known = list(callbacks), [*_STEPPED, *figures]
+    given, known = list(callbacks), list(figures)
     for one in given:
-        for name, instead in _UNFIT.items():
+        for name, instead in (_UNFIT_FIRST if first else _UNFIT).items():
             if isinstance(one, getattr(lightning_callbacks, name)):
                 raise UserError(
                     f"{option('trainer.callbacks')}: got {type(one).__name__}; {instead}"

@@ -9,9 +9,11 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from zolit.callbacks import Journal, Progress, RunReport, StopBetweenSteps
 from zolit.callbacks.best import BestCheckpoint
 from zolit.callbacks.judged import evaluation_of
+from zolit.callbacks.last import LastCheckpoint
 from zolit.evaluations import Evaluation
 from zolit.runs.folder import RunFolder, RunOptions
 from zolit.runs.metrics_file import csv_logger
+from zolit.runs.resume_checkpoint import resumes_by_checkpoint
 from zolit.training.zero_order import ZeroOrderModule
 
 TRAINER_DEFAULTS = {
@@ -54,6 +56,7 @@ def keeping_options(
         options.journal and isinstance(module, ZeroOrderModule),
         progress=given.get("enable_progress_bar") is not False and not bare,
         checkpoints=given.get("enable_checkpointing") is not False and not bare,
+        resumed_by_checkpoint=resumes_by_checkpoint(module),
     )
     own = [one for one in own if not any(isinstance(other, type(one)) for other in theirs)]
     logger = given.get("logger")
@@ -83,6 +86,7 @@ def default_callbacks(
     journaled: bool = True,
     progress: bool = True,
     checkpoints: bool = True,
+    resumed_by_checkpoint: bool = False,
 ) -> list[Callback]:
     """The callbacks of a run: its progress, journal, report and checkpoints.
 
@@ -94,6 +98,7 @@ def default_callbacks(
         journaled: whether its steps are written down.
         progress: whether a bar tells how far it has come.
         checkpoints: whether the best and the last weights are kept.
+        resumed_by_checkpoint: whether the run has nothing but the last checkpoint to go on from.
     """
     callbacks: list[Callback] = [Progress()] if progress else []
     if folder is None:
@@ -113,7 +118,6 @@ def default_callbacks(
         enable_version_counter=False,
     )
     # A callback of its own: `save_last` would save only when the best checkpoint is saved.
-    last = ModelCheckpoint(
-        dirpath=folder.checkpoints, filename="last", enable_version_counter=False
-    )
+    kind = LastCheckpoint if resumed_by_checkpoint else ModelCheckpoint
+    last = kind(dirpath=folder.checkpoints, filename="last", enable_version_counter=False)
     return [*callbacks, best, last]

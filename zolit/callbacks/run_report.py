@@ -84,9 +84,11 @@ class RunReport(Callback):
             self.zero_shot = zero_shot
             self.text_loss = earlier_text_loss(self.folder)
         for row in rows:
-            step = steps(int(row["step"]) + 1)
-            self._append(step, row, "train_loss")
+            step, done = steps(int(row["step"]) + 1), self.curves["train_loss"]
             self._validated(step, row)
+            if done and done[-1][0] == step:
+                continue  # a batch of a step that needs further ones has the row of the last step
+            self._append(step, row, "train_loss")
             if "step_ms" in row:
                 self._step_ms.append(row["step_ms"])
 

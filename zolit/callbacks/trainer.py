@@ -13,6 +13,7 @@ from zolit.caller import option, setting
 from zolit.checkpoints.file import use_whole_files
 from zolit.errors import UserError
 from zolit.runs.folder import RunFolder, RunOptions
+from zolit.training.first_order import FirstOrderModule
 from zolit.training.trainer_options import refuse_trainer_options
 from zolit.training.zero_order import ZeroOrderModule
 
@@ -40,10 +41,12 @@ def make_trainer(
         UserError: if the module cannot be run with one of the options, or Lightning refuses it.
     """
     options = options or RunOptions()
-    if isinstance(module, ZeroOrderModule):
-        refuse_trainer_options(given, fits)
+    if isinstance(module, ZeroOrderModule | FirstOrderModule):
+        first = not module.projected_gradient
+        refuse_trainer_options(given, fits, first)
         figures = [f"{VAL}{name}" for name in module.evaluation.names]
-        check_callbacks(listed(given.get("callbacks")), [*figures, *module.estimator.metrics()])
+        callbacks = listed(given.get("callbacks"))
+        check_callbacks(callbacks, [*module.step_figures(), *figures], first)
     check_best_by(options.best_by, evaluation_of(module))
     kept = keeping_options(given, module, folder, options)
     try:
@@ -52,7 +55,7 @@ def make_trainer(
         if isinstance(error, UserError):
             raise
         raise UserError(f"trainer: {error}") from error
-    if isinstance(module, ZeroOrderModule):
+    if isinstance(module, ZeroOrderModule | FirstOrderModule):
         _check_made(trainer)
     use_whole_files(trainer)
     return trainer

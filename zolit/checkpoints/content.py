@@ -23,8 +23,12 @@ _TYPES: dict[str, type] = {
     "pytorch-lightning_version": str,
     "state_dict": dict,
     "zolit_estimator": dict,
+    "zolit_pace": dict,
+    "zolit_pending": dict,
+    "zolit_rows": dict,
     "zolit_skipped_in_row": int,
     "zolit_skipped_queries": int,
+    "zolit_skipped_steps": int,
 }
 _NEEDED = ("epoch", "global_step", "pytorch-lightning_version", "state_dict")
 
@@ -48,7 +52,8 @@ def check_content(content: Any, path: Path, option: str = "ckpt_path") -> None:
     version = found["pytorch-lightning_version"].split(".")
     require(len(version) > 1 and version[0].isdecimal(), path, "pytorch-lightning_version", option)
     if "zolit_fingerprint" in found:
-        require("zolit_skipped_queries" in found, path, "zolit_skipped_queries", option)
+        counted = {"zolit_skipped_queries", "zolit_skipped_steps"} & found.keys()
+        require(bool(counted), path, "zolit_skipped_queries", option)
         for name, tensor in found["state_dict"].items():
             plain = isinstance(name, str) and isinstance(tensor, Tensor)
             require(plain, path, "state_dict", option)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import lightning as L
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -28,18 +29,7 @@ def check_training(
         UserError: naming what does not fit.
     """
     path = None
-    states: Any = content.get("optimizer_states")
-    require(bool(states) and isinstance(states[0], dict), path, "optimizer_states")
-    groups, wanted = states[0].get("param_groups"), optimizer.state_dict()["param_groups"]
-    require(isinstance(groups, list) and len(groups) == len(wanted), path, "param_groups")
-    for group, mine in zip(groups, wanted, strict=True):
-        kept = {name: value for name, value in mine.items() if name != "initial_lr"}  # a schedule's
-        require(_like(kept, group), path, "param_groups")
-        numbers = all(isinstance(one, int) for one in group["params"])
-        require(numbers and group["params"] == mine["params"], path, "param_groups")
-        require(math.isfinite(group["lr"]), path, "lr")
-    residuals: Any = states[0].get("state")
-    require(isinstance(residuals, dict), path, "optimizer state")
+    residuals = _check_optimizer(content, optimizer)
     for index, weight in enumerate(weights):
         kept = residuals.get(index, {})
         require(isinstance(kept, dict), path, "optimizer state")
@@ -51,6 +41,52 @@ def check_training(
     schedules: Any = content.get("lr_schedulers")
     sound = isinstance(schedules, list) and all(isinstance(one, dict) for one in schedules)
     require(sound, path, "lr_schedulers")
+
+
+def check_states(content: Mapping[str, Any], optimizer: Optimizer) -> None:
+    """Refuse a checkpoint from which an optimizer of torch cannot go on.
+
+    Args:
+        content: that `check_content` let pass.
+        optimizer: of the weights that move, which are plain tensors.
+
+    Raises:
+        UserError: naming what does not fit.
+    """
+    states = _check_optimizer(content, optimizer)
+    weights = [one for group in optimizer.param_groups for one in group["params"]]
+    for index, weight in enumerate(weights):
+        kept = states.get(index, {})
+        require(isinstance(kept, dict), None, "optimizer state")
+        for value in kept.values():
+            fits = not isinstance(value, Tensor) or value.shape in (weight.shape, torch.Size())
+            require(fits, None, "optimizer state of the shape of its weight")
+    schedules: Any = content.get("lr_schedulers")
+    sound = isinstance(schedules, list) and all(isinstance(one, dict) for one in schedules)
+    require(sound, None, "lr_schedulers")
+
+
+def _check_optimizer(content: Mapping[str, Any], optimizer: Optimizer) -> dict[Any, Any]:
+    """The state of each weight by its number; its groups are those of the optimizer.
+
+    Raises:
+        UserError: if they are not.
+    """
+    path = None
+    states: Any = content.get("optimizer_states")
+    require(bool(states) and isinstance(states[0], dict), path, "optimizer_states")
+    groups, wanted = states[0].get("param_groups"), optimizer.state_dict()["param_groups"]
+    require(isinstance(groups, list) and len(groups) == len(wanted), path, "param_groups")
+    for group, mine in zip(groups, wanted, strict=True):
+        kept = {name: value for name, value in mine.items() if name != "initial_lr"}  # a schedule's
+        require(_like(kept, group), path, "param_groups")
+        numbers = all(isinstance(one, int) for one in group["params"])
+        require(numbers and group["params"] == mine["params"], path, "param_groups")
+        require(math.isfinite(group["lr"]), path, "lr")
+    found: Any = states[0].get("state")
+    require(isinstance(found, dict), path, "optimizer state")
+    by_number: dict[Any, Any] = found
+    return by_number
 
 
 def check_schedule(content: Mapping[str, Any], scheduler: Any) -> None:

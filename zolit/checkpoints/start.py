@@ -13,7 +13,7 @@ from zolit.checkpoints.file import read_checkpoint
 from zolit.checkpoints.tensors import weight_format
 from zolit.errors import UserError
 from zolit.formats.sparse_overlay import SparseOverlay
-from zolit.models.plan import Found, find_parameters, is_transposed
+from zolit.models.plan import find_parameters
 from zolit.tensors.weight import PerturbedWeight
 
 Started = list[dict[str, str]]
@@ -130,16 +130,8 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
             found.update({f"{one.parameter.path}.{name}": t for name, t in tensors.items()})
         else:
             # A float weight that is frozen here; the other run may have tuned it.
-            found[f"{one.path}.weight"] = _as_stored(one)
+            found[f"{one.path}.weight"] = one.as_stored()
     return found
-
-
-def _as_stored(one: Found) -> Tensor:
-    """A view of a float parameter, its output channels before its input channels."""
-    value = one.parameter.data
-    if one.kind == "linear":
-        return value.mT if is_transposed(one.modules[0]) else value
-    return value.view(1, -1) if value.dim() < 2 else value.view(value.shape[0], -1)
 
 
 def _stored_shape(view: Tensor) -> torch.Size:

@@ -7,19 +7,37 @@ from torch import Tensor, nn
 from zolit.caller import by_caller, option
 from zolit.digests import combined_digest, tensor_digests
 from zolit.errors import UserError
+from zolit.models.plan import Found, find_parameters
 from zolit.models.prepare import stored_weights
-from zolit.tensors.weight import PerturbedWeight
+from zolit.tensors.master import MasterWeight
+from zolit.tensors.weight import PerturbedWeight, perturbed_weights
+
+
+def moving_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The weights that tuning moves, by path: those with a site, then those with a gradient."""
+    found: dict[str, Tensor] = {one.path: one for one in perturbed_weights(model)}
+    return found | {one.path: one.parameter for one in _trained(model)}
 
 
 def weight_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors that tuning moves, by ``path.tensor``; all others are those of the base model."""
+    """The tensors that tuning moves, by ``path.tensor``; all others are those of the base model.
+
+    A weight that gradients move is named as one that is stored as floats, and has its shape.
+    """
     found: dict[str, Tensor] = {}
     for weight in stored_weights(model):
         if weight.site is None:
             continue
         tensors = weight.site.coordinates.moved_tensors(weight.store)
         found.update({f"{weight.path}.{name}": tensor for name, tensor in tensors.items()})
-    return found
+    return found | {f"{one.path}.weight": one.as_stored() for one in _trained(model)}
+
+
+def _trained(model: nn.Module) -> list[Found]:
+    """The parameters that gradients move."""
+    if not any(one.requires_grad for one in model.parameters()):
+        return []
+    return [one for one in find_parameters(model) if one.parameter.requires_grad]
 
 
 def load_weight_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
@@ -50,7 +68,7 @@ def frozen_tensors(model: nn.Module) -> dict[str, Tensor]:
     found = {
         path: parameter.detach()
         for path, parameter in model.named_parameters()
-        if not isinstance(parameter, PerturbedWeight)
+        if not isinstance(parameter, PerturbedWeight) and not parameter.requires_grad
     }
     for weight in stored_weights(model):
         for name, tensor in weight.store.tensors().items():
@@ -84,7 +102,17 @@ def fingerprint(model: nn.Module) -> dict[str, Any]:
     All of these tensors are read, which takes seconds for a large model: ask once.
     """
     frozen = combined_digest(tensor_digests(frozen_tensors(model))).hex()
-    return {"frozen": frozen, "weights": {w.path: weight_format(w) for w in stored_weights(model)}}
+    weights = {w.path: weight_format(w) for w in stored_weights(model)}
+    weights |= {one.path: _float_format(one) for one in _trained(model)}
+    return {"frozen": frozen, "weights": weights}
+
+
+def _float_format(one: Found) -> str:
+    """The format of a weight that gradients move, named as one that is stored as floats."""
+    value = one.as_stored()
+    shape = "x".join(map(str, value.shape))
+    rounded = isinstance(one.parameter, MasterWeight)
+    return f"MasterWeight {shape}" if rounded else f"DenseWeight {shape}"
 
 
 def weight_format(weight: PerturbedWeight) -> str:

@@ -77,11 +77,12 @@ def _check_optimizer(config: Any, module: type[TuningModule]) -> None:
         return
     if module.projected_gradient:
         raise UserError(
-            f"model.optimizer: got {path!r}, which steps on gradients that zolit does not compute; "
-            "use ZOSGD or ZOSignSGD, or a class of your own that says projected_gradient = True "
-            "and whose step takes gradient, a ProjectedGradient"
+            f"model.optimizer: got {path!r}, which steps on gradients that {module.__name__} does "
+            "not compute; use ZOSGD or ZOSignSGD, or a class of your own that says "
+            "projected_gradient = True and whose step takes gradient, a ProjectedGradient; or set "
+            "model.class_path: FirstOrderModule"
         )
     raise UserError(
         f"model.optimizer: got {path!r}, which steps along directions that {module.__name__} does "
-        "not have; use an optimizer of torch"
+        "not have; use an optimizer of torch, such as torch.optim.AdamW"
     )

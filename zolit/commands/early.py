@@ -42,12 +42,11 @@ def refuse_early(args: list[str], zero_order: bool) -> None:
     given = read_given(with_recipe(args))
     command = args[0]
     _refuse_groups(given)
-    named = str(given.value("model.class_path") or "ZeroOrderModule")
-    if zero_order and named.rpartition(".")[2] == "ZeroOrderModule":
+    named = str(given.value("model.class_path") or "ZeroOrderModule").rpartition(".")[2]
+    if zero_order and named in ("ZeroOrderModule", "FirstOrderModule"):
         names = (key.removeprefix("trainer.") for key in given.values if key.startswith("trainer."))
-        refuse_trainer_options(
-            {name: given.value(f"trainer.{name}") for name in names}, command == "fit"
-        )
+        options = {name: given.value(f"trainer.{name}") for name in names}
+        refuse_trainer_options(options, command == "fit", named == "FirstOrderModule")
     if isinstance(path := given.value("ckpt_path"), str):
         checkpoint_path(given, command, path, given.run_dir(command))
 

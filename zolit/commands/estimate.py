@@ -2,7 +2,7 @@
 
 import json as json_format
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import lightning as L
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -15,7 +15,9 @@ from zolit.datamodules.limits import context_length
 from zolit.errors import NotFetchedError
 from zolit.memory.batches import Batches, assumed_batches, largest_batches, shape
 from zolit.memory.estimate import Estimate, estimate_memory
+from zolit.memory.first_order import GPU_NOTE, estimate_first_order
 from zolit.runs.folder import RunOptions
+from zolit.training.first_order import FirstOrderModule
 from zolit.training.zero_order import ZeroOrderModule
 
 
@@ -24,7 +26,7 @@ class Trainer(L.Trainer):
 
     def estimate(
         self,
-        model: ZeroOrderModule,
+        model: ZeroOrderModule | FirstOrderModule,
         datamodule: L.LightningDataModule,
         json: bool = False,
         ckpt_path: str | None = None,
@@ -55,12 +57,14 @@ class Trainer(L.Trainer):
         batches = _batches(self, model, datamodule, tests)
         on_host = self.strategy.root_device.type == "cpu"
         saves = self.checkpoint_callback is not None
-        estimate = estimate_memory(
-            model,
-            batches,
-            base=resident_memory() if on_host else 0,
-            reads_checkpoint=saves and has_tests and options.test_after_fit,
-        )
+        base = resident_memory() if on_host else 0
+        reads = saves and has_tests and options.test_after_fit
+        if isinstance(model, FirstOrderModule):
+            estimate = estimate_first_order(model, batches, base, reads)
+            if not on_host:
+                batches = replace(batches, note=f"{batches.note}; {GPU_NOTE}")
+        else:
+            estimate = estimate_memory(model, batches, base, reads)
         if json:
             print(json_format.dumps(facts(estimate, batches)))
             return
@@ -111,7 +115,10 @@ def facts(estimate: Estimate, batches: Batches) -> dict[str, object]:
 
 
 def _batches(
-    trainer: L.Trainer, module: ZeroOrderModule, data: L.LightningDataModule, tests: bool
+    trainer: L.Trainer,
+    module: ZeroOrderModule | FirstOrderModule,
+    data: L.LightningDataModule,
+    tests: bool,
 ) -> Batches:
     steps = None if trainer.max_steps < 0 else trainer.max_steps * module.micro_batches
     evaluations = []

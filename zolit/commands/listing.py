@@ -54,7 +54,8 @@ def runs_below(folder: Path) -> Iterator[Path]:
     if RunFolder(folder).holds_run():
         yield folder
         return
-    found = {file.parent for name in ("config.yaml", "journal.bin") for file in folder.rglob(name)}
+    names = ("config.yaml", "journal.bin", "summary.json")
+    found = {file.parent for name in names for file in folder.rglob(name)}
     yield from (path for path in sorted(found) if RunFolder(path).holds_run())
 
 

@@ -29,11 +29,11 @@ from zolit.commands.tables import figures_table, predictions_csv, result_table
 from zolit.errors import UserError, tell, user_error_behind
 from zolit.quiet import quiet_libraries
 from zolit.recipes.guard import check_parts, confine_parser
-from zolit.runs.fit import fit
+from zolit.runs.fit import fit, said_of_finished
 from zolit.runs.folder import RunFolder, RunOptions
 from zolit.runs.recorded_paths import text_with_absolute_paths
-from zolit.runs.resume import nothing_to_do
 from zolit.training.choose import module_class
+from zolit.training.first_order import FirstOrderModule
 from zolit.training.zero_order import ZeroOrderModule
 
 
@@ -66,7 +66,7 @@ class ZolitCLI(LightningCLI):
         written = with_recipe(sys.argv[1:] if args is None else args)
         self.given = read_given(written)
         model_class = module_class(self.given.value("model.class_path"), model_class)
-        self._zero_order = issubclass(model_class, ZeroOrderModule)
+        self._tunes = issubclass(model_class, ZeroOrderModule | FirstOrderModule)
         strict = {"exit_on_error": False, "allow_abbrev": False}
         super().__init__(
             model_class,
@@ -146,7 +146,7 @@ class ZolitCLI(LightningCLI):
         model_class: Any = self.model_class
         defaults = inspect.signature(model_class).parameters.values()
         check_parts(config, [one.default for one in defaults])
-        if self._zero_order:
+        if self._tunes:
             check_options(config, model_class)
         self.folder = RunFolder(config.run.run_dir, config.run.overwrite)
         self._keeps_run = self.command == "fit" and not config.trainer.fast_dev_run
@@ -186,7 +186,7 @@ class ZolitCLI(LightningCLI):
             self.trainer.fit(model, datamodule=datamodule, **kwargs)
             return
         resume = self.config.fit.resume is not None
-        if resume and (said := nothing_to_do(self.folder, self._recipe({}))) is not None:
+        if resume and (said := said_of_finished(model, self.folder, self._recipe({}))) is not None:
             print(said)
             sys.exit(0)
         summary = fit(

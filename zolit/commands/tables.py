@@ -96,7 +96,10 @@ def memory_table(estimate: Estimate, train: str, evaluation: str) -> Table:
         "best checkpoint, read back": estimate.checkpoint,
         "compiler, while it compiles": estimate.compiling,
     }
-    most = max(passing, key=lambda name: passing[name])
+    steps = next(iter(passing)), "update"
+    whole = {n: size + estimate.gradients * (n in steps) for n, size in passing.items()}
+    most = max(whole, key=lambda name: whole[name])
+    stepping = most in steps
     parts = [
         ("Python, libraries and rows", estimate.base, True),
         ("codes of the weights", estimate.codes, True),
@@ -104,10 +107,12 @@ def memory_table(estimate: Estimate, train: str, evaluation: str) -> Table:
         ("weights that stay floats", estimate.floats, True),
         ("error feedback", estimate.feedback, True),
         ("which coordinates move (mask)", estimate.masks, True),
+        ("state of the optimizer", estimate.states, True),
         ("the largest weight while it is loaded", estimate.loading, not running),
         ("compiler", estimate.compiler, running),
         ("code for each further shape of batch", estimate.shapes, running),
         ("workspace of reads", estimate.workspace, running),
+        ("gradients", estimate.gradients, running and stepping),
         *((name, size, running and name == most) for name, size in passing.items()),
     ]
     table = Table(title="Memory of the run, estimated", title_justify="left")

@@ -33,13 +33,14 @@ def model_card(
         changes: options that were changed when the run was resumed, and after which step.
     """
     model, data = config["model"], (config.get("data") or {}).get("init_args") or {}
+    first = str(model.get("class_path")).rpartition(".")[2] == "FirstOrderModule"
     source = model["source"]
     task = data.get("task")
     facts = {
         "base model": source["gguf_file"] or _name(source["path"]),
         "weights while tuned": _part(model["quantizer"]),
         "adapter": _part(model.get("adapter")),
-        "directions": _part(model["perturber"]),
+        "directions": _part(model.get("perturber")),
         "estimator": _part(model.get("estimator")),
         "optimizer": _part(model["optimizer"]),
         "learning-rate schedule": _part(model.get("lr_scheduler")),
@@ -49,7 +50,7 @@ def model_card(
         "rows": _rows(data.get("rows")),
         "training rows": data.get("train_size"),
         "batch size": data.get("batch_size"),
-        "seed of directions": model["seed"],
+        "seed of directions": None if first else model["seed"],
         "seed of rows": data.get("seed"),
         "peak memory (MB)": summary.get("peak_memory_mb"),
         "ms per step (median)": summary.get("step_ms_median"),
@@ -63,10 +64,11 @@ def model_card(
     hub = None if local else source["path"]
     head = ModelCardData(
         library_name=library,
-        tags=["zolit", "zeroth-order"],
+        tags=["zolit"] if first else ["zolit", "zeroth-order"],
         base_model=hub if hub and not source["package"] else None,
     )
-    lines = ["---", head.to_yaml(), "---", "", "# Fine-tuned with forward passes only", ""]
+    how = "Fine-tuned by gradients" if first else "Fine-tuned with forward passes only"
+    lines = ["---", head.to_yaml(), "---", "", f"# {how}", ""]
     lines += [f"Made by zolit. {stored}", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in facts.items() if value not in (None, "")]
     before, after = summary.get("zero_shot") or {}, summary.get("final") or {}

@@ -4,14 +4,15 @@ from pathlib import Path
 
 from zolit.caller import export_format
 from zolit.checkpoints.start import moved_weights
+from zolit.checkpoints.tensors import moving_weights
 from zolit.errors import UserError
 from zolit.models.adapters import LoRA
 from zolit.models.adapters.base import adapted
 from zolit.models.adapters.peft_format import write_folder
-from zolit.training.zero_order import ZeroOrderModule
+from zolit.training.module import TuningModule
 
 
-def save_peft(module: ZeroOrderModule, folder: Path) -> list[str]:
+def save_peft(module: TuningModule, folder: Path) -> list[str]:
     """Write the factors and PEFT's configuration.
 
     Args:
@@ -37,7 +38,7 @@ def save_peft(module: ZeroOrderModule, folder: Path) -> list[str]:
         for path, _, one in adapted(module.network)
         for name, _ in one.named_parameters()
     }
-    moved = {weight.path for weight in module.weights} | moved_weights(module.start_files)
+    moved = moving_weights(module.network).keys() | moved_weights(module.start_files)
     if others := sorted(moved - factors):
         raise UserError(
             f"{export_format('peft')}: the run moved weights of the model itself ({others[0]} and "

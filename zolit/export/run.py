@@ -20,6 +20,7 @@ from zolit.runs.finished import checkpoint_file, load_checkpoint, module_of_run,
 from zolit.runs.folder import RunFolder, summary_of
 from zolit.runs.journal.reader import read_journal
 from zolit.runs.rebuild import optimizer_and_schedule
+from zolit.training.choose import class_path_of
 
 
 def export(
@@ -55,7 +56,7 @@ def export(
     step = load_checkpoint(module, file)
     made_of = yaml.safe_load(text) or _parts(module)  # while it still has its stored weights
     tokenizer = module.source.load_tokenizer()
-    model: Any = module.network
+    model: Any = module.finished()
     if kind != "peft":
         merge(model)
     with new_folder(to) as scratch:
@@ -94,12 +95,13 @@ def _parts(module: Any) -> dict[str, Any]:
     optimizer, schedule = optimizer_and_schedule(module)
     parts = {
         "quantizer": module.quantizer,
-        "perturber": module.perturber,
-        "estimator": module.estimator,
+        "perturber": getattr(module, "perturber", None),
+        "estimator": getattr(module, "estimator", None),
         "adapter": module.adapter,
         "optimizer": optimizer,
         "lr_scheduler": schedule,
     }
     named = {name: None if one is None else type(one).__name__ for name, one in parts.items()}
     source = asdict(module.source)
-    return {"model": {"source": source, **named, "tune": module.tune, "seed": module.seed}}
+    whole = {"class_path": class_path_of(type(module)), "source": source, **named}
+    return {"model": {**whole, "tune": module.tune, "seed": module.seed}}

@@ -1,25 +1,29 @@
 """What memory a run needs: its model built and stepped on the meta device."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from zolit.checkpoints.tensors import weight_tensors
-from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
 from zolit.gradient import ProjectedGradient
 from zolit.memory import compiler
 from zolit.memory.batches import PER_SHAPE, Batches
-from zolit.memory.tracker import AsOnDevice, LiveBytes
+from zolit.memory.counting import (
+    bytes_of,
+    evaluate,
+    float_tensors,
+    passing,
+    skeleton,
+    state_tensors,
+)
+from zolit.memory.tracker import LiveBytes
 from zolit.models.experts import joined_experts
 from zolit.models.families import last_logits
 from zolit.models.loading.kept_layers import KeptLayers
-from zolit.models.loading.open import meta_model, open_checkpoint
-from zolit.models.parts import StoresWeights
 from zolit.models.plan import Planned
 from zolit.models.prepare import Preparation, stored_weights
 from zolit.models.trials.pairs import try_pairs
@@ -80,8 +84,11 @@ class Estimate:
         masks: which coordinates move, a bit each, where a mask names them.
         loading: the largest weight as floats while it is quantized, with the quantizer's
             temporaries.
+        gradients: of the weights that gradients move.
+        states: what an optimizer of torch keeps of each of these weights.
         workspace: buffers that decoded rows and sums over queries are written to.
-        step: activations at the peak of a training step.
+        step: activations at the peak of a training step; of a backward pass what is there beyond
+            all gradients.
         update: temporaries of the update of the weights, besides the workspace.
         evaluation: activations at the peak of a validation or test batch.
         checkpoint: the best checkpoint's tensors when they are read back for the last test.
@@ -106,11 +113,14 @@ class Estimate:
     shapes: int
     compiler: int
     compiling: int
+    gradients: int = 0
+    states: int = 0
 
     @property
     def weights(self) -> int:
-        """The parts that stay: stored weights, scales, floats, error feedback and masks."""
-        return self.codes + self.scales + self.floats + self.feedback + self.masks
+        """The parts that stay: stored weights, scales, floats, masks, and what optimizers keep."""
+        kept = self.feedback + self.states
+        return self.codes + self.scales + self.floats + self.masks + kept
 
     @property
     def peak_loading(self) -> int:
@@ -120,7 +130,8 @@ class Estimate:
     @property
     def passing(self) -> int:
         """The largest of the parts that come and go during the run; only one is there at a time."""
-        return max(self.step, self.update, self.evaluation, self.checkpoint, self.compiling)
+        stepping = self.gradients + max(self.step, self.update)
+        return max(stepping, self.evaluation, self.checkpoint, self.compiling)
 
     @property
     def peak_running(self) -> int:
@@ -157,7 +168,7 @@ def estimate_memory(
     """
     compiled = module.reading.compiled
     dtype = DTYPES[module.dtype_name]
-    model, quantizer = _skeleton(module, dtype)
+    model, quantizer = skeleton(module, dtype)
     preparation = SameOfAKind(quantizer, *module.parts()[1:])
     plan = preparation.plan(preparation.adapt(model))
     quantized_paths = {one.path for one in plan.weights if one.quantized}
@@ -172,22 +183,22 @@ def estimate_memory(
     optimizer = module.optimizer_factory(module.weights)
     if isinstance(optimizer, OpenRate):
         optimizer.settle(1.0)  # any rate: tensors on the meta device hold no numbers
-    step, update = _passing(_step, module, batches.train), _passing(_update, module, optimizer)
+    step, update = passing(_step, module, batches.train), passing(_update, module, optimizer)
     evaluation = 0
     if batches.evaluation is not None:
-        evaluation = _passing(_evaluation, module, batches.evaluation)
+        evaluation = passing(evaluate, module, batches.evaluation)
     weights = list(stored_weights(module.network))
     quantized = [weight.store for weight in weights if weight.store.quantized]
-    scales = _bytes(t for store in quantized for t in store.scales().values())
-    codes = _bytes(t for store in quantized for t in store.tensors().values()) - scales
+    scales = bytes_of(t for store in quantized for t in store.scales().values())
+    codes = bytes_of(t for store in quantized for t in store.tensors().values()) - scales
     errors = [weight.store.error for weight in weights if weight.store.error is not None]
-    tuned = _bytes(weight_tensors(module.network).values()) if reads_checkpoint else 0
+    tuned = bytes_of(weight_tensors(module.network).values()) if reads_checkpoint else 0
     return Estimate(
         codes=codes,
         scales=scales,
-        floats=_bytes(_floats(module.network)),
-        feedback=_bytes([*errors, *_state(optimizer)]),
-        masks=_bytes(_bits(module)),
+        floats=bytes_of(float_tensors(module.network)),
+        feedback=bytes_of([*errors, *state_tensors(optimizer)]),
+        masks=bytes_of(_bits(module)),
         loading=max([preparation.passing, *kept]),
         workspace=module.reading.workspace.bytes,
         step=step,
@@ -199,18 +210,6 @@ def estimate_memory(
         compiler=compiler.LEFT if compiled else 0,
         compiling=compiler.PASSING if compiled else 0,
     )
-
-
-def _skeleton(module: ZeroOrderModule, dtype: torch.dtype) -> tuple[nn.Module, StoresWeights]:
-    """The model on the meta device, and the quantizer of its linear layers."""
-    preparation = Preparation(*module.parts())
-    if preparation.quantizer.converts:
-        config = module.source.load_config(weights=False)
-        return meta_model(module.source, config, dtype), preparation.quantizer
-    opened = open_checkpoint(module.source, dtype, preparation)
-    if isinstance(opened, str):
-        raise UserError(f"estimate: {module.source.path!r} cannot be kept as it is: {opened}")
-    return opened.skeleton, opened.quantizer
 
 
 def _step(module: ZeroOrderModule, batch: Any) -> None:
@@ -225,46 +224,6 @@ def _update(module: ZeroOrderModule, optimizer: Any) -> None:
     optimizer.step(gradient=gradient)
 
 
-def _evaluation(module: ZeroOrderModule, batch: Any) -> None:
-    module.evaluation.passes(module.network, batch)
-
-
-def _passing(run: Any, module: ZeroOrderModule, argument: Any) -> int:
-    """Peak of the bytes that a call needs and frees again."""
-    # The first call also makes buffers and residuals, which stay.
-    for _ in range(2):
-        with LiveBytes() as made, AsOnDevice():
-            run(module, argument)
-    return made.peak
-
-
-def _floats(model: nn.Module) -> list[Tensor]:
-    stored = {id(weight): weight for weight in stored_weights(model)}
-    plain = [p for p in model.parameters() if id(p) not in stored]
-    dense = [
-        tensor
-        for weight in stored.values()
-        if not weight.store.quantized
-        for tensor in weight.store.tensors().values()
-    ]
-    return [*plain, *model.buffers(), *dense]
-
-
-def _state(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [
-        value
-        for state in optimizer.state.values()
-        for value in state.values()
-        if isinstance(value, Tensor)
-    ]
-
-
 def _bits(module: ZeroOrderModule) -> list[Tensor]:
     found = [weight.site.support.bits() for weight in module.weights if weight.site is not None]
     return [bits for bits in found if bits is not None]
-
-
-def _bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes of the storages of tensors, shared ones once."""
-    storages = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}
-    return sum(storages.values())

@@ -123,9 +123,25 @@ def _is_fused(
 def _attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **options: Any
 ) -> Tensor:
-    batch, heads, tokens, _ = query.shape
-    _normalizers = query.new_empty(batch, heads, tokens, dtype=torch.float32)
-    _packed = torch.empty_like(key), torch.empty_like(value)
-    if attn_mask is not None and attn_mask.dtype == torch.bool:
-        _floats = torch.empty_like(attn_mask, dtype=query.dtype)
-    return torch.empty_like(query)  # in the layout of the query, as the kernel does
+    made: Tensor = _Attention.apply(query, key, value, attn_mask)
+    return made
+
+
+class _Attention(torch.autograd.Function):
+    """Makes what the fused kernel makes, and keeps what it keeps for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        batch, heads, tokens, _ = query.shape
+        normalizers = query.new_empty(batch, heads, tokens, dtype=torch.float32)
+        _packed = torch.empty_like(key), torch.empty_like(value)
+        if mask is not None and mask.dtype == torch.bool:
+            mask = torch.empty_like(mask, dtype=query.dtype)
+        out = torch.empty_like(query)  # in the layout of the query, as the kernel does
+        ctx.save_for_backward(query, key, value, out, normalizers, mask)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        query, key, value, *_ = ctx.saved_tensors
+        return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value), None

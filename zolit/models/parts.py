@@ -34,6 +34,9 @@ class StoresWeights(Protocol):
     @property
     def keep_error(self) -> bool: ...
 
+    @property
+    def straight_through(self) -> bool: ...
+
     def calibrate(self, model: nn.Module, tokenizer: Any, excluded: Excluded | None = None) -> None:
         """Look at the float model before its weights are stored, but for excluded entries."""
 

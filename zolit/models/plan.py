@@ -43,6 +43,13 @@ class Found:
         """The name that it is known by."""
         return self.names[0]
 
+    def as_stored(self) -> Tensor:
+        """A view of a float parameter, its output channels before its input channels."""
+        value = self.parameter.data
+        if self.kind == "linear":
+            return value.mT if is_transposed(self.modules[0]) else value
+        return value.view(1, -1) if value.dim() < 2 else value.view(value.shape[0], -1)
+
 
 @dataclass(frozen=True)
 class Planned:

@@ -64,6 +64,32 @@ class Preparation:
     mask: ChoosesSupports | None = None
     chosen: dict[str, Tensor] = field(default_factory=dict)
 
+    def prepare(self, model: nn.Module, load_tokenizer: Callable[[], Any]) -> bool:
+        """Adapt, plan and store a loaded model, in place.
+
+        Args:
+            model: of floats.
+            load_tokenizer: makes its tokenizer, for a mask that looks at the model.
+
+        Returns:
+            Whether every tuned weight can be read in two versions in one pass.
+
+        Raises:
+            UserError: see `adapt`, `plan` and `store`.
+        """
+        self.watch(model, load_tokenizer)
+        plan = self.plan(self.adapt(model))
+        plan.tell()
+        self.apply(model, plan)
+        return plan.pairable
+
+    def trains(self, one: Planned) -> bool:
+        """Whether a parameter of the plan stays as it is read, for gradients to move.
+
+        It never does here: what moves is stored. `zolit.models.trained.Trained` says otherwise.
+        """
+        return False
+
     def adapt(self, model: nn.Module) -> nn.Module:
         """The model, in place, with the adapter's factors; on the meta device or loaded.
 
@@ -289,12 +315,8 @@ def prepare(
         UserError: if ``tune`` names nothing, the quantizer cannot hold a weight or the adapter
             does not fit the model.
     """
-    preparation = Preparation(quantizer, perturber, reading, tune, adapter, forward, mask)
-    preparation.watch(model, load_tokenizer or _no_tokenizer)
-    plan = preparation.plan(preparation.adapt(model))
-    plan.tell()
-    preparation.apply(model, plan)
-    return plan.pairable
+    parts = quantizer, perturber, reading, tune, adapter, forward, mask
+    return Preparation(*parts).prepare(model, load_tokenizer or _no_tokenizer)
 
 
 def _no_tokenizer() -> Any:

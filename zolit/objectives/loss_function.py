@@ -58,7 +58,8 @@ class LossFunction(Objective):
                 'a row; do not average over the rows (reduction="none" in losses of torch)'
             )
         means: Tensor = found.float().view(copies, rows).mean(dim=1)
-        if not self._checked:
+        # Of a loss with a gradient there is one read: whether it depends on weights is known.
+        if not (self._checked or means.requires_grad):
             self._check(batch, means)
         return means
 

@@ -9,7 +9,7 @@ from typing import Any
 from zolit.errors import UserError
 from zolit.options import OnResume, on_resume
 from zolit.recipes.guard import load_yaml
-from zolit.runs.journal.format import Header, Record, Session
+from zolit.runs.journal.format import Record, Session
 from zolit.training.zero_order import ZeroOrderModule
 
 _FUTURE = (
@@ -141,12 +141,12 @@ def _of(session: Session) -> Changes:
 
 
 def refuse_other_recipe(
-    header: Header, now: Differences, asked: Collection[str], other_rows: bool, run: str
+    before: str, now: Differences, asked: Collection[str], other_rows: bool, run: str
 ) -> Changes:
     """The changes of options that the user asked for; any other difference is refused.
 
     Args:
-        header: of the journal.
+        before: YAML of the run; empty for a run that was made from Python.
         now: the differences between the command and the run.
         asked: options of the command line.
         other_rows: whether the rows of the steps to come are not those of the run.
@@ -156,7 +156,7 @@ def refuse_other_recipe(
         UserError: if an option differs that the steps made so far depend on, or one that the user
             has not asked for by name.
     """
-    if not header.config:
+    if not before:
         return {}
     if now.past:
         raise UserError(

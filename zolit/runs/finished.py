@@ -8,7 +8,7 @@ from zolit.checkpoints.file import read_checkpoint
 from zolit.errors import UserError
 from zolit.recipes.parts import module_of
 from zolit.runs.folder import RunFolder
-from zolit.training.zero_order import ZeroOrderModule
+from zolit.training.module import TuningModule
 
 
 def checkpoint_file(folder: RunFolder, ckpt_path: Path | None, command: str) -> Path:
@@ -28,7 +28,7 @@ def checkpoint_file(folder: RunFolder, ckpt_path: Path | None, command: str) -> 
             f"ckpt_path: there is no file {str(ckpt_path.absolute())!r}; checkpoints of the run: "
             f"{', '.join(there) or 'none'}"
         )
-    if not (folder.config.is_file() or folder.journal.is_file()):
+    if not (folder.config.is_file() or folder.holds_run()):
         raise _no_run(folder, command)
     names = [folder.checkpoints / "best.ckpt", folder.checkpoints / "last.ckpt"]
     found = [path for path in ([ckpt_path] if ckpt_path else names) if path.is_file()]
@@ -74,7 +74,7 @@ def module_of_run(config: str, run: Path, call: str, module: Any = None) -> Any:
     return module_of(config)
 
 
-def load_checkpoint(module: ZeroOrderModule, file: Path) -> int:
+def load_checkpoint(module: TuningModule, file: Path) -> int:
     """Load the model and a checkpoint's weights; returns how many steps these have made.
 
     Raises:

@@ -17,6 +17,11 @@ from zolit.runs.folder import RunFolder, RunOptions, summary_of
 from zolit.runs.keeping import KeepsJournal, Reports, StopRequested, Stops
 from zolit.runs.metrics_file import write_rows
 from zolit.runs.resume import Resumption, nothing_to_do, resume_command
+from zolit.runs.resume_checkpoint import (
+    CheckpointResumption,
+    finished_already,
+    resumes_by_checkpoint,
+)
 from zolit.runs.settled import settled_options
 
 Recipe = Callable[[Mapping[str, Any]], str]
@@ -84,7 +89,7 @@ def fit(
             summary = fit(trainer, module, data, folder)
     """
     options = options or RunOptions()
-    if resume and (said := nothing_to_do(folder, recipe({}))) is not None:
+    if resume and (said := said_of_finished(module, folder, recipe({}))) is not None:
         print(said)
         return summary_of(folder)
     use_whole_files(trainer)
@@ -97,6 +102,18 @@ def fit(
             journal.close()
     report: Reports | None = _one(trainer, Reports)
     return {} if report is None else report.summary(trainer, module)
+
+
+def said_of_finished(module: L.LightningModule, folder: RunFolder, config: str) -> str | None:
+    """A sentence if a run is finished and the command asks for no more steps; None otherwise.
+
+    Args:
+        module: of the run.
+        folder: of the run.
+        config: YAML of the command.
+    """
+    asks = finished_already if resumes_by_checkpoint(module) else nothing_to_do
+    return asks(folder, config)
 
 
 def _run(
@@ -112,7 +129,7 @@ def _run(
     weights_only: bool | None,
 ) -> None:
     journal: KeepsJournal | None = _one(trainer, KeepsJournal)
-    resumed = Resumption(folder, journal, options.salvage) if resume else None
+    resumed = _resumption(module, folder, journal, options) if resume else None
     if resumed is None:
         folder.claim()
     tests = is_overridden("test_dataloader", data, L.LightningDataModule)
@@ -169,11 +186,12 @@ def _make_steps(
     data: L.LightningDataModule,
     folder: RunFolder,
     recipe: Recipe,
-    resumed: Resumption | None,
+    resumed: Resumption | CheckpointResumption | None,
     ckpt_path: str | None,
     weights_only: bool | None,
 ) -> None:
     journal: KeepsJournal | None = _one(trainer, KeepsJournal)
+    goes_on = journal is not None or resumes_by_checkpoint(module)
     report: Reports | None = _one(trainer, Reports)
     for logger in trainer.loggers:
         if isinstance(logger, CSVLogger):
@@ -204,10 +222,21 @@ def _make_steps(
     else:
         return
     said = f"zolit: stopped after step {requested.step}"
-    if journal is not None:
+    if goes_on:
         said += f"; go on with: {resume_command(folder.path, bool(text))}"
     print(said, file=sys.stderr)
     raise requested from None
+
+
+def _resumption(
+    module: L.LightningModule,
+    folder: RunFolder,
+    journal: KeepsJournal | None,
+    options: RunOptions,
+) -> Resumption | CheckpointResumption:
+    if resumes_by_checkpoint(module):
+        return CheckpointResumption(folder)
+    return Resumption(folder, journal, options.salvage)
 
 
 def check_validation(trainer: L.Trainer, loader: Any) -> None:

@@ -70,9 +70,15 @@ class RunFolder:
         A configuration alone may be a recipe. A run that was made from Python has no configuration.
         """
         made = (self.summary, self.metrics, self.checkpoints)
-        return self.journal.is_file() or (
-            self.config.is_file() and any(file.exists() for file in made)
+        return (
+            self.journal.is_file()
+            or (self.config.is_file() and any(file.exists() for file in made))
+            or self.holds_checkpoint()
         )
+
+    def holds_checkpoint(self) -> bool:
+        """Whether there is a checkpoint of a run."""
+        return any(self.checkpoints.glob("*.ckpt"))
 
     def check(self) -> None:
         """Whether ``claim`` would succeed, leaving no trace.
@@ -110,7 +116,8 @@ class RunFolder:
         Raises:
             UserError: there is no run, another process is writing to it, or it cannot be written.
         """
-        if not self.journal.is_file() and not self.config.is_file():
+        kept = self.journal.is_file() or self.config.is_file() or self.holds_checkpoint()
+        if not kept:
             raise UserError(
                 f"resume: {str(self.path)!r} holds no run; give the folder that "
                 f"{by_caller('--run.run_dir', 'run_dir')} named"
@@ -138,6 +145,19 @@ class RunFolder:
             self._lock = Lock(self.journal)
         except LockedError as error:
             self._made = None  # another run has made it
+            raise self._written() from error
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def take_up(self) -> None:
+        """Keep other processes out of a run that is resumed until ``release``.
+
+        Raises:
+            UserError: if another process writes to it.
+        """
+        try:
+            self._lock = Lock(self.journal)
+        except LockedError as error:
             raise self._written() from error
         except OSError as error:
             raise self._unwritable(error) from error

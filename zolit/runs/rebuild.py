@@ -14,12 +14,16 @@ from zolit.checkpoints.tensors import weight_tensors
 from zolit.datamodules.epochs import ResumableLoader
 from zolit.digests import combined_digest, tensor_digests
 from zolit.errors import UserError
+from zolit.recipes.guard import load_yaml
+from zolit.runs.finished import recipe_text
 from zolit.runs.folder import RunFolder
 from zolit.runs.journal.earlier import move_as_recorded
 from zolit.runs.journal.format import Header, Position, Step, Weights
 from zolit.runs.journal.position import loop_state
 from zolit.runs.journal.reader import Contents, read_journal
 from zolit.runs.journal.replay import Replay, Replayed, check_start
+from zolit.training.first_order import FirstOrderModule
+from zolit.training.module import TuningModule
 from zolit.training.zero_order import ZeroOrderModule
 
 
@@ -50,6 +54,12 @@ def read_run(folder: RunFolder, salvage: bool, option: str | None = None) -> Con
         UserError: if there is no journal, or its header is damaged, or ``salvage`` is off and any
             other part of it is damaged.
     """
+    if not folder.journal.is_file() and _first_order(folder):
+        raise UserError(
+            f"journal: the run in {str(folder.path)!r} is of FirstOrderModule, whose steps follow "
+            "from no few numbers and are not written down; use its checkpoints, and go on with it "
+            f"by zolit fit --resume {folder.path}"
+        )
     contents = read_journal(folder.journal)
     fault = contents.fault
     if contents.header is None and fault is not None:
@@ -67,6 +77,14 @@ def read_run(folder: RunFolder, salvage: bool, option: str | None = None) -> Con
             f"ends after step {contents.end}, add {option}"
         )
     return contents
+
+
+def _first_order(folder: RunFolder) -> bool:
+    """Whether the configuration of a run names `FirstOrderModule`."""
+    config = load_yaml(recipe_text(folder) or "{}", str(folder.config))
+    model = config.get("model") if isinstance(config, dict) else None
+    named = model.get("class_path") if isinstance(model, dict) else None
+    return str(named).rpartition(".")[2] == FirstOrderModule.__name__
 
 
 def newest_base(
@@ -127,7 +145,7 @@ def first_base(header: Header) -> Base | None:
         raise UserError(f"{error}; the run started from this file: put it back") from error
 
 
-def optimizer_and_schedule(module: ZeroOrderModule) -> tuple[Optimizer, Any]:
+def optimizer_and_schedule(module: TuningModule) -> tuple[Optimizer, Any]:
     """A new optimizer of a module's weights and its schedule of learning rates, None without one.
 
     Args:

@@ -93,9 +93,9 @@ class Resumption:
             return None  # it ended before its first step: there is nothing to replay
         loader = datamodule.train_dataloader()
         order = loader.order() if isinstance(loader, ResumableLoader) else {}
-        other_rows = bool(_differences(header.data, order))
+        other_rows = bool(changed_facts(header.data, order))
         changed = self._differences(header, config, type(module))
-        future = refuse_other_recipe(header, changed, asked, other_rows, str(folder.path))
+        future = refuse_other_recipe(header.config, changed, asked, other_rows, str(folder.path))
         content = resumed_checkpoint(module, trainer, loader, contents, folder, tell)
         step = header.step if content is None else int(content["global_step"])
         for note in resumption_notes(header, module, order, future, step):
@@ -170,13 +170,13 @@ def resumption_notes(
     if future:
         changes = describe_changes(future)
         found.append(f"steps after {step} follow other options than the run so far: {changes}")
-    rows = _differences(header.data, order)
+    rows = changed_facts(header.data, order)
     if rows:
         changes = describe_changes(rows)
         found.append(f"steps after {step} read other batches than the run would: {changes}")
     elif not order:
         found.append("the data module's loader keeps no position: the epoch begins anew")
-    around = _differences(header.environment, environment(module.device, module.reading.compiled))
+    around = changed_facts(header.environment, environment(module.device, module.reading.compiled))
     if around:
         found.append(
             f"the run was begun elsewhere ({describe_changes(around)}); losses can differ in their "
@@ -185,7 +185,8 @@ def resumption_notes(
     return found
 
 
-def _differences(before: dict[str, Any], now: dict[str, Any]) -> Changes:
+def changed_facts(before: dict[str, Any], now: dict[str, Any]) -> Changes:
+    """The facts that are not the same, with both values; None for one that is not there."""
     names = sorted(before.keys() | now.keys())
     pairs = {name: (before.get(name), now.get(name)) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

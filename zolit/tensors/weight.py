@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_map
 
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
-from zolit.tensors import product
+from zolit.tensors import gradient_product, product
 from zolit.tensors.reading import Reading
 from zolit.tensors.site import Site
 
@@ -180,7 +180,7 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
         return product.add_bias(F.linear(x, weight), bias)
     if weight.transposed:
         return NotImplemented
-    return product.add_bias(product.matmul(x, weight), bias)
+    return product.add_bias(gradient_product.matmul(x, weight), bias)
 
 
 def _addmm(bias: Tensor, x: Tensor, weight: Tensor, **kwargs: Any) -> Any:
@@ -190,7 +190,7 @@ def _addmm(bias: Tensor, x: Tensor, weight: Tensor, **kwargs: Any) -> Any:
         return product.add_bias(x @ weight, bias)
     if not weight.transposed:
         return NotImplemented
-    return product.add_bias(product.matmul(x, weight), bias)
+    return product.add_bias(gradient_product.matmul(x, weight), bias)
 
 
 def _embedding(

@@ -15,6 +15,7 @@ from zolit.checkpoints.tensors import (
     check_fingerprint,
     fingerprint,
     load_weight_tensors,
+    moving_weights,
     weight_tensors,
 )
 from zolit.errors import UserError
@@ -22,13 +23,12 @@ from zolit.evaluations import Evaluation, evaluation_for
 from zolit.models.adapters import Adapter
 from zolit.models.loading.load import load_prepared
 from zolit.models.passes.calls import check_calls
-from zolit.models.prepare import Parts, Preparation, prepare
+from zolit.models.prepare import Parts, Preparation
 from zolit.models.source import ModelSource
 from zolit.objectives.base import Objective
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.strategies import Quantizer
 from zolit.tensors.reading import Reading
-from zolit.tensors.weight import PerturbedWeight, perturbed_weights
 from zolit.training.dtype import DTYPES, faster_dtype
 from zolit.training.loop_state import mended_loop_state
 
@@ -124,6 +124,10 @@ class TuningModule(L.LightningModule):
         """The arguments of the model's `Preparation`."""
         raise NotImplementedError(f"{type(self).__name__} does not say what a weight becomes")
 
+    def preparation(self) -> Preparation:
+        """How the weights of its model are prepared."""
+        return Preparation(*self.parts())
+
     def arrange(self, model: nn.Module, pairable: bool) -> None:
         """Arrange the passes through a model that has just been loaded.
 
@@ -136,7 +140,7 @@ class TuningModule(L.LightningModule):
         """Load, quantize and wrap the model, once."""
         if self.model is None:
             check_files(self.start_files)
-            preparation = Preparation(*self.parts())
+            preparation = self.preparation()
             dtype = DTYPES[self.dtype_name]
             with returning_memory():
                 model, pairable = load_prepared(self.source, dtype, preparation)
@@ -145,13 +149,12 @@ class TuningModule(L.LightningModule):
     def adopt(self, model: nn.Module) -> None:
         """Take a loaded model and prepare its weights in place."""
         check_files(self.start_files)
-        pairable = prepare(model, *self.parts(), self.source.load_tokenizer)
-        self._take(model, pairable)
+        self._take(model, self.preparation().prepare(model, self.source.load_tokenizer))
 
     def _take(self, model: nn.Module, pairable: bool) -> None:
         self.started = start_from(model, self.start_files)
         if self.started:  # masks go by the weights that the run starts from
-            Preparation(*self.parts()).choose(model)
+            self.preparation().choose(model)
         self.objective.try_out(model)
         self.evaluation.try_out(model)
         self.arrange(model, pairable)
@@ -178,9 +181,17 @@ class TuningModule(L.LightningModule):
         return self._fingerprint
 
     @property
-    def weights(self) -> list[PerturbedWeight]:
-        """The weights that move, in the order of their sites."""
-        return perturbed_weights(self.network)
+    def weights(self) -> Sequence[Tensor]:
+        """The weights that move, in the order of the model."""
+        return list(moving_weights(self.network).values())
+
+    def step_figures(self) -> list[str]:
+        """Names of the figures that it logs at each step."""
+        return ["train_loss", "step_ms"]
+
+    def finished(self) -> nn.Module:
+        """The model for other tools; the module is of no further use for training."""
+        return self.network
 
     @classmethod
     def takes_optimizer(cls, optimizer: type) -> bool:

@@ -1,8 +1,8 @@
 """Options of Lightning's trainer that zolit does not follow, and what to set instead.
 
-A zeroth-order step has no backward pass and is made in one process, in the dtype of the model. With
-the options below a run would fail after it has begun, or nothing would change, or the result would
-change silently.
+A step is made by the module itself, in one process and in the dtype of the model, and a
+zeroth-order step has no backward pass. With the options below a run would fail after it has begun,
+or nothing would change, or the result would change silently.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,17 +12,18 @@ from zolit.caller import by_caller, option, setting
 from zolit.errors import UserError
 
 
-def refuse_trainer_options(options: Mapping[str, Any], fits: bool) -> None:
-    """Refuse what a `ZeroOrderModule` cannot be trained or measured with.
+def refuse_trainer_options(options: Mapping[str, Any], fits: bool, first: bool = False) -> None:
+    """Refuse what one of zolit's modules cannot be trained or measured with.
 
     Args:
         options: of the trainer, by name; ones that are not given may be missing.
         fits: whether steps are to be made.
+        first: whether they are along gradients (`FirstOrderModule`).
 
     Raises:
         UserError: naming the option, what it got, and what to set instead.
     """
-    for name, rule in _RULES.items():
+    for name, rule in (_RULES | _FIRST_ORDER if first else _RULES).items():
         value = options.get(name)
         if value is not None and not rule.allows(value):
             got = f"{option(f'trainer.{name}')}: got {_told(value)}"
@@ -141,6 +142,28 @@ _RULES: dict[str, _Rule] = {
     ),
 }
 """By the option's name."""
+
+_OWN_STEPS = "the module makes its steps itself"
+
+
+def _clip() -> str:
+    return f"set {option('model.gradient_clip')}, a norm, instead"
+
+
+_FIRST_ORDER: dict[str, _Rule] = {
+    "gradient_clip_val": _Rule(_one_of(0, 0.0), _OWN_STEPS, _clip),
+    "gradient_clip_algorithm": _Rule(lambda value: False, _OWN_STEPS, _clip),
+    "detect_anomaly": _Rule(_one_of(False, True), "", _leave_out()),
+    "reload_dataloaders_every_n_epochs": _Rule(
+        _one_of(0, "0"),
+        "a resumed run counts on one loader for all epochs, which shuffles anew in each",
+        _leave_out(),
+    ),
+    "overfit_batches": _RULES["overfit_batches"]._replace(
+        reason="it replaces the order of the rows, which a resumed run counts on"
+    ),
+}
+"""What is otherwise for `FirstOrderModule`."""
 
 _STEPS = ("limit_train_batches", "max_epochs", "max_steps")
 """Options that leave no step to make if they are zero."""

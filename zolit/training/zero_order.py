@@ -36,6 +36,7 @@ from zolit.strategies import (
     TwoPoint,
 )
 from zolit.tensors.reading import Reading
+from zolit.tensors.weight import PerturbedWeight, perturbed_weights
 from zolit.training.module import Compile, TuningModule
 from zolit.training.skipped import SkippedQueries
 
@@ -190,6 +191,15 @@ class ZeroOrderModule(TuningModule):
         lr = self.default_lr or self.estimator.default_lr
         lr = lr or self.perturber.default_lr(self.weights, queries)
         self.default_lr = lr if optimizer.settle(lr) else None
+
+    @property
+    def weights(self) -> list[PerturbedWeight]:
+        """The weights that move, in the order of their sites."""
+        return perturbed_weights(self.network)
+
+    def step_figures(self) -> list[str]:
+        own = [*super().step_figures(), "skipped_queries"]
+        return [*own, *self.estimator.metrics()]
 
     # One step
 

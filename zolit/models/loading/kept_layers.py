@@ -40,6 +40,7 @@ class KeptLayers:
     converts: ClassVar[bool] = False
     calibrated: ClassVar[bool] = False
     keep_error: ClassVar[bool] = False
+    straight_through: ClassVar[bool] = False
 
     def calibrate(self, model: nn.Module, tokenizer: Any, excluded: Excluded | None = None) -> None:
         """Do nothing: the weights are quantized already."""

@@ -53,6 +53,7 @@ class Stream(QuantizationConfigMixin):
             for one in plan.weights
             if preparation.quantizer.quantized
             and one.quantized
+            and not preparation.trains(one)
             and len(one.names) == 1
             and parameters[one.path].dtype == dtype
         }

@@ -31,6 +31,8 @@ class Stage(IntEnum):
     """The output layer for a few answers (`zolit.models.passes.answer_head`)."""
     GIVEN = 3
     """A block that is not run, as its outputs are known (`zolit.calibration.ending`)."""
+    RECOMPUTED = 4
+    """A block that runs again in the backward pass (`zolit.models.passes.recomputed`)."""
 
 
 class _Calls:

@@ -1,0 +1,69 @@
+"""What the estimates of all modules count alike."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zolit.errors import UserError
+from zolit.memory.tracker import AsOnDevice, LiveBytes
+from zolit.models.loading.open import meta_model, open_checkpoint
+from zolit.models.parts import StoresWeights
+from zolit.models.prepare import stored_weights
+from zolit.training.module import TuningModule
+
+
+def skeleton(module: TuningModule, dtype: torch.dtype) -> tuple[nn.Module, StoresWeights]:
+    """The model on the meta device, and the quantizer of its linear layers."""
+    preparation = module.preparation()
+    if preparation.quantizer.converts:
+        config = module.source.load_config(weights=False)
+        return meta_model(module.source, config, dtype), preparation.quantizer
+    opened = open_checkpoint(module.source, dtype, preparation)
+    if isinstance(opened, str):
+        raise UserError(f"estimate: {module.source.path!r} cannot be kept as it is: {opened}")
+    return opened.skeleton, opened.quantizer
+
+
+def evaluate(module: TuningModule, batch: Any) -> None:
+    """Run what an evaluation runs, without the metrics, which need numbers."""
+    module.evaluation.passes(module.network, batch)
+
+
+def passing(run: Any, module: TuningModule, argument: Any) -> int:
+    """Peak of the bytes that a call needs and frees again."""
+    # The first call also makes buffers and residuals, which stay.
+    for _ in range(2):
+        with LiveBytes() as made, AsOnDevice():
+            run(module, argument)
+    return made.peak
+
+
+def float_tensors(model: nn.Module) -> list[Tensor]:
+    """Every tensor of a model that holds plain floats, buffers too."""
+    stored = {id(weight): weight for weight in stored_weights(model)}
+    plain = [p for p in model.parameters() if id(p) not in stored]
+    dense = [
+        tensor
+        for weight in stored.values()
+        if not weight.store.quantized
+        for tensor in weight.store.tensors().values()
+    ]
+    return [*plain, *model.buffers(), *dense]
+
+
+def state_tensors(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """What an optimizer keeps of the weights that it moves."""
+    return [
+        value
+        for state in optimizer.state.values()
+        for value in state.values()
+        if isinstance(value, Tensor)
+    ]
+
+
+def bytes_of(tensors: Iterable[Tensor]) -> int:
+    """Bytes of the storages of tensors, shared ones once."""
+    storages = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}
+    return sum(storages.values())

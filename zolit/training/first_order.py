@@ -1,0 +1,369 @@
+"""Tuning by gradients: the papers' first-order baselines on the same model, rows and metrics."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+
+from zolit.checkpoints.content import require
+from zolit.errors import UserError
+from zolit.evaluations import Evaluation
+from zolit.kernels.dispatch import Preference
+from zolit.models.adapters import Adapter
+from zolit.models.passes.calls import check_calls
+from zolit.models.passes.recomputed import recompute_blocks
+from zolit.models.prepare import Parts
+from zolit.models.source import ModelSource
+from zolit.models.trained import Gradients, Trained, to_stored
+from zolit.noise import fold
+from zolit.objectives.base import Objective
+from zolit.options import OnResume
+from zolit.strategies import Quantizer
+from zolit.tensors.reading import Reading
+from zolit.training.module import DTYPES, TuningModule
+
+log = logging.getLogger(__name__)
+
+_DATA = 2
+"""Stream of a step's key for the random numbers of its objective, as in `ZeroOrderModule`."""
+
+
+class FirstOrderModule(TuningModule):
+    """Fine-tunes a language model by gradients, as the papers' baselines do.
+
+    What is trained follows from ``quantizer`` and ``tune``:
+
+    | quantizer | tune | method |
+    |---|---|---|
+    | `NoQuantizer` | ``linear``, ``norms``, ... | full fine-tuning |
+    | `NoQuantizer` | ``adapter`` | LoRA |
+    | any | ``adapter`` | LoRA over stored weights, as QLoRA (arXiv 2305.14314) |
+    | `Int8`, `Int4`, `Float8` | ``linear`` | straight-through estimator (`MasterWeight`) |
+
+    The model runs in eval mode, without dropout, so that both kinds of runs minimize the same loss.
+    A step is no function of a few numbers, so there is no journal: a run resumes from its last
+    checkpoint, and cannot be replayed, verified or published.
+
+    Args:
+        source: the model to start from.
+        quantizer: how its linear layers are stored, or rounded in each pass if they are trained.
+        objective: what is minimized; by default `OptionScoring`.
+        evaluation: what is reported; by default what fits the objective.
+        optimizer: of torch; by default AdamW with an lr of 1e-5 and no weight decay.
+        lr_scheduler: stepped after every optimizer step.
+        tune: what is trained: ``linear``, ``output``, ``embeddings``, ``norms``, ``biases``,
+            ``adapter``, or parameter-name patterns. By default the adapter if there is one, else
+            ``linear``.
+        adapter: small float factors beside layers of the model, such as ``LoRA``.
+        start_from: a checkpoint of an earlier run, or several, as in `ZeroOrderModule`.
+        dtype: ``bfloat16`` or ``float32``, of activations and of weights that stay floats.
+        master_dtype: of trained weights that a quantizer rounds: ``float32``, or ``model`` for
+            ``dtype``. Half of the memory of their gradients and of the optimizer's state depends on
+            it.
+        seed: of the random numbers of the objective.
+        micro_batches: batches whose gradients a step averages.
+        gradient_clip: the largest norm of all gradients together; longer ones are scaled down to
+            it. None leaves them.
+        gradient_checkpointing: keep the inputs of blocks alone and run each block again in the
+            backward pass.
+        kernels: ``auto``, ``compiled`` or ``reference`` (plain torch).
+        max_skipped: stop after this many steps in a row whose loss or gradient was NaN or infinite.
+
+    Attributes:
+        skipped_steps: steps since the run began that moved nothing, as loss or gradient was NaN or
+            infinite.
+
+    Raises:
+        UserError: if an option is out of range or two parts do not combine.
+
+    Example:
+        >>> from zolit import Int4, LoRA
+        >>> module = FirstOrderModule(ModelSource("models/llama"), Int4(), adapter=LoRA())
+        >>> module.tune
+        ['adapter']
+    """
+
+    on_resume: ClassVar[Mapping[str, OnResume]] = {
+        **dict.fromkeys(
+            (
+                "objective",
+                "seed",
+                "micro_batches",
+                "gradient_clip",
+                "gradient_checkpointing",
+                "kernels",
+                "max_skipped",
+            ),
+            OnResume.FREE,
+        ),
+        **dict.fromkeys(("source", "tune", "start_from", "dtype"), OnResume.COMPARED),
+        "evaluation": OnResume.REPORTED,
+    }
+
+    def __init__(
+        self,
+        source: ModelSource,
+        quantizer: Quantizer,
+        objective: Objective | None = None,
+        evaluation: Evaluation | None = None,
+        optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(
+            params, lr=1e-5, weight_decay=0.0
+        ),
+        lr_scheduler: LRSchedulerCallable | None = None,
+        tune: list[str] | None = None,
+        adapter: Adapter | None = None,
+        start_from: str | list[str] | None = None,
+        dtype: str = "bfloat16",
+        master_dtype: Literal["model", "float32"] = "float32",
+        seed: int = 0,
+        micro_batches: int = 1,
+        gradient_clip: float | None = None,
+        gradient_checkpointing: bool = False,
+        kernels: Preference = "auto",
+        max_skipped: int = 10,
+    ) -> None:
+        for name, value in (("micro_batches", micro_batches), ("max_skipped", max_skipped)):
+            if value < 1:
+                raise UserError(f"{name} must be at least 1, got {value}")
+        if gradient_clip is not None and not 0 < gradient_clip < float("inf"):
+            raise UserError(
+                f"gradient_clip: got {gradient_clip}, expected a positive number; try 1.0, or "
+                "leave it out"
+            )
+        super().__init__(
+            reading=Reading(None, kernels),
+            source=source,
+            quantizer=quantizer,
+            objective=objective,
+            evaluation=evaluation,
+            optimizer=optimizer,
+            lr_scheduler=lr_scheduler,
+            tune=tune,
+            adapter=adapter,
+            start_from=start_from,
+            dtype=dtype,
+            seed=seed,
+            compile="none",
+        )
+        self.automatic_optimization = False
+        self._check_parts()
+        self.masters_in_float32 = master_dtype == "float32"
+        self.micro_batches = micro_batches
+        self.gradient_clip = gradient_clip
+        self.gradient_checkpointing = gradient_checkpointing
+        self.max_skipped = max_skipped
+        self.skipped_steps = 0
+        self._skipped_in_row = 0
+        self._pending: _Pending | None = None
+
+    def _check_parts(self) -> None:
+        name = type(self.quantizer).__name__
+        if self.objective.compares:
+            raise UserError(
+                f"objective: {type(self.objective).__name__} compares two reads of a direction "
+                "(shared below 1), which first-order steps do not have; leave shared out"
+            )
+        if self.quantizer.keep_error:
+            raise UserError(
+                f"quantizer: got {name} with keep_error, which is for ZOSGD's error feedback; "
+                "leave keep_error out"
+            )
+        if not self.quantizer.quantized or self.quantizer.straight_through:
+            return
+        if "linear" in self.tune:
+            raise UserError(
+                f"tune: got linear with quantizer {name}, which cannot quantize a weight anew in "
+                "every forward; use Int8, Int4 or Float8, or tune an adapter beside the weights "
+                "that it stores"
+            )
+
+    # Construction
+
+    def parts(self) -> Parts:
+        forward, how = self.objective.rehearsal(), (Gradients(), self.reading, self.tune)
+        return self.quantizer, *how, self.adapter, forward, None
+
+    def preparation(self) -> Trained:
+        masters = torch.float32 if self.masters_in_float32 else DTYPES[self.dtype_name]
+        return Trained(*self.parts(), master_dtype=masters)
+
+    def arrange(self, model: nn.Module, pairable: bool) -> None:
+        check_calls(model)
+        if self.gradient_checkpointing:
+            recompute_blocks(model)
+        count = sum(one.requires_grad and one.dtype == torch.bfloat16 for one in model.parameters())
+        if count:
+            log.warning(
+                "%d weights are trained in bfloat16, whose numbers are 1/256 of their size apart: "
+                "shorter steps are lost; set dtype: float32, or master_dtype for quantized weights",
+                count,
+            )
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """The parameters that gradients move, in the order of the model."""
+        return [one for one in self.network.parameters() if one.requires_grad]
+
+    def step_figures(self) -> list[str]:
+        return [*super().step_figures(), "gradient_norm", "skipped_steps"]
+
+    def finished(self) -> nn.Module:
+        """The model; in place of trained weights that a quantizer rounds, their codes."""
+        to_stored(self.network)
+        return self.network
+
+    # One step
+
+    @property
+    def between_steps(self) -> bool:
+        """Whether no step is pending that waits for further micro-batches."""
+        return self._pending is None
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        """Add the gradient of one batch; after ``micro_batches`` of them, step."""
+        with self.first_of("train"):
+            self._train(batch)
+
+    def _train(self, batch: Any) -> None:
+        started = time.perf_counter()
+        self.network.eval()
+        pending = self._pending = self._pending or _Pending(started)
+        data_key = fold(self.seed, _DATA, self.global_step, len(pending.losses))
+        pending.losses.append(self.add_gradient(batch, data_key))
+        last = bool(getattr(self.trainer, "is_last_batch", False))
+        if len(pending.losses) < self.micro_batches and not last:
+            return
+        self._pending = None
+        losses = torch.stack(pending.losses)
+        norm = self._step(losses)
+        self.log("train_loss", losses.mean(), prog_bar=True)
+        self.log("step_ms", 1e3 * (time.perf_counter() - pending.started), prog_bar=True)
+        self.log("gradient_norm", norm)
+        self.log("skipped_steps", float(self.skipped_steps))
+
+    def add_gradient(self, batch: Any, data_key: int = 0) -> Tensor:
+        """Add the gradient of a batch's loss to that of each trained weight.
+
+        Args:
+            batch: of the data module.
+            data_key: key of the objective's random numbers.
+
+        Returns:
+            The loss, a float32 scalar without a gradient. Where it is NaN or infinite, nothing is
+            added.
+
+        Raises:
+            UserError: if the loss does not depend on a trained weight.
+        """
+        loss = self.loss(batch, data_key)
+        if torch.isfinite(loss):
+            loss.backward()
+        return loss.detach()
+
+    def loss(self, batch: Any, data_key: int = 0) -> Tensor:
+        """The loss of a batch, a float32 scalar whose gradient can be asked for.
+
+        Raises:
+            UserError: if it does not depend on a trained weight.
+        """
+        drawn = self.objective.draw(batch, data_key)
+        found = self.objective.losses(self.network, drawn)[0]
+        if not found.requires_grad:
+            raise UserError(
+                "objective: the loss has no gradient, expected one that depends on the trained "
+                "weights; call the model that the objective is given, outside of torch.no_grad"
+            )
+        return found
+
+    def _step(self, losses: Tensor) -> Tensor:
+        """Step along the mean gradient of some batches; an empty step still counts.
+
+        Returns:
+            Norm of the gradient, before it is clipped.
+
+        Raises:
+            UserError: after ``max_skipped`` steps in a row that could not be made.
+        """
+        weights = [one for one in self.weights if one.grad is not None]
+        gradients = [one.grad for one in weights if one.grad is not None]
+        if len(losses) > 1:
+            for one in gradients:
+                one.div_(len(losses))
+        norm = torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros(())
+        sound = bool(torch.isfinite(losses).all() and torch.isfinite(norm))
+        optimizer: Any = self.optimizers()
+        if not sound:
+            self._skip()
+        elif self.gradient_clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(weights, self.gradient_clip, norm)
+        # Through Lightning's wrapper: nothing else advances global_step and max_steps.
+        optimizer.step()
+        self._forget_gradients()
+        self._skipped_in_row = 0 if sound else self._skipped_in_row
+        schedule: Any = self.lr_schedulers()
+        if schedule is not None:
+            schedule.step()
+        return norm
+
+    def _skip(self) -> None:
+        """Leave the weights as they are in the step that follows."""
+        self._forget_gradients()
+        self.skipped_steps += 1
+        self._skipped_in_row += 1
+        if self._skipped_in_row >= self.max_skipped:
+            raise UserError(
+                f"loss or gradient was NaN or infinite in {self._skipped_in_row} steps in a row at "
+                f"step {self.global_step}; the weights keep their last good state: lower lr, set "
+                "gradient_clip, or use dtype float32"
+            )
+
+    def _forget_gradients(self) -> None:
+        for one in self.weights:
+            one.grad = None
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["zolit_skipped_steps"] = self.skipped_steps
+        checkpoint["zolit_skipped_in_row"] = self._skipped_in_row
+        if self._pending is not None:  # between two batches of a step
+            gradients = [one.grad for one in self.weights]
+            checkpoint["zolit_pending"] = {"losses": self._pending.losses, "gradients": gradients}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self.skipped_steps = checkpoint.get("zolit_skipped_steps", 0)
+        self._skipped_in_row = checkpoint.get("zolit_skipped_in_row", 0)
+        self._pending = None
+        if (kept := checkpoint.get("zolit_pending")) is None:
+            return
+        losses, gradients = kept.get("losses"), kept.get("gradients")
+        sound = isinstance(losses, list) and all(isinstance(one, Tensor) for one in losses)
+        require(sound and _fit(gradients, self.weights), None, "zolit_pending")
+        self._pending = _Pending(time.perf_counter(), [one.to(self.device) for one in losses])
+        for weight, gradient in zip(self.weights, gradients, strict=True):
+            weight.grad = None if gradient is None else gradient.to(weight.device, copy=True)
+
+
+@dataclass
+class _Pending:
+    """A step that waits for further micro-batches, and the losses of those so far."""
+
+    started: float
+    losses: list[Tensor] = field(default_factory=list)
+
+
+def _fit(gradients: Any, weights: Sequence[Tensor]) -> bool:
+    """Whether a list holds a gradient, or None, for each weight."""
+    if not isinstance(gradients, list) or len(gradients) != len(weights):
+        return False
+    return all(
+        one is None or (isinstance(one, Tensor) and (one.shape, one.dtype) == (w.shape, w.dtype))
+        for one, w in zip(gradients, weights, strict=True)
+    )
