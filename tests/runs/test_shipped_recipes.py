@@ -11,7 +11,7 @@ import yaml
 from tiny_recipes import CONFIGS, IDS, ROOT, tiny_options
 
 from zolit.cli import run
-from zolit.runs.journal import Contents, Weights, read_journal
+from zolit.runs.journal import Weights, read_journal
 
 STEPS, VALIDATE = 7, 3
 # One within the first epoch, one with a checkpoint, one after it.
@@ -45,15 +45,15 @@ def fit(config: Path, options: Path, folder: Path, *args: str) -> None:
     assert (folder / "journal.bin").exists() == journaled
 
 
-def state(folder: Path) -> tuple[Contents, dict[str, torch.Tensor], list[dict[str, float]]]:
-    """Journal, last checkpoint and metrics of a run, without what measures time."""
+def state(folder: Path) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
+    """Last checkpoint and metrics of a run, without what measures time."""
     saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     with (folder / "metrics.csv").open(encoding="utf-8") as file:
         rows = [
             {name: float(value) for name, value in row.items() if value and name != "step_ms"}
             for row in csv.DictReader(file)
         ]
-    return read_journal(folder / "journal.bin"), saved["state_dict"], rows
+    return saved["state_dict"], rows
 
 
 def parts(value: Any) -> list[str]:
@@ -120,7 +120,8 @@ def test_resumed_is_undisturbed(
     whole = tmp_path / "whole"
     assert read_journal(cut / "journal.bin").end == killed
     fit(path, override, cut, "--resume", str(cut))
-    (mine, weights, rows), (theirs, wanted, all_rows) = state(cut), state(whole)
+    (weights, rows), (wanted, all_rows) = state(cut), state(whole)
+    mine, theirs = (read_journal(folder / "journal.bin") for folder in (cut, whole))
     assert mine.fault is None
     assert mine.steps == theirs.steps
     assert len(mine.steps) == STEPS
@@ -145,7 +146,7 @@ def test_a_first_order_run_goes_on_from_its_last_checkpoint(
     override, cut = killed_run(path, KILLED_AT[name], tmp_path, tiny_llama, tiny_roberta)
     assert (cut / "checkpoints" / "last.ckpt").exists() == (KILLED_AT[name] >= VALIDATE)
     fit(path, override, cut, "--resume", str(cut))
-    (_, weights, rows), (_, wanted, all_rows) = state(cut), state(tmp_path / "whole")
+    (weights, rows), (wanted, all_rows) = state(cut), state(tmp_path / "whole")
     assert len({row["train_loss"] for row in rows if "train_loss" in row}) == STEPS
     assert weights.keys() == wanted.keys()
     assert all(torch.equal(tensor, wanted[name]) for name, tensor in weights.items())

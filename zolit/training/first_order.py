@@ -2,15 +2,13 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from zolit.checkpoints.content import require
 from zolit.errors import UserError
 from zolit.evaluations import Evaluation
 from zolit.kernels.dispatch import Preference
@@ -26,6 +24,7 @@ from zolit.options import OnResume
 from zolit.strategies import Quantizer
 from zolit.tensors.reading import Reading
 from zolit.training.module import DTYPES, TuningModule
+from zolit.training.pending import PendingStep, SkippedSteps
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +74,7 @@ class FirstOrderModule(TuningModule):
         max_skipped: stop after this many steps in a row whose loss or gradient was NaN or infinite.
 
     Attributes:
-        skipped_steps: steps since the run began that moved nothing, as loss or gradient was NaN or
-            infinite.
+        skipped: counts the steps that moved nothing, as loss or gradient was NaN or infinite.
 
     Raises:
         UserError: if an option is out of range or two parts do not combine.
@@ -156,10 +154,8 @@ class FirstOrderModule(TuningModule):
         self.micro_batches = micro_batches
         self.gradient_clip = gradient_clip
         self.gradient_checkpointing = gradient_checkpointing
-        self.max_skipped = max_skipped
-        self.skipped_steps = 0
-        self._skipped_in_row = 0
-        self._pending: _Pending | None = None
+        self.skipped = SkippedSteps(max_skipped)
+        self._pending: PendingStep | None = None
 
     def _check_parts(self) -> None:
         name = type(self.quantizer).__name__
@@ -232,7 +228,7 @@ class FirstOrderModule(TuningModule):
     def _train(self, batch: Any) -> None:
         started = time.perf_counter()
         self.network.eval()
-        pending = self._pending = self._pending or _Pending(started)
+        pending = self._pending = self._pending or PendingStep(started)
         data_key = fold(self.seed, _DATA, self.global_step, len(pending.losses))
         pending.losses.append(self.add_gradient(batch, data_key))
         last = bool(getattr(self.trainer, "is_last_batch", False))
@@ -244,7 +240,7 @@ class FirstOrderModule(TuningModule):
         self.log("train_loss", losses.mean(), prog_bar=True)
         self.log("step_ms", 1e3 * (time.perf_counter() - pending.started), prog_bar=True)
         self.log("gradient_norm", norm)
-        self.log("skipped_steps", float(self.skipped_steps))
+        self.log("skipped_steps", float(self.skipped.count))
 
     def add_gradient(self, batch: Any, data_key: int = 0) -> Tensor:
         """Add the gradient of a batch's loss to that of each trained weight.
@@ -297,30 +293,18 @@ class FirstOrderModule(TuningModule):
         norm = torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros(())
         sound = bool(torch.isfinite(losses).all() and torch.isfinite(norm))
         optimizer: Any = self.optimizers()
+        self.skipped.note(sound, self.global_step)
         if not sound:
-            self._skip()
+            self._forget_gradients()
         elif self.gradient_clip is not None:
             torch.nn.utils.clip_grads_with_norm_(weights, self.gradient_clip, norm)
         # Through Lightning's wrapper: nothing else advances global_step and max_steps.
         optimizer.step()
         self._forget_gradients()
-        self._skipped_in_row = 0 if sound else self._skipped_in_row
         schedule: Any = self.lr_schedulers()
         if schedule is not None:
             schedule.step()
         return norm
-
-    def _skip(self) -> None:
-        """Leave the weights as they are in the step that follows."""
-        self._forget_gradients()
-        self.skipped_steps += 1
-        self._skipped_in_row += 1
-        if self._skipped_in_row >= self.max_skipped:
-            raise UserError(
-                f"loss or gradient was NaN or infinite in {self._skipped_in_row} steps in a row at "
-                f"step {self.global_step}; the weights keep their last good state: lower lr, set "
-                "gradient_clip, or use dtype float32"
-            )
 
     def _forget_gradients(self) -> None:
         for one in self.weights:
@@ -330,40 +314,11 @@ class FirstOrderModule(TuningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
-        checkpoint["zolit_skipped_steps"] = self.skipped_steps
-        checkpoint["zolit_skipped_in_row"] = self._skipped_in_row
+        self.skipped.save(checkpoint)
         if self._pending is not None:  # between two batches of a step
-            gradients = [one.grad for one in self.weights]
-            checkpoint["zolit_pending"] = {"losses": self._pending.losses, "gradients": gradients}
+            self._pending.save(checkpoint, self.weights)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
-        self.skipped_steps = checkpoint.get("zolit_skipped_steps", 0)
-        self._skipped_in_row = checkpoint.get("zolit_skipped_in_row", 0)
-        self._pending = None
-        if (kept := checkpoint.get("zolit_pending")) is None:
-            return
-        losses, gradients = kept.get("losses"), kept.get("gradients")
-        sound = isinstance(losses, list) and all(isinstance(one, Tensor) for one in losses)
-        require(sound and _fit(gradients, self.weights), None, "zolit_pending")
-        self._pending = _Pending(time.perf_counter(), [one.to(self.device) for one in losses])
-        for weight, gradient in zip(self.weights, gradients, strict=True):
-            weight.grad = None if gradient is None else gradient.to(weight.device, copy=True)
-
-
-@dataclass
-class _Pending:
-    """A step that waits for further micro-batches, and the losses of those so far."""
-
-    started: float
-    losses: list[Tensor] = field(default_factory=list)
-
-
-def _fit(gradients: Any, weights: Sequence[Tensor]) -> bool:
-    """Whether a list holds a gradient, or None, for each weight."""
-    if not isinstance(gradients, list) or len(gradients) != len(weights):
-        return False
-    return all(
-        one is None or (isinstance(one, Tensor) and (one.shape, one.dtype) == (w.shape, w.dtype))
-        for one, w in zip(gradients, weights, strict=True)
-    )
+        self.skipped.load(checkpoint)
+        self._pending = PendingStep.load(checkpoint, self.weights)
