@@ -98,7 +98,6 @@ def killed_run(
     return override, cut
 
 
-
 @pytest.mark.parametrize(
     ("path", "killed"),
     [

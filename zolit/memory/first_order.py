@@ -24,8 +24,8 @@ from zolit.models.experts import joined_experts
 from zolit.models.parts import Excluded, StoresWeights
 from zolit.models.prepare import stored_weights
 from zolit.models.trained import Trained
+from zolit.training.dtype import DTYPES
 from zolit.training.first_order import FirstOrderModule
-from zolit.training.module import DTYPES
 
 GPU_NOTE = (
     "on a GPU torch's optimizers step on all weights at once (foreach), which takes up to the size "

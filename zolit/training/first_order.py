@@ -23,7 +23,8 @@ from zolit.objectives.base import Objective
 from zolit.options import OnResume
 from zolit.strategies import Quantizer
 from zolit.tensors.reading import Reading
-from zolit.training.module import DTYPES, TuningModule
+from zolit.training.dtype import DTYPES
+from zolit.training.module import TuningModule
 from zolit.training.pending import PendingStep, SkippedSteps
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,8 @@ class FirstOrderModule(TuningModule):
             ``linear``.
         adapter: small float factors beside layers of the model, such as ``LoRA``.
         start_from: a checkpoint of an earlier run, or several, as in `ZeroOrderModule`.
-        dtype: ``bfloat16`` or ``float32``, of activations and of weights that stay floats.
+        dtype: ``bfloat16`` or ``float32``, of activations and of weights that stay floats; null
+            takes the one that this machine multiplies faster.
         master_dtype: of trained weights that a quantizer rounds: ``float32``, or ``model`` for
             ``dtype``. Half of the memory of their gradients and of the optimizer's state depends on
             it.
@@ -116,7 +118,7 @@ class FirstOrderModule(TuningModule):
         tune: list[str] | None = None,
         adapter: Adapter | None = None,
         start_from: str | list[str] | None = None,
-        dtype: str = "bfloat16",
+        dtype: str | None = "bfloat16",
         master_dtype: Literal["model", "float32"] = "float32",
         seed: int = 0,
         micro_batches: int = 1,
