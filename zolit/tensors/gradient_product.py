@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from zolit.formats.base import chunks
+from zolit.formats.rows import chunks
 from zolit.kernels.activations import quantize_activations
 from zolit.tensors import product
 from zolit.tensors.product import Weight
