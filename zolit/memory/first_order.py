@@ -1,7 +1,8 @@
 """What memory a first-order run needs: its backward pass and its optimizer, on the meta device."""
 
 import re
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,6 @@ from zolit.memory.tracker import AsOnDevice, LiveBytes
 from zolit.models.experts import joined_experts
 from zolit.models.parts import Excluded, StoresWeights
 from zolit.models.prepare import stored_weights
-from zolit.models.trained import Trained
 from zolit.training.dtype import DTYPES
 from zolit.training.first_order import FirstOrderModule
 
@@ -91,9 +91,8 @@ def estimate_first_order(
     """
     compiled = module.reading.compiled
     model, quantizer = skeleton(module, DTYPES[module.dtype_name])
-    cached: Any = OfAKind(quantizer)
-    _, *others = module.parts()
-    preparation = Trained(cached, *others, master_dtype=module.preparation().master_dtype)
+    cached = OfAKind(quantizer)
+    preparation = replace(module.preparation(), quantizer=cast(StoresWeights, cached))
     plan = preparation.plan(preparation.adapt(model))
     stored = [one for one in plan.weights if one.quantized and not preparation.trains(one)]
     paths = {one.path for one in stored}

@@ -100,14 +100,17 @@ class Trained(Preparation):
             if self.trains(one):
                 self._replace(model, one, self._trained(one, parameter))
                 continue
-            stored = isinstance(parameter, PerturbedWeight)
-            store = parameter.store if stored else self.store(one, parameter.data)
+            if isinstance(parameter, PerturbedWeight):
+                store = parameter.store
+            else:
+                store = self.store(one, parameter.data)
             if store.quantized:
                 self._replace(model, one, self.wrap(one, store, None, parameter))
 
     def _trained(self, one: Planned, parameter: nn.Parameter) -> nn.Parameter:
         if not (one.quantized and self.quantizer.quantized):
-            return parameter.requires_grad_()
+            parameter.requires_grad_()
+            return parameter
         floats = parameter.data.to(self.master_dtype or parameter.dtype)
         form = Form(self.quantizer.store, self.reading, one.path, one.transposed)
         return MasterWeight.of(floats, form)
