@@ -7,6 +7,7 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
+from zolit.callbacks.progress import say
 from zolit.checkpoints.continuing import check_loops, check_schedule, check_states
 from zolit.datamodules.epochs import ResumableLoader
 from zolit.runs.journal.format import Position
@@ -14,6 +15,12 @@ from zolit.runs.journal.position import loop_state, position
 from zolit.runs.keeping import StopRequested
 from zolit.runs.rebuild import optimizer_and_schedule
 from zolit.training.module import TuningModule
+
+
+_NO_JOURNAL = (
+    "no journal, as these steps do not follow from a few numbers: a run that ends early goes on from "
+    "its last validation, or from where a signal ended it"
+)
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -39,6 +46,7 @@ class LastCheckpoint(ModelCheckpoint):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
+        say(trainer, _NO_JOURNAL)
         loader = trainer.train_dataloader
         self._order = loader.order() if isinstance(loader, ResumableLoader) else {}
         epoch, each = trainer.num_training_batches, getattr(pl_module, "micro_batches", 1)
