@@ -16,10 +16,9 @@ from zolit.runs.keeping import StopRequested
 from zolit.runs.rebuild import optimizer_and_schedule
 from zolit.training.module import TuningModule
 
-
 _NO_JOURNAL = (
-    "no journal, as these steps do not follow from a few numbers: a run that ends early goes on from "
-    "its last validation, or from where a signal ended it"
+    "no journal, as these steps do not follow from a few numbers: a run that ends early goes on "
+    "from its last validation, or from where a signal ended it"
 )
 
 
