@@ -72,6 +72,15 @@ class Mask(ABC):
         """
         return {}
 
+    def expect(self, shapes: Mapping[str, tuple[int, int]]) -> None:  # noqa: B027
+        """Learn which weights `choose` will be asked about, before it is asked about the first.
+
+        Called under `SparsePerturber`, where each weight is quantized before the next is read.
+
+        Args:
+            shapes: rows and columns by the parameter's name, in the order of the model.
+        """
+
     def look_at(self, model: nn.Module) -> None:  # noqa: B027 (most masks look at nothing)
         """See the model before any weight is asked about. Called once, before anything has moved.
 

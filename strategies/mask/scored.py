@@ -95,7 +95,7 @@ class ScoredMask(ElementMask):
                 f"mask {type(self).__name__}: all scores of {one.path} are equal, so that nothing "
                 "says which of its coordinates to move; use RandomMask, or take it out of `tune`"
             )
-        self._tell_ties(largest.ties, one.path)
+        self.tell_ties(largest.ties, one.path)
         return one.packed(map(largest.of, one.parts()))
 
     def _of_model(self, each: Sequence["_Scores"]) -> list[Support]:
@@ -104,7 +104,7 @@ class ScoredMask(ElementMask):
         if any(one.on_meta for one in each):
             return [Bits.on_meta(one.shape, self.fraction) for one in each]
         largest = Largest(lambda: (part for one in each for part in one.parts()), total, count)
-        self._tell_ties(largest.ties, "the model")
+        self.tell_ties(largest.ties, "the model")
         supports = [one.packed(map(largest.of, one.parts())) for one in each]
         still = [one.path for one, support in zip(each, supports, strict=True) if not support.count]
         if still:
@@ -136,7 +136,8 @@ class ScoredMask(ElementMask):
             )
         return count
 
-    def _tell_ties(self, ties: int, where: str) -> None:
+    def tell_ties(self, ties: int, where: str) -> None:
+        """Log how many coordinates are left out that score as high as one that moves."""
         # Codes of few bits have few values. Which of the equal ones move is decided by their place.
         if ties:
             log.info(

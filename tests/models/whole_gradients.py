@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zolit.calibration.text import Window
-from zolit.models.prepare import as_matrix
+from zolit.models.matrices import as_matrix
 
 
 @torch.enable_grad()

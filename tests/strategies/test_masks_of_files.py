@@ -1,6 +1,7 @@
 """Masks that read their choice from a file: of saliency, or of a mask that chose before."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 from test_masks import ask, floats, largest
-from tiny_models import prepared, tiny
+from tiny_models import batch, prepared, tiny
 
 from zolit.calibration.model_digest import float_digests
 from zolit.calibration.saliency_file import VERSION, Facts, kept_tensors
@@ -20,7 +21,10 @@ from zolit.errors import UserError
 from zolit.formats.bit_planes import BitPlanesWeight
 from zolit.formats.dense import DenseWeight
 from zolit.formats.permuted import PermutedWeight
+from zolit.formats.sparse_overlay import SparseOverlay
 from zolit.models.parts import Candidate
+from zolit.models.prepare import prepare
+from zolit.objectives.option_scoring import OptionScoring
 from zolit.strategies import (
     CodePerturber,
     DensePerturber,
@@ -37,19 +41,28 @@ from zolit.strategies import (
     SqueezeLLM,
 )
 from zolit.supports import Bits
+from zolit.tensors.reading import Reading
+from zolit.tensors.update import move
 from zolit.tensors.weight import perturbed_weights
 
 Q_PROJ = "model.layers.0.self_attn.q_proj.weight"
 
 
-def saliency(file: Path, model: nn.Module, keep: float) -> dict[str, Tensor]:
-    """A file of made-up scores, with ties, of a tiny Llama's blocks; and all of the scores."""
+def saliency(
+    file: Path, model: nn.Module, keep: float, factors: Mapping[str, float] | None = None
+) -> dict[str, Tensor]:
+    """A file of made-up scores, with ties, of a tiny Llama's blocks; and all of the scores.
+
+    The scores of some weights are multiplied by a factor.
+    """
     generator = torch.Generator().manual_seed(7)
     scores = {
         path: torch.randint(0, 200, tuple(one.shape), generator=generator).float()
         for path, one in model.named_parameters()
         if path.endswith("_proj.weight")
     }
+    for path, factor in (factors or {}).items():
+        scores[path] = (scores[path] * factor).bfloat16().float()
     tensors: dict[str, Tensor] = {}
     for path, one in scores.items():
         tensors |= kept_tensors(path, one, keep)
@@ -73,6 +86,73 @@ def test_the_most_sensitive_entries_stand_beside_codes(
         assert weight.store.positions.tolist() == np.flatnonzero(wanted).tolist()
         kept = model.get_parameter(weight.path)[torch.from_numpy(wanted)]
         assert torch.equal(weight.store.values, kept)
+
+
+@pytest.mark.parametrize("keep", [0.2, 1.0])
+@pytest.mark.parametrize("quantizer", [Int4(32), SqueezeLLM(3)])
+def test_the_most_sensitive_entries_of_the_model_stand_beside_codes(
+    quantizer: Quantizer, keep: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each matrix is quantized before the next is there: the file alone says what is compared."""
+    file, model = tmp_path / "c4.saliency", tiny("llama")
+    scores = saliency(file, model, keep, {Q_PROJ: 1e-3})
+    mask = Sensitive(str(file), 0.05, "model")
+    overlaid, reading, _ = prepared("llama", quantizer, None, SparsePerturber(), mask=mask)
+    weights = perturbed_weights(overlaid)
+    flat = np.concatenate([scores[one.path].numpy().ravel() for one in weights])
+    wanted = largest(flat, int(flat.size * 0.05))
+    start = 0
+    for one in weights:
+        assert isinstance(one.store, SparseOverlay)
+        stop = start + one.store.rows * one.store.columns
+        assert one.store.positions.tolist() == np.flatnonzero(wanted[start:stop]).tolist()
+        start = stop
+    assert len(weights[0].store.positions) == 0  # the scores of the first matrix are the lowest
+    assert f"the mask leaves no entry of {Q_PROJ} to move" in caplog.text
+    with torch.no_grad():
+        rest = OptionScoring().losses(overlaid, batch("llama"))
+        with reading.perturbed(3, 1.0, 2):
+            moved = OptionScoring().losses(overlaid, batch("llama"), 2)
+        assert (moved != rest).all()
+        before = [one.store.values.clone() for one in weights]
+        move(weights, [5], [1.0], 7, [None] * len(weights))
+    same = [torch.equal(one.store.values, old) for one, old in zip(weights, before, strict=True)]
+    assert same == [not len(one.store.values) for one in weights]
+
+
+def test_too_few_scores_of_the_model(tmp_path: Path) -> None:
+    file = tmp_path / "c4.saliency"
+    saliency(file, tiny("llama"), 0.1, {Q_PROJ: 1e3})
+    for fraction, message in (
+        (0.05, rf"keeps the 102 highest scores of {Q_PROJ}, and all are among the \d+ .* than 0.1"),
+        (0.2, r"keeps the \d+ highest scores of the weights that tune names, but \d+ are to move"),
+    ):
+        for perturber, quantizer in ((SparsePerturber(), Int4(32)), (None, Int8())):
+            mask = Sensitive(str(file), fraction, "model")
+            with pytest.raises(UserError, match=message):
+                prepared("llama", quantizer, None, perturber, mask=mask)
+    for mask, message in (
+        (Sensitive(str(file), 1e-6, "model"), "leaves none; use at least 1/"),
+        (Magnitude(0.1, per="model"), "compares all weights of a model with per: model"),
+    ):
+        with pytest.raises(UserError, match=message):
+            prepared("llama", Int4(32), None, SparsePerturber(), mask=mask)
+
+
+def test_a_choice_of_the_whole_model_is_made_again_beside_codes(tmp_path: Path) -> None:
+    """A magnitude mask of the whole model, kept in a file, of which a matrix has no entry."""
+    file = str(tmp_path / "chosen.mask")
+    model = tiny("llama")
+    model.get_parameter(Q_PROJ).mul_(1e-3)
+    perturber = DensePerturber()
+    reading = Reading(perturber.direction(), "reference")
+    prepare(model, NoQuantizer(), perturber, reading, ["linear"], mask=Magnitude(0.05, per="model"))
+    FromFile.save(model, file)
+    overlaid, _, _ = prepared("llama", Int4(32), None, SparsePerturber(), mask=FromFile(file))
+    for one, two in zip(perturbed_weights(model), perturbed_weights(overlaid), strict=True):
+        chosen = one.site.support.chosen().flatten().nonzero().flatten()
+        assert torch.equal(two.store.positions.long(), chosen)
+    assert len(two.store.positions) > 0
 
 
 @pytest.mark.parametrize("quantizer", [NoQuantizer(), Int4(32)])
@@ -117,9 +197,11 @@ def test_rows_the_model_and_scales_take_all_scores(tmp_path: Path) -> None:
 
     part = tmp_path / "part.saliency"
     saliency(part, tiny("llama"), 0.2)
-    for mask in (Sensitive(str(part), 0.1, "row"), Sensitive(str(part), 0.1, "model")):
-        with pytest.raises(UserError, match=rf"but mask Sensitive with per: {mask.per} needs all"):
-            mask.choose_all([Candidate(Q_PROJ, store, 0, 1, (store.rows, store.columns))])
+    with pytest.raises(UserError, match="but mask Sensitive with per: row needs all"):
+        prepared("llama", Int8(), mask=Sensitive(str(part), 0.1, "row"))
+    again, _, _ = prepared("llama", Int8(), mask=Sensitive(str(part), 0.1, "model"))
+    for one, two in zip(perturbed_weights(model), perturbed_weights(again), strict=True):
+        assert torch.equal(one.site.support.bits(), two.site.support.bits())
 
 
 def test_a_saliency_that_does_not_fit_is_refused(tmp_path: Path) -> None:
@@ -215,10 +297,13 @@ def test_estimates_need_no_numbers(tmp_path: Path) -> None:
     assert (support.bits().is_meta, support.density) == (True, 0.05)
     # What a run is refused for without a look at numbers, an estimate is refused for too.
     small = Sensitive(str(file), 0.2)
-    for mask in (small, Sensitive(str(file), 0.05, "row"), Sensitive(str(file), 0.05, "model")):
+    for mask in (small, Sensitive(str(file), 0.05, "row"), Sensitive(str(file), 0.2, "model")):
         with pytest.raises(UserError, match=r"keeps the .* highest scores"):
             mask.choose_all([Candidate(Q_PROJ, there, 0, 1, (store.rows, store.columns))])
     with pytest.raises(UserError, match=r"scores of .* but quantizer SqueezeLLM needs all"):
         SqueezeLLM(3, str(file)).store(torch.empty(32, 32, device="meta"), Q_PROJ)
     with pytest.raises(UserError, match="the model has no"):
         mask.look_at(tiny("gpt2").to("meta"))
+    of_model = Sensitive(str(file), 0.05, "model")
+    of_model.expect({Q_PROJ: (32, 32)})
+    assert of_model.choose(Q_PROJ, there, 0, 1).density == 0.05

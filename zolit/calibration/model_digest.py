@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from zolit.calibration.scored import matrix_shape
 from zolit.digests import DIGEST_BYTES
+from zolit.models.matrices import as_matrix
 from zolit.models.plan import find_parameters, is_transposed
-from zolit.models.prepare import as_matrix
 from zolit.tensors.weight import PerturbedWeight
 
 _ROWS = 8

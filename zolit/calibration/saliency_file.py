@@ -143,6 +143,29 @@ class Saliency:
             found: Tensor = opened.get_tensor(f"{path}.scores")
         return found
 
+    def kept(self, path: str) -> int:
+        """How many scores of a matrix are kept.
+
+        Raises:
+            UserError: if the matrix has no scores.
+        """
+        rows, columns = self.shape(path)
+        return rows * columns if self._keeps_all(path) else self._kept(path)
+
+    def kept_scores(self, path: str) -> tuple[Tensor | None, Tensor]:
+        """The scores of a matrix that are kept, as the file has them.
+
+        Returns:
+            Their positions, ``[count]`` int64, in falling order of score, or None where all are
+            kept, in the order of positions; and the scores, ``[count]`` float32.
+
+        Raises:
+            UserError: if the matrix has no scores.
+        """
+        if self._keeps_all(path):
+            return None, self.all_scores(path).flatten().float()
+        return self.scores(path)
+
     def check(self, model: nn.Module) -> None:
         """Refuse another model than the one that was scored (`other_model`).
 
@@ -194,8 +217,7 @@ class Saliency:
             UserError: if the matrix has no scores, or fewer are kept.
         """
         rows, columns = self.shape(path)
-        total = rows * columns
-        kept = total if self._keeps_all(path) else self._kept(path)
+        total, kept = rows * columns, self.kept(path)
         needed = total if count is None else count
         if needed <= kept:
             return

@@ -13,7 +13,7 @@ from zolit.calibration.saliency_file import kept_tensors
 from zolit.calibration.scored import Scored
 from zolit.calibration.work import Work
 from zolit.errors import UserError
-from zolit.models.prepare import as_matrix
+from zolit.models.matrices import as_matrix
 
 log = logging.getLogger(__name__)
 

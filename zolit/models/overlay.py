@@ -1,19 +1,23 @@
 """Keep the entries of a weight that a mask chooses as floats beside the codes of the others."""
 
+import logging
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
 from zolit.formats.dense import DenseWeight
 from zolit.formats.rows import chunks, row_indices
 from zolit.formats.sparse_overlay import SparseOverlay
+from zolit.models.matrices import matrix_shape
 from zolit.models.parts import StoresWeights
-from zolit.models.plan import Planned
+from zolit.models.plan import Plan, Planned
 from zolit.noise import KEY_WORDS, Direction, coordinates
 from zolit.supports import Support, check_shape
+
+log = logging.getLogger(__name__)
 
 Choose = Callable[[StoredWeight], Tensor]
 """Which entries of a weight are kept as floats (`chosen_entries`)."""
@@ -33,7 +37,8 @@ def chosen_entries(support: Support, weight: StoredWeight, one: Planned) -> Tens
         one: its place in the plan.
 
     Raises:
-        UserError: if all entries are chosen, or none is.
+        UserError: if all entries are chosen, or a hash chooses none. Bits may, as those of a mask
+            that compares the whole model.
     """
     rows, columns, words, bits = weight.rows, weight.columns, *_told(support, weight, one)
     if words is None and bits is None:
@@ -56,10 +61,12 @@ def chosen_entries(support: Support, weight: StoredWeight, one: Planned) -> Tens
         found.append((place[:, 0] + part.start) * columns + place[:, 1])
     entries = torch.cat(found)
     if not len(entries):
-        raise UserError(
-            f"mask: leaves no entry of {one.path} ({rows} x {columns}) to move; raise its density, "
-            "or take the weight out of `tune`"
-        )
+        if bits is None:
+            raise UserError(
+                f"mask: leaves no entry of {one.path} ({rows} x {columns}) to move; raise its "
+                "density, or take the weight out of `tune`"
+            )
+        log.warning("the mask leaves no entry of %s to move", one.path)
     return entries
 
 
@@ -81,6 +88,20 @@ def marked(entries: Tensor, weight: Tensor) -> Tensor:
     found = torch.zeros(weight.shape, dtype=torch.bool, device=weight.device)
     found.view(-1)[entries] = True
     return found
+
+
+def overlaid_shapes(plan: Plan, model: nn.Module) -> dict[str, tuple[int, int]]:
+    """Rows and columns of the matrices of which entries will be chosen, by name.
+
+    Args:
+        plan: of a model whose entries move.
+        model: on any device.
+    """
+    return {
+        one.path: matrix_shape(model.get_parameter(one.path), one.transposed)
+        for one in plan.weights
+        if one.quantized and one.index is not None
+    }
 
 
 def overlaid(quantizer: StoresWeights, weight: Tensor, path: str, choose: Choose) -> StoredWeight:

@@ -4,7 +4,7 @@ The parts themselves stand above models (`zolit.strategies`): a quantizer stores
 perturber names the coordinates that move, a mask chooses some of these.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
@@ -89,6 +89,9 @@ class ChoosesSupports(Protocol):
 
     def part(self, model: nn.Module) -> str | None:
         """Path of the module of which `tune` names what moves; None for the whole model."""
+
+    def expect(self, shapes: Mapping[str, tuple[int, int]]) -> None:
+        """Know the weights that `choose` will be asked about one by one, by name."""
 
     def look_at(self, model: nn.Module) -> None:
         """See the model before its weights are asked for."""

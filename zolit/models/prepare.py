@@ -17,9 +17,11 @@ from zolit.formats.dense import DenseWeight
 from zolit.formats.sparse_overlay import SparseOverlay
 from zolit.models.adapters.base import Adapter, Factor
 from zolit.models.experts import choose_stored_experts
-from zolit.models.overlay import chosen_entries, marked, overlaid
+from zolit.models.matrices import as_matrix
+from zolit.models.overlay import chosen_entries, marked, overlaid, overlaid_shapes
 from zolit.models.parts import Candidate, ChoosesSupports, NamesCoordinates, StoresWeights
 from zolit.models.plan import Plan, Planned, block_numbers, make_plan
+from zolit.models.source import no_tokenizer
 from zolit.models.trials.probe import Forward, find_touched
 from zolit.models.untouched import tell_untouched
 from zolit.supports import ALL, check_shape
@@ -130,18 +132,12 @@ class Preparation:
                 "which a stored weight cannot be; choose another model, or turn this off in its "
                 "configuration (RWKV: rescale_every: 0)"
             )
+        if self.perturber.overlays and self.mask is not None:
+            self.mask.expect(overlaid_shapes(plan, model))
         return plan
 
     def watch(self, model: nn.Module, load_tokenizer: Callable[[], Any]) -> None:
-        """Let the mask run the model, before it is adapted and planned.
-
-        Args:
-            model: as it was read; its weights may be stored, without sites.
-            load_tokenizer: makes its tokenizer.
-
-        Raises:
-            UserError: if the mask cannot choose.
-        """
+        """Let the mask run the model as it was read (`Mask.watch`), before it is planned."""
         if self.mask is not None:
             choose_stored_experts(model)
             self.mask.watch(model, load_tokenizer)
@@ -290,7 +286,7 @@ def prepare(
     adapter: Adapter | None = None,
     forward: Forward | None = None,
     mask: ChoosesSupports | None = None,
-    load_tokenizer: Callable[[], Any] | None = None,
+    load_tokenizer: Callable[[], Any] = no_tokenizer,
 ) -> bool:
     """Store the model's linear layers in the quantizer's format and give tuned weights a site.
 
@@ -316,29 +312,7 @@ def prepare(
             does not fit the model.
     """
     parts = quantizer, perturber, reading, tune, adapter, forward, mask
-    return Preparation(*parts).prepare(model, load_tokenizer or _no_tokenizer)
-
-
-def _no_tokenizer() -> Any:
-    raise UserError(
-        "model.source: a model in memory has no tokenizer that a mask could read text with; give "
-        "the mask what it would find"
-    )
-
-
-def as_matrix(value: Tensor, linear: bool, transposed: bool) -> Tensor:
-    """A parameter as ``[rows, columns]``, output channels first.
-
-    Args:
-        value: in the model's shape.
-        linear: whether it is a linear layer's, or a stack of such; the matrices of a stack come
-            one below the other.
-        transposed: whether its matrices are ``[columns, rows]``.
-    """
-    if not linear:
-        return value.reshape(1, -1) if value.dim() < 2 else value.reshape(value.shape[0], -1)
-    matrices = value.mT if transposed else value
-    return matrices.reshape(-1, matrices.shape[-1]).contiguous()
+    return Preparation(*parts).prepare(model, load_tokenizer)
 
 
 def stored_weights(model: nn.Module) -> Iterator[PerturbedWeight]:

@@ -190,6 +190,18 @@ class ModelSource:
         )
 
 
+def no_tokenizer() -> Any:
+    """Stands for the tokenizer of a model in memory.
+
+    Raises:
+        UserError: always.
+    """
+    raise UserError(
+        "model.source: a model in memory has no tokenizer that a mask could read text with; give "
+        "the mask what it would find"
+    )
+
+
 def _check_folder(folder: Path, gguf_file: str | None, weights: bool) -> None:
     if not folder.exists():
         raise UserError(
