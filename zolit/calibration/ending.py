@@ -47,18 +47,40 @@ class Ending:
         Raises:
             UserError: if the loss is not a number.
         """
-        ids, start = self.chain.windows[window].ids, self.chain.windows[window].start
         with torch.enable_grad():
-            leaf = hidden.detach().float().requires_grad_()
-            logits = _logits(self.chain, leaf, window, self._floats)[0, start - 1 : -1]
-            loss = F.cross_entropy(logits.float(), ids[start:].to(logits.device))
-            if not loss.isfinite():
-                raise UserError(
-                    f"model.source: the loss of window {window} of the text is {loss.item()}; give "
-                    "a model whose weights are finite, or model.dtype: float32"
-                )
+            leaf, loss = self._loss(hidden, window)
             (found,) = torch.autograd.grad(loss, leaf)
         return found
+
+    def curve(self, hidden: Tensor, tangent: Tensor, window: int) -> Tensor:
+        """How `gradient` changes along a tangent of the hidden states.
+
+        Args:
+            hidden: output of the last block, ``[1, length, columns]``.
+            tangent: how that changes, float32.
+            window: number of the window.
+
+        Returns:
+            ``[1, length, columns]`` float32.
+        """
+        with torch.enable_grad():
+            leaf, loss = self._loss(hidden, window)
+            (slope,) = torch.autograd.grad(loss, leaf, create_graph=True)
+            (found,) = torch.autograd.grad((slope * tangent).sum(), leaf)
+        return found
+
+    def _loss(self, hidden: Tensor, window: int) -> tuple[Tensor, Tensor]:
+        """The hidden states as a leaf, and the loss of a window from them."""
+        ids, start = self.chain.windows[window].ids, self.chain.windows[window].start
+        leaf = hidden.detach().float().requires_grad_()
+        logits = _logits(self.chain, leaf, window, self._floats)[0, start - 1 : -1]
+        loss = F.cross_entropy(logits.float(), ids[start:].to(logits.device))
+        if not loss.isfinite():
+            raise UserError(
+                f"model.source: the loss of window {window} of the text is {loss.item()}; give "
+                "a model whose weights are finite, or model.dtype: float32"
+            )
+        return leaf, loss
 
 
 @torch.no_grad()

@@ -12,10 +12,11 @@ from zolit.calibration.calls import Rest, run_block
 from zolit.calibration.ending import in_float32
 from zolit.models.experts import eager_experts
 
-Method = Literal["fisher", "mean_grad_sq"]
+Method = Literal["fisher", "mean_grad_sq", "grasp"]
 
-METHODS: tuple[Method, ...] = ("fisher", "mean_grad_sq")
-"""How gradients become scores, see `BlockGradients`."""
+METHODS: tuple[Method, ...] = ("fisher", "mean_grad_sq", "grasp")
+"""How gradients become scores, see `BlockGradients`; ``grasp`` takes their derivatives, too
+(`zolit.calibration.hessian_sweeps`)."""
 
 
 class BlockGradients:
@@ -28,16 +29,13 @@ class BlockGradients:
         block: read without perturbation; its weights may be stored in any format.
         weights: names of the weights to score.
         method: ``fisher`` sums the squares of each window's gradient, ``mean_grad_sq`` squares the
-            sum of the gradients.
+            sum of the gradients, and ``grasp`` takes that sum (`gradient`).
     """
 
     def __init__(self, block: nn.Module, weights: Iterable[str], method: Method) -> None:
         self.block = block
         self._squares: dict[str, Tensor] = {}
-        self._values = {name: in_float32(one) for name, one in block.named_parameters()}
-        self._values |= {
-            name: one.float() for name, one in block.named_buffers() if one.is_floating_point()
-        }
+        self._values = block_values(block)
         self._leaves = {name: self._values[name].requires_grad_() for name in weights}
         if method == "fisher":
             for name, leaf in self._leaves.items():
@@ -64,7 +62,7 @@ class BlockGradients:
         Returns:
             The output of the block, and the gradient of the loss by ``hidden``; both float32.
         """
-        floats: Rest = tree_map(_as_float32, rest)
+        floats = in_floats(rest)
         with torch.enable_grad(), eager_experts(self.block):
             leaf = hidden.detach().float().requires_grad_()
             out = run_block(self._call, leaf, floats)
@@ -77,10 +75,25 @@ class BlockGradients:
 
     def scores(self, name: str) -> Tensor:
         """The score of each entry of a weight: float32, at least 0, in the parameter's shape."""
-        if name in self._squares:
-            return self._squares[name]
+        return self._squares[name] if name in self._squares else self.gradient(name).square()
+
+    def gradient(self, name: str) -> Tensor:
+        """The sum over windows of a weight's gradients, where no squares are summed; float32."""
         leaf = self._leaves[name]
-        return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad.square()
+        return torch.zeros_like(leaf).detach() if leaf.grad is None else leaf.grad
+
+
+def block_values(block: nn.Module) -> dict[str, Tensor]:
+    """Parameters and float buffers of a block in float32, decoded, by their names in it."""
+    found = {name: in_float32(one) for name, one in block.named_parameters()}
+    floats = ((name, one) for name, one in block.named_buffers() if one.is_floating_point())
+    return found | {name: one.float() for name, one in floats}
+
+
+def in_floats(rest: Rest) -> Rest:
+    """Other arguments of a block with their float tensors in float32."""
+    found: Rest = tree_map(_as_float32, rest)
+    return found
 
 
 def _as_float32(value: Any) -> Any:

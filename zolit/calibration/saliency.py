@@ -15,6 +15,7 @@ from torch import nn
 
 from zolit.calibration.chain import Chain
 from zolit.calibration.gradients import METHODS, Method
+from zolit.calibration.hessian_sweeps import HessianSweeps
 from zolit.calibration.model_digest import float_digests
 from zolit.calibration.saliency_file import VERSION, Facts, Saliency, write_saliency
 from zolit.calibration.scored import scored_weights
@@ -83,7 +84,8 @@ def compute_saliency(
     )
     claim = {**facts.metadata(), "stored": _stored(model)}
     with Work(to, claim, len(chain), [len(one.ids) for one in windows]) as work:
-        Sweeps(chain, scored, method, keep, work, report).run()
+        sweeps = HessianSweeps if method == "grasp" else Sweeps
+        sweeps(chain, scored, method, keep, work, report).run()
         found = (work.scores(block) for block in range(len(chain)))
         made = write_saliency(to, found, facts)
         work.remove()
@@ -103,8 +105,7 @@ def check_options(method: str, keep: float, to: Path) -> None:
     """
     if method not in METHODS:
         raise UserError(
-            f"saliency.method must be one of {', '.join(METHODS)}, got {method!r}; GraSP needs "
-            "second derivatives of the whole model, which cannot be computed block by block"
+            f"saliency.method must be one of {', '.join(METHODS)}, got {method!r}; try fisher"
         )
     if not 0 < keep <= 1:
         raise UserError(

@@ -85,7 +85,7 @@ class Saliency:
 
     @property
     def method(self) -> str:
-        """How entries are scored: ``fisher`` or ``mean_grad_sq``."""
+        """How entries are scored: ``fisher``, ``mean_grad_sq`` or, with both signs, ``grasp``."""
         return self.facts.method
 
     def shape(self, path: str) -> tuple[int, int]:

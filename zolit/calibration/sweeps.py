@@ -57,14 +57,19 @@ class Sweeps:
     def run(self) -> None:
         """Run forward to the loss, and back."""
         total = 2 * len(self.chain)
+        self._to_gradients(total)
+        self.report(total, total)
+
+    def _to_gradients(self, total: int) -> None:
+        """Both sweeps, of all that are reported."""
+        blocks = len(self.chain)
         left = self.work.backward_left()
         if left is None:
             self._forward(total)
-            left = len(self.chain)
+            left = blocks
         for block in reversed(range(left)):
-            self.report(total - block - 1, total)
+            self.report(2 * blocks - block - 1, total)
             self._back(block)
-        self.report(total, total)
 
     def _inputs(self, block: int) -> Kept:
         return self.work.inputs(block, self.columns, self.dtype)
@@ -75,9 +80,7 @@ class Sweeps:
     def _forward(self, total: int) -> None:
         last = len(self.chain)
         done = self.work.forward_done()
-        each = self._inputs(0).size()
-        wide = self._gradients(0).size()
-        self.work.check_room((last + 1 - done) * each + 2 * wide)
+        self.work.check_room(self._room(last + 1 - done))
         windows = range(len(self.chain.windows))
         if done == 0:
             with self._inputs(0).writing() as write:
@@ -98,6 +101,10 @@ class Sweeps:
             for window, hidden in enumerate(self._read(self._inputs(last))):
                 write(ending.gradient(hidden, window))
 
+    def _room(self, left: int) -> int:
+        """Bytes that will be written, where the inputs of so many blocks are still to come."""
+        return left * self._inputs(0).size() + 2 * self._gradients(0).size()
+
     def _back(self, block: int) -> None:
         path, module = self.chain.blocks[block]
         weights = self.scored.get(path, ())
@@ -112,12 +119,25 @@ class Sweeps:
                 if window == 0:
                     self._check_output(block, out)
                 write(found)
-            tensors: dict[str, Tensor] = {}
-            for one in weights:
-                scores = as_matrix(gradients.scores(one.name), True, one.transposed)
-                self._check_scores(one.path, scores)
-                tensors |= kept_tensors(one.path, scores, self.keep)
-            self.work.save_scores(block, tensors)
+            self._take(block, weights, gradients)
+        self._release(block)
+
+    def _take(self, block: int, weights: Sequence[Scored], gradients: BlockGradients) -> None:
+        """Keep what a block's gradients say."""
+        self._save_scores(block, weights, {one: gradients.scores(one.name) for one in weights})
+
+    def _save_scores(
+        self, block: int, weights: Sequence[Scored], found: Mapping[Scored, Tensor]
+    ) -> None:
+        tensors: dict[str, Tensor] = {}
+        for one in weights:
+            scores = as_matrix(found[one], True, one.transposed)
+            self._check_scores(one.path, scores)
+            tensors |= kept_tensors(one.path, scores, self.keep)
+        self.work.save_scores(block, tensors)
+
+    def _release(self, block: int) -> None:
+        """Delete what no block before this one needs."""
         self._inputs(block + 1).remove()
         self._gradients(block + 1).remove()
 

@@ -89,25 +89,52 @@ class Work:
         name = f"gradients-{block}.bin"
         return Kept(self.folder / name, self.lengths, columns, torch.float32)
 
+    def tangents(self, block: int, columns: int) -> Kept:
+        """How inputs of a block change along a direction of the weights; numbers as in `inputs`."""
+        return Kept(self.folder / f"tangents-{block}.bin", self.lengths, columns, torch.float32)
+
+    def curves(self, block: int, columns: int) -> Kept:
+        """How `gradients` change along a direction of the weights; numbers as in `inputs`."""
+        return Kept(self.folder / f"curves-{block}.bin", self.lengths, columns, torch.float32)
+
+    def direction(self, block: int) -> Path:
+        """The file with a direction of a block's weights."""
+        return self.folder / f"direction-{block}.safetensors"
+
     def scores(self, block: int) -> Path:
         """The file with the scores of a block's weights."""
         return self.folder / f"scores-{block}.safetensors"
 
     def save_scores(self, block: int, tensors: dict[str, Tensor]) -> None:
         """Write the scores of a block's weights."""
-        with replacing(self.scores(block)) as scratch:
+        self._save(self.scores(block), tensors)
+
+    def save_direction(self, block: int, tensors: dict[str, Tensor]) -> None:
+        """Write a direction of a block's weights."""
+        self._save(self.direction(block), tensors)
+
+    def _save(self, file: Path, tensors: dict[str, Tensor]) -> None:
+        with replacing(file) as scratch:
             save_file({name: one.cpu().contiguous() for name, one in tensors.items()}, scratch)
 
-    def forward_done(self) -> int:
-        """Number of blocks whose inputs are kept; the last block's output counts as one more."""
+    def forward_done(self, kind: str = "inputs") -> int:
+        """Number of blocks whose inputs are kept; the last block's output counts as one more.
+
+        Args:
+            kind: ``inputs``, or ``tangents`` for these.
+        """
         known = range(self.blocks, -1, -1)
-        found = (n for n in known if (self.folder / f"inputs-{n}.bin").is_file())
+        found = (n for n in known if (self.folder / f"{kind}-{n}.bin").is_file())
         return next(found, -1) + 1
 
-    def backward_left(self) -> int | None:
-        """Number of blocks that the sweep back has still to pass; None before it has begun."""
+    def backward_left(self, kind: str = "gradients") -> int | None:
+        """Number of blocks that the sweep back has still to pass; None before it has begun.
+
+        Args:
+            kind: ``gradients``, or ``curves`` for the sweep that makes these.
+        """
         known = range(self.blocks + 1)
-        found = (n for n in known if (self.folder / f"gradients-{n}.bin").is_file())
+        found = (n for n in known if (self.folder / f"{kind}-{n}.bin").is_file())
         return next(found, None)
 
     def check_room(self, wanted: int) -> None:

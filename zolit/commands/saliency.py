@@ -35,7 +35,8 @@ class SaliencyOptions:
 
     Attributes:
         method: ``fisher``, the sum of the squared gradients of each window's loss, or
-            ``mean_grad_sq``, the square of the accumulated gradient.
+            ``mean_grad_sq``, the square of the accumulated gradient, or ``grasp``, the weight times
+            its entry of the product of Hessian and gradient.
         text: file of text: JSON lines with a field ``text`` as C4 has them, perhaps compressed by
             gzip, of which each document long enough gives a window at a random place; or plain
             text, whose windows come from its beginning. By default the training rows of the
