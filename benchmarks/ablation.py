@@ -172,8 +172,8 @@ def look(cell: Cell, module: zolit.ZeroOrderModule, data: Path) -> dict[str, Any
     return {**asdict(found), "moving": moving}
 
 
-def fit(cell: Cell, scores: Scores, data: Path, results: Results) -> None:
-    """Make the run of a cell unless it is in the results."""
+def fit(cell: Cell, scores: Scores, data: Path, results: Results, zero_shot: bool) -> None:
+    """Make the run of a cell unless it is in the results; test its start as well if asked."""
     what = {"kind": "run", **asdict(cell)}
     if results.find(**what) is not None:
         return
@@ -189,18 +189,20 @@ def fit(cell: Cell, scores: Scores, data: Path, results: Results) -> None:
             module,
             data_of(cell, data, cell.seed),
             Path(folder) / "run",
-            options=zolit.RunOptions(zero_shot=False),
+            options=zolit.RunOptions(zero_shot=zero_shot),
             max_steps=cell.steps,
             limit_val_batches=0,
             enable_checkpointing=False,
             enable_progress_bar=False,
         )
     seconds = round(time.process_time() - started, 1)
-    end = {name: summary["final"][f"test_{name}"] for name in ("loss", "accuracy")}
+    figures = {name: summary["final"][f"test_{name}"] for name in ("loss", "accuracy")}
+    start = summary["zero_shot"] or {}
+    figures |= {f"start_{name.removeprefix('test_')}": value for name, value in start.items()}
     keep = ("text_loss", "step_ms_median", "skipped_queries", "findings")
     kept = {name: summary[name] for name in keep}
     lr = cell.factor * QUERIES * rates["lr"]
-    results.add({**what, "eps": rates["eps"], "lr": lr, **end, **kept, "cpu_seconds": seconds})
+    results.add({**what, "eps": rates["eps"], "lr": lr, **figures, **kept, "cpu_seconds": seconds})
 
 
 def table(results: Results, chosen: argparse.Namespace) -> Iterable[str]:
@@ -278,6 +280,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=15)
     parser.add_argument("--factor", type=float, default=1.0, help="of the rate that was found")
+    parser.add_argument("--zero-shot", action="store_true", help="test the start of each run too")
     parser.add_argument("--plot", type=Path)
     chosen = parser.parse_args()
     quiet_libraries()
@@ -293,7 +296,7 @@ def main() -> None:
     for seed, *rest in product(chosen.seeds, chosen.tasks, chosen.fractions, chosen.masks):
         task, fraction, mask = rest
         cell = Cell(task, mask, fraction, seed, chosen.steps, chosen.factor)
-        fit(cell, scores, chosen.data, results)
+        fit(cell, scores, chosen.data, results, chosen.zero_shot)
         gc.collect()
 
 
