@@ -8,7 +8,15 @@ from pathlib import Path
 from zolit.runs.journal import Header, JournalWriter, Position, Session, Step, Weights
 from zolit.runs.journal.format import Record
 
-HEADER = Header("model: ä\n", {"a.codes": "00ff"}, "11", {"frozen": "22"}, {"seed": 0}, {"n": 1})
+HEADER = Header(
+    "model: ä\n",
+    {"a.codes": "00ff"},
+    "11",
+    {"frozen": "22"},
+    {"seed": 0},
+    {"n": 1},
+    parts={"model.quantizer": 1},
+)
 
 
 def step(number: int, queries: int = 1) -> Step:

@@ -180,6 +180,11 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.part")
 
 
+def work_folder(path: Path) -> Path:
+    """Where a file that takes long to compute is prepared, so that a killed process goes on."""
+    return path.with_name(f".{path.name}.work")
+
+
 class Lock:
     """Keeps other processes from writing a file, until it is released or the process ends.
 

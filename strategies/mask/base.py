@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -16,6 +16,10 @@ from zolit.supports import Support
 class Mask(ABC):
     """Chooses which coordinates of each weight move, in reads and updates alike.
 
+    Attributes:
+        kept: whether a run keeps the choice in its folder, so that what it was made from is not
+            needed again: of a mask that reads a file. It chooses single coordinates.
+
     Example:
         >>> from zolit.supports import ALL, Hashed
         >>> class Attention(Mask):
@@ -24,6 +28,18 @@ class Mask(ABC):
         >>> Attention().choose("model.layers.0.mlp.up_proj.weight", None, 0, 1).density
         0.1
     """
+
+    kept: ClassVar[bool] = False
+
+    @property
+    def title(self) -> str:
+        """The mask, with those of its options that decide what it chooses of a model."""
+        return type(self).__name__
+
+    def files(self) -> dict[str, str]:
+        """The files that the choice depends on, by the argument that names them: a run records
+        their digests."""
+        return {}
 
     def check(self, perturber: Perturber) -> None:
         """Refuse a perturber that this mask cannot be used with, before a model is loaded.
@@ -65,8 +81,8 @@ class Mask(ABC):
         return None
 
     @property
-    def settled(self) -> Mapping[str, int | float]:
-        """What `watch` found for arguments that were left open, for the run's config.yaml.
+    def settled(self) -> Mapping[str, int | float | str]:
+        """What was found for arguments that were left open, for the run's config.yaml.
 
         A resumed run and a replay are made with these.
         """

@@ -1,16 +1,22 @@
 """Move the weights that the loss depends on most."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from zolit.calibration.options import SaliencyOptions
 from zolit.calibration.saliency_file import Saliency
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
 from zolit.models.parts import Candidate
+from zolit.options import OnResume
 from zolit.strategies.mask.scored import Per, ScoredMask
 from zolit.strategies.mask.selection import Largest
+from zolit.strategies.perturber.base import Perturber
 from zolit.supports import Bits, Support
 
 _TOGETHER = 1 << 20
@@ -22,15 +28,21 @@ class Sensitive(ScoredMask):
 
     The scores are read from a file that ``zolit saliency`` made of the same model. One file serves
     any task and any quantizer. A score is the sum of a weight's squared gradients, or the square of
-    their sum, as the file says.
+    their sum, as the file says. Without a file the run computes the scores when it starts, and
+    keeps them in its folder.
 
     Args:
-        file: path of the file of scores.
+        file: path of the file of scores; null to compute them when the run starts.
         fraction: fraction of the coordinates that move, in (0, 1]. Their number is rounded down.
         per: whether this is a fraction of each ``matrix``, as in the released code, of each ``row``
             of each matrix, or of the whole ``model``. Rows need a file of all scores
             (``keep: 1``), and so do directions on scales; the model needs one that keeps every
             score as high as the lowest that is chosen.
+        saliency: what is computed where there is no file. By default gradients of 16 training rows
+            of the run.
+
+    Attributes:
+        computed: whether ``file`` was computed by the run itself.
 
     Raises:
         UserError: if ``fraction`` is out of range.
@@ -45,15 +57,63 @@ class Sensitive(ScoredMask):
                 fraction: 0.001
     """
 
-    def __init__(self, file: str, fraction: float = 1e-3, per: Per = "matrix") -> None:
+    kept: ClassVar[bool] = True
+    # Whatever they are, the choice that comes of them is compared.
+    on_resume: ClassVar[Mapping[str, OnResume]] = {
+        "file": OnResume.COMPARED,
+        "saliency": OnResume.COMPARED,
+    }
+
+    def __init__(
+        self,
+        file: str | None = None,
+        fraction: float = 1e-3,
+        per: Per = "matrix",
+        saliency: SaliencyOptions | None = None,
+    ) -> None:
         super().__init__(fraction, per)
         self.file = file
+        self.saliency = saliency
+        self.computed = False
         self._last: tuple[str, Tensor] | None = None
         self._expected: Mapping[str, tuple[int, int]] = {}
         self._chosen: dict[str, Tensor] = {}
 
+    @property
+    def title(self) -> str:
+        return f"Sensitive (fraction {self.fraction} per {self.per})"
+
+    def files(self) -> dict[str, str]:
+        return {} if self.file is None else {"file": self.file}
+
+    def wanted(self, perturber: Perturber) -> SaliencyOptions:
+        """What a run without a file computes, with as many scores as this mask looks at.
+
+        Raises:
+            UserError: if ``saliency.keep`` says fewer.
+        """
+        every = self.per != "matrix" or perturber.moves_scales
+        least = 1.0 if every else self.fraction
+        options = self.saliency or SaliencyOptions()
+        if options.keep is not None and options.keep < least:
+            raise UserError(
+                f"saliency.keep: got {options.keep}, but mask Sensitive looks at a fraction of "
+                f"{least:g} of the scores here; raise it, or leave it out"
+            )
+        return replace(options, keep=least) if options.keep is None else options
+
+    @property
+    def settled(self) -> Mapping[str, int | float | str]:
+        return {"file": self.file} if self.computed and self.file is not None else {}
+
+    def take(self, file: Path) -> None:
+        """Choose by the scores that a run has computed."""
+        self.file, self.computed = str(file.absolute()), True
+
     def look_at(self, model: nn.Module) -> None:
-        Saliency.open(self.file).check(model)
+        if self.file is None and any(parameter.is_meta for parameter in model.parameters()):
+            return  # `zolit estimate` counts memory
+        self._open().check(model)
 
     def expect(self, shapes: Mapping[str, tuple[int, int]]) -> None:
         if shapes != self._expected:
@@ -61,14 +121,16 @@ class Sensitive(ScoredMask):
 
     def choose(self, path: str, weight: StoredWeight, block: int, blocks: int) -> Support:
         floats = weight.floats()
-        if floats is not None:
-            Saliency.open(self.file).check_matrix(path, floats)
+        if floats is not None and not (self.file is None and floats.is_meta):
+            self._open().check_matrix(path, floats)
         if self.per == "model" and path in self._expected:
             return self._in_model(path, weight, self._expected)
         return super().choose(path, weight, block, blocks)
 
     def choose_all(self, candidates: Sequence[Candidate]) -> list[Support]:
-        saliency = Saliency.open(self.file)
+        if self.file is None and all(one.weight.device.type == "meta" for one in candidates):
+            return super().choose_all(candidates)  # which needs no scores there
+        saliency = self._open()
         shapes = {one.path: (one.weight.rows, one.weight.columns) for one in candidates}
         for path, shape in shapes.items():
             saliency.check_shape(path, shape)
@@ -91,7 +153,7 @@ class Sensitive(ScoredMask):
 
     def scores(self, path: str, weight: StoredWeight, rows: slice) -> Tensor:
         if self._last is None or self._last[0] != path:
-            self._last = path, Saliency.open(self.file).all_scores(path)
+            self._last = path, self._open().all_scores(path)
         return self._last[1][rows].float().to(weight.device)
 
     def _highest(self, one: Candidate, saliency: Saliency) -> Bits:
@@ -108,9 +170,10 @@ class Sensitive(ScoredMask):
         self, path: str, weight: StoredWeight, shapes: Mapping[str, tuple[int, int]]
     ) -> Bits:
         """The coordinates of a matrix that are among the highest of several matrices."""
-        if not self._chosen:
+        on_meta = weight.device.type == "meta"
+        if not self._chosen and not (self.file is None and on_meta):
             self._chosen = self._places(shapes)
-        if weight.device.type == "meta":
+        if on_meta:
             return Bits.on_meta((weight.rows, weight.columns), self.fraction)
         return _bits(self._chosen[path], weight)
 
@@ -119,7 +182,7 @@ class Sensitive(ScoredMask):
 
         The file alone decides, so that no weight need be there.
         """
-        saliency = Saliency.open(self.file)
+        saliency = self._open()
         for path, shape in shapes.items():
             saliency.check_shape(path, shape)
         count = self.count_of(sum(rows * columns for rows, columns in shapes.values()), "the model")
@@ -150,6 +213,15 @@ class Sensitive(ScoredMask):
             places = chosen.nonzero().flatten()
             found[path] = places if positions is None else positions[places]
         return found
+
+    def _open(self) -> Saliency:
+        if self.file is None:
+            raise UserError(
+                "mask Sensitive: file: got none; zolit fit, or zolit.fit of a module that is not "
+                "loaded yet, computes one at the start of a run; otherwise make it: zolit saliency "
+                "--config RECIPE --to FILE"
+            )
+        return Saliency.open(self.file)
 
 
 def _of_elements(one: Candidate) -> bool:

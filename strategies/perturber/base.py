@@ -30,6 +30,7 @@ class Perturber(ABC):
 
     Attributes:
         eps_given: whether the user gave ``eps``.
+        moves_scales: whether the scales of quantized weights move, and not their elements.
         overlays: whether the entries that the mask chooses are kept as floats beside quantized
             weights (`zolit.formats.sparse_overlay`).
         single_coordinates: whether each coordinate of a weight moves by itself, so that a mask can
@@ -57,6 +58,7 @@ class Perturber(ABC):
     overlays: ClassVar[bool] = False
     reach: ClassVar[dict[str, float]] = {"elements": 3000.0, "scales": 400.0}
     single_coordinates: ClassVar[bool] = True
+    moves_scales: ClassVar[bool] = False
 
     def __init__(self, eps: float | None, float_unit: float = 1.0) -> None:
         for name, value in (("eps", eps), ("float_unit", float_unit)):

@@ -1,6 +1,6 @@
 """Move the scales of quantized weights and leave their codes (QZO)."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from zolit.coordinates import Coordinates, OutputScales, Scales
 from zolit.errors import UserError
@@ -43,6 +43,8 @@ class ScalePerturber(Perturber):
                 eps: 0.01 # fraction of each scale
                 granularity: group
     """
+
+    moves_scales: ClassVar[bool] = True
 
     def __init__(
         self,

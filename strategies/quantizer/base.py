@@ -26,6 +26,8 @@ class Quantizer(ABC):
         keep_error: whether the rounding error of each tuned weight is kept, at two bytes a code. An
             optimizer with error feedback starts from it. Codes then follow the weight that was
             quantized, so that moves far smaller than a code count from the first step on.
+        version: of what it makes of the same weights and options, raised when that changes. A run
+            records it, and is not taken up by another. None says that nothing is recorded.
 
     Example:
         >>> import torch
@@ -43,6 +45,7 @@ class Quantizer(ABC):
     codes_move: ClassVar[bool] = True
     calibrated: ClassVar[bool] = False
     straight_through: ClassVar[bool] = False
+    version: ClassVar[int | None] = None
     integer_products: bool = False
     keep_error: bool = False
 
@@ -61,6 +64,11 @@ class Quantizer(ABC):
         Raises:
             UserError: if the quantizer cannot be calibrated on this model.
         """
+
+    def files(self) -> dict[str, str]:
+        """The files that codes depend on, by the argument that names them: a run records their
+        digests, and asks for them when it is taken up again."""
+        return {}
 
     @abstractmethod
     def store(self, weight: Tensor, path: str, excluded: Tensor | None = None) -> StoredWeight:

@@ -89,6 +89,9 @@ class GPTQ(Quantizer):
         self._found: dict[str, Int4Weight] = {}
         self._nearest: set[str] = set()
 
+    def files(self) -> dict[str, str]:
+        return {"text": self.text}
+
     def calibrate(self, model: nn.Module, tokenizer: Any, excluded: Excluded | None = None) -> None:
         ids = windows_of_text(Path(self.text), tokenizer, self.samples, self.length)
 

@@ -42,6 +42,7 @@ class SqueezeLLM(Quantizer):
     """
 
     codes_move: ClassVar[bool] = False
+    version: ClassVar[int | None] = 1
 
     def __init__(
         self, bits: int = 4, saliency: str | None = None, zeros_weigh: bool = True
@@ -52,6 +53,9 @@ class SqueezeLLM(Quantizer):
         self.saliency = saliency
         self.zeros_weigh = zeros_weigh
         self._file: Saliency | None = None
+
+    def files(self) -> dict[str, str]:
+        return {} if self.saliency is None else {"saliency": self.saliency}
 
     def store(self, weight: Tensor, path: str, excluded: Tensor | None = None) -> RowTablesWeight:
         """A weight in this format.

@@ -18,7 +18,7 @@ from zolit.cli import main
 QUIET = {"trainer.enable_progress_bar": False, "run.zero_shot": False, "run.test_after_fit": False}
 
 
-def test_a_run_under_a_saliency_is_replayed_with_it_alone(
+def test_a_run_under_a_saliency_is_replayed_with_its_choice_alone(
     tiny_llama: Path,
     films_csv: Path,
     tmp_path: Path,
@@ -42,17 +42,23 @@ def test_a_run_under_a_saliency_is_replayed_with_it_alone(
     main(["verify", str(here / "masked")])
     assert "weights as recorded after steps: 3" in capsys.readouterr().out
     main(["publish", str(here / "masked"), "--to", "masked.zolit"])
-    assert "they also need rows.saliency" in capsys.readouterr().out
-    file = here / "rows.saliency"
+    assert "they also need" not in capsys.readouterr().out
+    (here / "rows.saliency").unlink()
+    main(["verify", str(here / "masked")])
+
+    # What the mask chose is in the folder of the run, and its digest in the journal.
+    file = here / "masked" / "mask.safetensors"
     tensors = load_file(file)
     with safe_open(file, "pt") as opened:
         metadata = opened.metadata()
-    name = next(one for one in tensors if one.endswith("q_proj.weight.indices"))
-    tensors[name][0] = tensors[name].max() - 1
+    name = next(one for one in tensors if one.endswith("q_proj.weight"))
+    tensors[name][0, 0] ^= 1
     save_file(tensors, file, metadata)
     said = refusal(capsys, "verify", str(here / "masked"))
     assert "its mask chose other coordinates of model.layers." in said
-    assert "the files that its mask reads as they were then" in said
+    tensors[name] = tensors[name][:3].clone()
+    save_file(tensors, file, metadata)
+    assert "mask: gives " in refusal(capsys, "verify", str(here / "masked"))
 
 
 def test_a_block_that_was_found_is_not_looked_for_again(

@@ -241,7 +241,7 @@ def test_a_choice_is_kept_and_made_again(perturber: Any, tmp_path: Path) -> None
 
 
 def test_bits_are_kept_in_the_order_of_the_model(tmp_path: Path) -> None:
-    from zolit.strategies.mask.from_file import in_model_order
+    from zolit.strategies.mask.choice_file import in_model_order
 
     codes = torch.randint(0, 8, (6, 64), generator=torch.Generator().manual_seed(1))
     inner = BitPlanesWeight.of_codes(codes, 3, 0.5 + torch.rand(6, 2), None)

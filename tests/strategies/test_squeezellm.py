@@ -1,5 +1,6 @@
 """SqueezeLLM: tables against the clusters of each row, scores, left-out weights, refusals."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -159,3 +160,20 @@ def test_indices_do_not_move(perturber: Any) -> None:
         perturber.check(Int8())
         with pytest.raises(UserError, match="indices of a table; use ScalePerturber"):
             perturber.quantized_coordinates(SqueezeLLM().store(matrix(), "w"))
+
+
+def test_codes_are_those_of_their_version() -> None:
+    """Runs of this version are made again from weights: other codes are another version.
+
+    The second matrix is longer than what is searched whole.
+    """
+    assert SqueezeLLM.version == 1
+    digests = []
+    for bits, columns in ((3, 40), (4, 300)):
+        n = torch.arange(2 * columns).view(2, columns)
+        store = SqueezeLLM(bits).store((n * n * 37 % 10007 - 5003).float(), "weight")
+        digests.append(hashlib.sha256(bytes(store.codes().flatten().tolist())).hexdigest())
+    assert digests == [
+        "345d68e6772c67648587677e2b49ec0761a3e2d47f7c8921a6bc028d2d1400a8",
+        "75d67f09c85ce7aec73a6f0f2d9f8a428f8a4965e85c59d073e324d6ab53d382",
+    ]

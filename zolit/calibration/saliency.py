@@ -10,6 +10,7 @@ activations of one window in one block.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from torch import nn
 
@@ -25,6 +26,8 @@ from zolit.calibration.work import Work, text_digest
 from zolit.errors import UserError
 from zolit.tensors.weight import PerturbedWeight
 
+There = Literal["refuse", "take", "replace"]
+
 
 def compute_saliency(
     model: nn.Module,
@@ -33,6 +36,7 @@ def compute_saliency(
     keep: float,
     to: Path,
     report: Report = lambda done, total: None,
+    there: There = "refuse",
 ) -> Saliency:
     """Score every entry of the linear layers in a model's blocks, and write the scores to a file.
 
@@ -50,14 +54,16 @@ def compute_saliency(
         windows: of text; each has at least two tokens.
         method: one of `METHODS`.
         keep: fraction of the entries of each matrix whose scores are written, in (0, 1].
-        to: the new file.
+        to: the file.
         report: called before each block, in both directions.
+        there: what becomes of a file that is there: ``refuse`` it; ``take`` it as the result if it
+            is of the same model, text and options, else refuse it; or else ``replace`` it.
 
     Raises:
-        UserError: if an argument is out of range, the file exists, the model's blocks cannot be
+        UserError: if an argument is out of range, the file is refused, the model's blocks cannot be
             walked, or a loss or gradient is not a number.
     """
-    check_options(method, keep, to)
+    check_options(method, keep, to if there == "refuse" else None)
     for number, one in enumerate(windows):
         if not 1 <= one.start < len(one.ids):
             raise UserError(
@@ -81,9 +87,18 @@ def compute_saliency(
         keep=keep,
         shapes={one.path: one.shape for one in weights},
         digests=float_digests(model),
+        stored=_stored(model),
     )
-    claim = {**facts.metadata(), "stored": _stored(model)}
-    with Work(to, claim, len(chain), [len(one.ids) for one in windows]) as work:
+    if to.exists():
+        made = Saliency.open(to)
+        if made.facts == facts:
+            return made
+        if there != "replace":
+            raise UserError(
+                f"saliency: {str(to)!r} is there already, of another model, text or method; delete "
+                "it, or name another place"
+            )
+    with Work(to, facts.metadata(), len(chain), [len(one.ids) for one in windows]) as work:
         sweeps = HessianSweeps if method == "grasp" else Sweeps
         sweeps(chain, scored, method, keep, work, report).run()
         found = (work.scores(block) for block in range(len(chain)))
@@ -92,13 +107,13 @@ def compute_saliency(
     return made
 
 
-def check_options(method: str, keep: float, to: Path) -> None:
+def check_options(method: str, keep: float, to: Path | None = None) -> None:
     """Refuse options that are out of range, before a model is loaded.
 
     Args:
         method: see `compute_saliency`.
         keep: see `compute_saliency`.
-        to: the file to write, which must not exist yet.
+        to: the file to write, which must not exist yet; None to check no file.
 
     Raises:
         UserError: naming the option.
@@ -111,7 +126,7 @@ def check_options(method: str, keep: float, to: Path) -> None:
         raise UserError(
             f"saliency.keep must be in (0, 1], got {keep}; try 0.01, or 1 for all scores"
         )
-    if to.exists():
+    if to is not None and to.exists():
         raise UserError(f"--to: there is a {str(to)!r} already; name another file")
 
 

@@ -34,6 +34,7 @@ class Facts:
         keep: fraction of the entries of a matrix whose scores are kept; 1 for all of them.
         shapes: ``(rows, columns)`` of each scored matrix, by the parameter's name.
         digests: `float_digests` of the model.
+        stored: how the weights were stored that the gradients are of; empty in older files.
     """
 
     version: int
@@ -44,6 +45,7 @@ class Facts:
     keep: float
     shapes: dict[str, tuple[int, int]]
     digests: dict[str, str]
+    stored: str = ""
 
     def metadata(self) -> dict[str, str]:
         """The description in the form that safetensors can keep, a text."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from zolit.calibration.kept import Kept
 from zolit.errors import UserError
-from zolit.files import Lock, LockedError, replacing, write_text
+from zolit.files import Lock, LockedError, replacing, work_folder, write_text
 
 
 class Work:
@@ -37,7 +37,7 @@ class Work:
     def __init__(
         self, to: Path, claim: Mapping[str, object], blocks: int, lengths: Sequence[int]
     ) -> None:
-        self.folder = to.with_name(f".{to.name}.work")
+        self.folder = work_folder(to)
         self.blocks = blocks
         self.lengths = lengths
         self._claim = self.folder / "claim.json"
@@ -149,9 +149,9 @@ class Work:
         free = shutil.disk_usage(self.folder).free
         if wanted > free:
             raise UserError(
-                f"--to: the hidden states of the text take {wanted / 1e9:.1f} GB on the disk while "
-                f"the file is made, but it has {free / 1e9:.1f} GB left; lower samples or length, "
-                "or name a file on another disk"
+                f"saliency: the hidden states of the text take {wanted / 1e9:.1f} GB on the disk of "
+                f"{str(self.folder.parent)!r} while the file is made, but it has {free / 1e9:.1f} "
+                "GB left; lower saliency.samples or saliency.length, or write to another disk"
             )
 
 

@@ -19,6 +19,7 @@ from zolit.runs.journal import Contents, Header, JournalWriter, Session, Step, W
 from zolit.runs.journal.environment import environment
 from zolit.runs.journal.format import Record
 from zolit.runs.journal.position import position
+from zolit.runs.parts import recorded_parts
 from zolit.runs.rebuild import optimizer_and_schedule
 from zolit.training.zero_order import ZeroOrderModule
 
@@ -119,6 +120,7 @@ class Journal(Callback):
             environment=environment(module.device, module.reading.compiled),
             step=trainer.global_step,
             checkpoint=str(Path(trainer.ckpt_path).resolve()) if trainer.ckpt_path else "",
+            parts=recorded_parts(module),
         )
 
     def on_train_batch_end(

@@ -8,8 +8,9 @@ import lightning as L
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from rich.console import Console
 
+from zolit.calibration.options import SaliencyOptions
 from zolit.callbacks.peak_memory import resident_memory
-from zolit.commands.saliency import SaliencyOptions, make_saliency
+from zolit.commands.saliency import make_saliency
 from zolit.commands.tables import memory_table
 from zolit.datamodules.limits import context_length
 from zolit.errors import NotFetchedError
@@ -17,8 +18,14 @@ from zolit.memory.batches import Batches, assumed_batches, largest_batches, shap
 from zolit.memory.estimate import Estimate, estimate_memory
 from zolit.memory.first_order import GPU_NOTE, estimate_first_order
 from zolit.runs.folder import RunOptions
+from zolit.strategies import Sensitive
 from zolit.training.first_order import FirstOrderModule
 from zolit.training.zero_order import ZeroOrderModule
+
+_SCORED = (
+    "The start of the run, which scores the weights for mask Sensitive, is not counted: it holds "
+    "the model's floats, and weights, gradients and scores of one block in float32."
+)
 
 
 class Trainer(L.Trainer):
@@ -65,6 +72,9 @@ class Trainer(L.Trainer):
                 batches = replace(batches, note=f"{batches.note}; {GPU_NOTE}")
         else:
             estimate = estimate_memory(model, batches, base, reads)
+        mask = getattr(model, "mask", None)
+        if isinstance(mask, Sensitive) and mask.file is None:
+            batches = replace(batches, note=" ".join(filter(None, (batches.note, _SCORED))))
         if json:
             print(json_format.dumps(facts(estimate, batches)))
             return

@@ -142,6 +142,15 @@ class SparseOverlay(WrappedWeight):
         places = self.positions[numbers] - first[which] + which * width
         return Entries(places, self.values[numbers], numbers.to(torch.int32))
 
+    def entries_in_model_order(self) -> Tensor:
+        """Where the floats lie in the model's matrix, ``row * columns + column``, rising int64."""
+        columns = torch.arange(self.columns, device=self.device).unsqueeze(0)
+        stored = self.dense.in_stored_order(columns)[0]  # the model's column of each stored one
+        places = self.positions.long()
+        rows, width = places // self.padded_columns, self.padded_columns
+        found: Tensor = rows * self.columns + stored[places % width]
+        return found.sort().values
+
     def _span(self, start: int, stop: int) -> slice:
         """Numbers of the floats in the rows from ``start`` to ``stop``; each span is found once."""
         if self.positions.is_meta:

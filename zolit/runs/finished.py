@@ -8,6 +8,7 @@ from zolit.checkpoints.file import read_checkpoint
 from zolit.errors import UserError
 from zolit.recipes.parts import module_of
 from zolit.runs.folder import RunFolder
+from zolit.runs.masks import take_up
 from zolit.training.module import TuningModule
 
 
@@ -55,6 +56,8 @@ def recipe_text(folder: RunFolder) -> str:
 def module_of_run(config: str, run: Path, call: str, module: Any = None) -> Any:
     """The module of a run, not yet loaded: as its configuration says, or the one that is given.
 
+    It gets what the folder keeps for it (`take_up`).
+
     Args:
         config: of the run, as YAML; empty for a run that was made from Python.
         run: its folder.
@@ -62,10 +65,16 @@ def module_of_run(config: str, run: Path, call: str, module: Any = None) -> Any:
         module: made as for the run; None for the one that the configuration describes.
 
     Raises:
-        UserError: if there is neither, or the configuration names no parts.
+        UserError: if there is neither, the configuration names no parts, or a file is gone that
+            they need.
     """
-    if module is not None:
-        return module
+    if module is None:
+        module = _made(config, run, call)
+    take_up(module, run)
+    return module
+
+
+def _made(config: str, run: Path, call: str) -> Any:
     if not config:
         raise UserError(
             f"{str(run)!r} was made from Python and has no recipe, which says how its model is "

@@ -15,6 +15,7 @@ from zolit.files import write_text
 from zolit.kernels.dispatch import failed_to_compile
 from zolit.runs.folder import RunFolder, RunOptions, summary_of
 from zolit.runs.keeping import KeepsJournal, Reports, StopRequested, Stops
+from zolit.runs.masks import keep_mask, prepare_mask, take_up
 from zolit.runs.metrics_file import write_rows
 from zolit.runs.resume import Resumption, nothing_to_do, resume_command
 from zolit.runs.resume_checkpoint import (
@@ -138,6 +139,9 @@ def _run(
         data.prepare_data()
         data.setup("fit")
         check_validation(trainer, data.train_dataloader())
+        if resumed is not None:
+            take_up(module, folder.path)
+        computed = prepare_mask(module, data, folder)
         if options.zero_shot and tests and not (resumed and resumed.zero_shot):
             _measure_untuned(trainer, module, data)
         module.configure_model()
@@ -146,13 +150,15 @@ def _run(
         folder.discard()
         raise
     if resumed is None:
-        folder.create()
+        folder.create(keeps_saliency=computed)
+        keep_mask(module, folder)
         if journal is not None:
             folder.release()  # it holds the same lock from here on
             journal.claim(folder.path)
     else:
         text = recipe(settled_options(module))
         ckpt_path = resumed.prepare(trainer, module, data, text, asked)
+        keep_mask(module, folder)  # now that it is known to be the run's
     try:
         _make_steps(trainer, module, data, folder, recipe, resumed, ckpt_path, weights_only)
     except Exception:

@@ -10,7 +10,7 @@ from typing import Any
 
 from zolit.caller import by_caller, option
 from zolit.errors import UserError
-from zolit.files import Lock, LockedError, lock_file
+from zolit.files import Lock, LockedError, lock_file, work_folder
 from zolit.runs.journal.writer import is_written
 
 
@@ -61,8 +61,11 @@ class RunFolder:
         self.curves = self.path / "curves.png"
         self.journal = self.path / "journal.bin"
         self.checkpoints = self.path / "checkpoints"
+        self.mask = self.path / "mask.safetensors"
+        self.saliency = self.path / "saliency.safetensors"
         self._made: Path | None = None
         self._lock: Lock | None = None
+        self._began = False
 
     def holds_run(self) -> bool:
         """Whether there are files of a run.
@@ -142,6 +145,7 @@ class RunFolder:
             if not self.path.exists():
                 self._made = self._first_missing()
                 self.path.mkdir(parents=True, exist_ok=True)
+            self._began = self._holds_start() and not any(map(self._counts, self.path.iterdir()))
             self._lock = Lock(self.journal)
         except LockedError as error:
             self._made = None  # another run has made it
@@ -168,24 +172,42 @@ class RunFolder:
             self._lock.release()
             self._lock = None
 
-    def create(self) -> None:
+    def create(self, keeps_saliency: bool = False) -> None:
         """Claim the folder; with ``overwrite``, remove what an earlier run left, and only that.
+
+        Args:
+            keeps_saliency: whether the saliency in the folder is this run's.
 
         Raises:
             UserError: as ``check``.
         """
         self.claim()
         try:
-            for old in (self.journal, self.config, self.metrics, self.summary, self.curves):
-                old.unlink(missing_ok=True)
-            if self.checkpoints.exists():
-                shutil.rmtree(self.checkpoints)
+            self._remove_files()
+            if not keeps_saliency:
+                self.saliency.unlink(missing_ok=True)
         except OSError as error:
             raise self._unwritable(error) from error
 
+    def _remove_files(self) -> None:
+        made = (self.journal, self.config, self.metrics, self.summary, self.curves, self.mask)
+        for old in made:
+            old.unlink(missing_ok=True)
+        if self.checkpoints.exists():
+            shutil.rmtree(self.checkpoints)
+
     def discard(self) -> None:
-        """Undo ``claim`` and ``create`` for a run that was refused before its first step."""
+        """Undo ``claim`` and ``create`` for a run that was refused before its first step.
+
+        A saliency that such a run has computed, or a part of it, stays for the next start.
+        """
         self.release()
+        if self._made is None and not self._began:
+            return
+        if self._holds_start():
+            with suppress(OSError):
+                self._remove_files()
+            return
         if self._made is None:
             return
         shutil.rmtree(self.path, ignore_errors=True)
@@ -195,6 +217,9 @@ class RunFolder:
                 above.rmdir()
                 above = above.parent
 
+    def _holds_start(self) -> bool:
+        return self.saliency.exists() or work_folder(self.saliency).exists()
+
     def _first_missing(self) -> Path:
         """The outermost folder that ``claim`` has to make."""
         missing = self.path
@@ -203,8 +228,10 @@ class RunFolder:
         return missing
 
     def _counts(self, file: Path) -> bool:
-        """Whether a file in the folder is more than the lock that every run leaves."""
-        return file != lock_file(self.journal)
+        """Whether a file in the folder is more than the lock that every run leaves, and what a
+        start computes that was killed."""
+        began = (self.saliency, work_folder(self.saliency))
+        return file not in (lock_file(self.journal), *began)
 
     def _refuse_if_written(self) -> None:
         if self._lock is None and is_written(self.journal):

@@ -22,6 +22,7 @@ from zolit.runs.journal.format import Header, Position, Step, Weights
 from zolit.runs.journal.position import loop_state
 from zolit.runs.journal.reader import Contents, read_journal
 from zolit.runs.journal.replay import Replay, Replayed, check_start
+from zolit.runs.parts import check_version
 from zolit.training.first_order import FirstOrderModule
 from zolit.training.module import TuningModule
 from zolit.training.zero_order import ZeroOrderModule
@@ -179,8 +180,10 @@ def load_start(module: ZeroOrderModule, header: Header, run: str) -> Replay:
     From then on the weights move as those of the run did, by the version of its journal.
 
     Raises:
-        UserError: if they are not those that the journal names.
+        UserError: if they are not those that the journal names, or the quantizer has another
+            version than that of the run.
     """
+    check_version(module, header.parts, run)
     module.configure_model()
     move_as_recorded(module.weights, header.version)
     first = first_base(header)

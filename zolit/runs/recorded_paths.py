@@ -48,9 +48,9 @@ def with_absolute_paths(config: Any) -> Any:
     if not isinstance(config, dict):
         return config
     found = {name: with_absolute_paths(value) for name, value in config.items()}
-    source = found.get("source")
-    if isinstance(source, dict):
-        _write_out(source, "path")
+    for group, argument in (("source", "path"), ("saliency", "text")):
+        if isinstance(found.get(group), dict):
+            _write_out(found[group], argument)
     if isinstance(found.get("init_args"), dict):
         for name in _paths_of(found):
             _write_out(found["init_args"], name)

@@ -1,7 +1,8 @@
 """A run as one small file: its base model, its recipe and its steps.
 
-The file is a zip archive of two members: ``delta.json`` names the base model, and ``journal.bin``
-is the journal up to the published step, with the recipe in its header. Nothing in it is executed,
+The file is a zip archive of two or three members: ``delta.json`` names the base model, and
+``journal.bin`` is the journal up to the published step, with the recipe in its header; of a run
+that keeps the choice of its mask ``mask.safetensors`` is that. Nothing in it is executed,
 and no member is extracted to a path that the file names.
 """
 
@@ -25,8 +26,8 @@ from zolit.runs.journal.format import (
 )
 
 VERSION = 1
-_FACTS, _JOURNAL = "delta.json", "journal.bin"
-_MOST = {_FACTS: 1 << 20, _JOURNAL: 1 << 30}
+_FACTS, _JOURNAL, _MASK = "delta.json", "journal.bin", "mask.safetensors"
+_MOST = {_FACTS: 1 << 20, _JOURNAL: 1 << 30, _MASK: 1 << 32}
 """Most bytes of a member."""
 
 
@@ -66,8 +67,14 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def write_delta(file: Path, delta: Delta, journal: bytes) -> None:
+def write_delta(file: Path, delta: Delta, journal: bytes, mask: bytes = b"") -> None:
     """Write a new file; it is there as a whole or not at all.
+
+    Args:
+        file: its place.
+        delta: what it says.
+        journal: `journal_bytes`.
+        mask: the choice that the run keeps (`zolit.strategies.mask.kept`); empty for none.
 
     Raises:
         UserError: if there is one of that name, or it cannot be written.
@@ -83,7 +90,10 @@ def write_delta(file: Path, delta: Delta, journal: bytes) -> None:
             for name, data in (
                 (_FACTS, json.dumps(asdict(delta), indent=1, sort_keys=True).encode()),
                 (_JOURNAL, journal),
+                (_MASK, mask),
             ):
+                if not data:
+                    continue
                 # Without the time, so that the same run gives the same bytes.
                 archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
     except OSError as error:
@@ -92,8 +102,8 @@ def write_delta(file: Path, delta: Delta, journal: bytes) -> None:
         ) from error
 
 
-def read_delta(file: Path) -> tuple[Delta, bytes]:
-    """Read the entries of a published file, and its journal.
+def read_delta(file: Path) -> tuple[Delta, bytes, bytes]:
+    """Read the entries of a published file, its journal, and the choice of its mask, if it has one.
 
     Raises:
         UserError: if the file is missing, damaged, or holds anything else.
@@ -101,7 +111,8 @@ def read_delta(file: Path) -> tuple[Delta, bytes]:
     try:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
-            if sorted(one.filename for one in members) != sorted(_MOST):
+            there = sorted(one.filename for one in members)
+            if there not in (sorted((_FACTS, _JOURNAL)), sorted(_MOST)):
                 names = ", ".join(one.filename for one in members[:5])
                 raise _damaged(file, f"it holds {names}, expected {_FACTS} and {_JOURNAL} alone")
             found = {one.filename: _member(archive, one, file) for one in members}
@@ -121,7 +132,7 @@ def read_delta(file: Path) -> tuple[Delta, bytes]:
     delta = _facts(found[_FACTS], file)
     if sha256(found[_JOURNAL]) != delta.journal:
         raise _damaged(file, "its journal has another SHA-256 than it says")
-    return delta, found[_JOURNAL]
+    return delta, found[_JOURNAL], found.get(_MASK, b"")
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: Path) -> bytes:

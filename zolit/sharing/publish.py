@@ -31,6 +31,7 @@ from zolit.sharing.recipe import (
     read_recipe,
     read_source,
 )
+from zolit.strategies.mask.kept import KeptMask
 from zolit.training.zero_order import ZeroOrderModule
 
 _TOLD = ("zero_shot", "final", "peak_memory_mb", "step_ms_median", "versions")
@@ -82,12 +83,15 @@ def publish(run: Path, to: Path, until: int | None = None) -> None:
     journal = journal_bytes(public, [*records, Weights(until, digest, final=True)])
     summary = {name: value for name, value in summary_of(folder).items() if name in _TOLD}
     source = public_source(module.source)
-    write_delta(to, Delta(VERSION, source, until, digest.hex(), summary, sha256(journal)), journal)
+    mask = folder.mask.read_bytes() if folder.mask.is_file() else b""
+    delta = Delta(VERSION, source, until, digest.hex(), summary, sha256(journal))
+    write_delta(to, delta, journal, mask)
     print(
         f"{to}: {until} steps, {to.stat().st_size} bytes; others use it with zolit apply "
         f"{to.name} --model SOURCE --to DIR"
     )
-    for name in files_of_parts(recipe["model"]):
+    needed = {name: one for name, one in recipe["model"].items() if not (mask and name == "mask")}
+    for name in files_of_parts(needed):
         print(
             f"they also need {name}, which is not in it: send it along, to lie in the folder where "
             "zolit apply runs"
@@ -115,7 +119,7 @@ def apply(
         UserError: if the file is damaged, the model is another one, or the weights differ.
     """
     check_new_folder(to)
-    delta, journal = read_delta(file)
+    delta, journal, mask = read_delta(file)
     contents, header = _journal(journal, delta, file)
     config = read_recipe(header.config, file, trusted)
     if source is None:
@@ -125,7 +129,12 @@ def apply(
     config["model"]["source"] = asdict(source)
     text = yaml.safe_dump(config, sort_keys=False)
     module = module_of(text)
-    made = _start(module, header, file)
+    with tempfile.TemporaryDirectory() as scratch:
+        choice = RunFolder(scratch).mask
+        if mask:
+            choice.write_bytes(mask)
+            module.mask = KeptMask(choice, module.mask)
+        made = _start(module, header, file)
     # Weights that differ before the end also differ at the end; `unverified` keeps them.
     made.run(contents.steps, delta.steps)
     verified = weights_digest(module.network).hex() == delta.digest
@@ -139,6 +148,8 @@ def apply(
     content = checkpoint(made, trainer, contents.steps[-1], False, None)
     with new_folder(to) as whole:
         place = RunFolder(whole)
+        if mask:
+            place.mask.write_bytes(mask)
         FileCheckpoints().save_checkpoint(content, place.checkpoints / "last.ckpt")
         place.config.write_text(text, encoding="utf-8")
         place.summary.write_text(json.dumps(delta.summary, indent=2) + "\n", encoding="utf-8")

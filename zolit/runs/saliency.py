@@ -1,0 +1,143 @@
+"""Scores the weights of a recipe's model, on a text or on the recipe's own training rows."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import lightning as L
+import torch
+from torch import nn
+
+from zolit.allocator import returning_memory
+from zolit.calibration.options import SaliencyOptions
+from zolit.calibration.saliency import There, compute_saliency
+from zolit.calibration.saliency_file import Saliency
+from zolit.calibration.text import Window, windows_of_file
+from zolit.datamodules import PromptDataModule
+from zolit.datamodules.limits import context_length, vocabulary_of
+from zolit.errors import UserError
+from zolit.models.loading.load import load_model, load_prepared
+from zolit.models.prepare import Preparation
+from zolit.packages import find_in_package
+from zolit.runs.block_bar import block_bar
+from zolit.strategies import ScalePerturber
+from zolit.training.dtype import DTYPES
+from zolit.training.module import TuningModule
+
+_TEXT_SAMPLES, _ROW_SAMPLES, _LENGTH, _KEEP = 100, 16, 512, 0.01
+
+
+def score(
+    module: TuningModule,
+    windows: list[Window],
+    options: SaliencyOptions,
+    file: Path,
+    there: There = "refuse",
+) -> Saliency:
+    """Compute a saliency of a module's model, whose weights are loaded for this.
+
+    Args:
+        module: not loaded yet, or loaded; not changed.
+        windows: of `find_windows`.
+        options: how entries are scored.
+        file: where the scores are written.
+        there: see `compute_saliency`.
+
+    Raises:
+        UserError: whatever the user can mend.
+    """
+    keep = kept_fraction(options)
+    with returning_memory():
+        model = _model(module, options.stored)
+        with block_bar("saliency") as report:
+            return compute_saliency(model, windows, options.method, keep, file, report, there)
+
+
+def kept_fraction(options: SaliencyOptions) -> float:
+    """Which share of the scores of a matrix is written."""
+    return _KEEP if options.keep is None else options.keep
+
+
+def find_windows(
+    module: TuningModule, data: L.LightningDataModule, options: SaliencyOptions
+) -> list[Window]:
+    """The text that weights are scored on.
+
+    Args:
+        module: its tokenizer is loaded, its weights are not.
+        data: whose training rows are taken where no text is given.
+        options: which text, and how much of it.
+
+    Raises:
+        UserError: if the text is not there, too short, or not of the model's vocabulary.
+    """
+    for name in ("samples", "length"):
+        given, least = getattr(options, name), 1 if name == "samples" else 2
+        if given is not None and given < least:
+            raise UserError(f"saliency.{name} must be at least {least}, got {given}; try 16")
+    if options.text is None:
+        return row_windows(data, options.samples or _ROW_SAMPLES)
+    config = module.source.load_config()
+    context = context_length(config)
+    length = options.length or min(_LENGTH, context or _LENGTH)
+    if context is not None and length > context:
+        raise UserError(
+            f"saliency.length: got {length}, the model reads at most {context} tokens; make it "
+            "smaller or leave it out"
+        )
+    file = Path(options.text).expanduser()
+    if options.package is not None:
+        file = find_in_package(options.package, options.text)
+    tokenizer = module.source.load_tokenizer()
+    samples = options.samples or _TEXT_SAMPLES
+    windows = windows_of_file(file, tokenizer, samples, length, options.seed)
+    known = vocabulary_of(config)
+    highest = max(int(one.ids.max()) for one in windows)
+    if known is not None and highest >= known:
+        raise UserError(
+            f"saliency.text: {str(file)!r} holds the token "
+            f"{tokenizer.convert_ids_to_tokens(highest)!r} (id {highest}), which the tokenizer has "
+            f"and the model has not, as its embedding has {known} rows; take it out of the text"
+        )
+    return windows
+
+
+def row_windows(data: L.LightningDataModule, samples: int) -> list[Window]:
+    """Training rows of a task, each with the tokens of its right answer, whose loss counts alone.
+
+    Args:
+        data: of prompts; it is set up for this.
+        samples: the first so many training rows, which are drawn at random already.
+
+    Raises:
+        UserError: if the data module has no prompts with answers, or too few of them.
+    """
+    if not isinstance(data, PromptDataModule):
+        raise UserError(
+            f"saliency.text: got none, and {type(data).__name__} has no prompts with answers; give "
+            "a file of text"
+        )
+    data.setup("fit")
+    rows = data.examples["train"]
+    if data.collate is None or len(rows) < samples:
+        raise UserError(
+            f"saliency.samples: got {samples}, but the recipe has {len(rows)} training rows; lower "
+            "it, or give saliency.text"
+        )
+    right = data.collate.right_answer
+    return [Window(torch.tensor(one.ids + right(one)), len(one.ids)) for one in rows[:samples]]
+
+
+def _model(module: TuningModule, stored: bool) -> nn.Module:
+    dtype = DTYPES[module.dtype_name]
+    if not stored:
+        return load_model(module.source, dtype)
+    # Nothing will move: coordinates that every format has stand for those of the recipe.
+    preparation = replace(
+        Preparation(*module.parts()),
+        perturber=ScalePerturber(),
+        tune=["linear"],
+        adapter=None,
+        forward=None,
+        mask=None,
+    )
+    return load_prepared(module.source, dtype, preparation)[0]
