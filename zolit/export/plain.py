@@ -55,13 +55,23 @@ def save_plain(model: Any, folder: Path) -> list[str]:
     Returns:
         Sentences on what is not as it was in the run.
     """
+    notes = rounded_floats(model)
+    to_plain(model)
+    model.save_pretrained(folder)
+    return notes
+
+
+def rounded_floats(model: Any) -> list[str]:
+    """A sentence on floats beside codes, which lose digits where a matrix is not float32.
+
+    Args:
+        model: with its stored weights.
+    """
     weights = {id(weight): weight for _, _, weight in stored_places(model)}.values()
     overlays = sum(
         isinstance(weight.store, SparseOverlay) and weight.dtype != torch.float32
         for weight in weights
     )
-    to_plain(model)
-    model.save_pretrained(folder)
     if not overlays:
         return []
     dtype = str(model.dtype).removeprefix("torch.")

@@ -30,7 +30,7 @@ from zolit.compat import (
     QuantizeTensorToInt8Kwargs,
     TorchAOBaseTensor,
 )
-from zolit.export.plain import decoded, stored_places, to_plain
+from zolit.export.plain import decoded, rounded_floats, stored_places, to_plain
 from zolit.formats.base import Affine, StoredWeight
 from zolit.tensors.weight import PerturbedWeight
 
@@ -62,11 +62,12 @@ def save_torchao(model: Any, folder: Path) -> list[str]:
         kept.append(store)
         return made
 
+    notes = rounded_floats(model)
     to_plain(model, replacement)
     if kept:
         _declare(model, declared(kept[0]))
     model.save_pretrained(folder)
-    notes = [
+    notes += [
         f"{count} weights ({kind}) have no form that torchao loads; they are written as "
         f"{str(model.dtype).removeprefix('torch.')}"
         for kind, count in lost.items()

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from zolit.caller import by_caller
 from zolit.errors import UserError
+from zolit.formats.sparse_overlay import SparseOverlay
 from zolit.models.gguf.write_blocks import BLOCK, Array, exact_blocks, nearest_blocks
 from zolit.models.gguf.write_metadata import copy_fields, write_fields
 from zolit.models.gguf.write_names import Names
@@ -97,13 +98,17 @@ def save_gguf(
     wanted = None if gguf_type is None else Kind[gguf_type]
     counts: Counter[Kind] = Counter()
     rounded: Counter[Kind] = Counter()
+    merged: Counter[Kind] = Counter()
     for path, parameter in model.named_parameters():  # ties come once
         name = names[path]
         made = tensor_of(parameter, wanted, names.rows(name, parameter.shape[0]))
         kept.pop(name, None)
         writer.add_tensor(name, made.data, raw_dtype=made.kind)
         counts[made.kind] += parameter.numel()
-        rounded[made.kind] += not made.same
+        if isinstance(parameter, PerturbedWeight) and isinstance(parameter.store, SparseOverlay):
+            merged[made.kind] += 1
+        else:
+            rounded[made.kind] += not made.same
     for name, one in kept.items():  # tensors of the file that are no parameters of the model
         writer.add_tensor(name, one.data, raw_dtype=one.kind)
     writer.add_file_type(_FILE_TYPES[counts.most_common(1)[0][0]])
@@ -115,6 +120,11 @@ def save_gguf(
     finally:
         writer.close()
     notes = [
+        f"{count} weights have floats beside their codes, which the run kept as float32; both are "
+        f"written as one matrix, {_merged_as(kind)}"
+        for kind, count in merged.items()
+    ]
+    notes += [
         f"{count} weights are rounded to {kind.name}, which does not hold them as the run had them"
         for kind, count in rounded.items()
         if count
@@ -124,6 +134,13 @@ def save_gguf(
         "file with llama.cpp or zolit"
         for what in _dropped(config)
     ]
+
+
+def _merged_as(kind: Kind) -> str:
+    """What becomes of the floats of an overlay in a type of the file, in words."""
+    if kind in _BLOCKS:
+        return f"quantized anew to {kind.name}, whose steps hide most of what was tuned"
+    return f"rounded to {kind.name}" if kind != Kind.F32 else "in F32"
 
 
 def _dropped(config: Any) -> list[str]:
