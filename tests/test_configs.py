@@ -12,7 +12,8 @@ from zolit.cli import run
 
 def test_recipes_are_found() -> None:
     folders = {str(path.parent.relative_to(ROOT)) for path in CONFIGS}
-    assert folders >= {"configs", *(f"configs/{one}" for one in ("mezo", "quzo", "qzo", "tasks"))}
+    kinds = ("mezo", "quzo", "qzo", "senszoq", "tasks")
+    assert folders >= {"configs", *(f"configs/{kind}" for kind in kinds)}
     files = [p for p in (ROOT / "configs").rglob("*") if p.is_file()]
     assert sorted(files) == CONFIGS, "a file in configs/ that no test reads"
     assert set(IDS) >= MASKED

@@ -149,8 +149,8 @@ class Work:
         free = shutil.disk_usage(self.folder).free
         if wanted > free:
             raise UserError(
-                f"saliency: the hidden states of the text take {wanted / 1e9:.1f} GB on the disk of "
-                f"{str(self.folder.parent)!r} while the file is made, but it has {free / 1e9:.1f} "
+                f"saliency: the hidden states of the text take {wanted / 1e9:.1f} GB on the disk "
+                f"of {str(self.folder.parent)!r} while the file is made, which has {free / 1e9:.1f} "
                 "GB left; lower saliency.samples or saliency.length, or write to another disk"
             )
 
