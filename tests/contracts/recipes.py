@@ -1,13 +1,19 @@
 """Every combination of the strategies, as data: a new strategy is a line in one table."""
 
 import itertools
-from dataclasses import dataclass
+import tempfile
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers as hf
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from zolit.calibration.model_digest import float_digests
+from zolit.calibration.saliency_file import VERSION, Facts, kept_tensors
 from zolit.errors import UserError
 from zolit.gradient import ProjectedGradient
 from zolit.kernels.dispatch import Preference
@@ -15,9 +21,11 @@ from zolit.models.source import ModelSource
 from zolit.noise import fold, signed
 from zolit.objectives.base import Objective
 from zolit.optim import ZOSignSGD
-from zolit.strategies import Mask, Perturber, Quantizer
+from zolit.strategies import FromFile, Mask, Perturber, Quantizer
 from zolit.tensors.weight import PerturbedWeight
 from zolit.training.zero_order import ZeroOrderModule
+
+_SCRATCH = tempfile.TemporaryDirectory()
 
 Config = dict[str, Any]
 """A part as YAML has it: short class name and arguments."""
@@ -78,6 +86,11 @@ BITS = {
 """Masks whose supports are bits, which kernels read all alike: a few combinations will do."""
 ONE_BLOCK = {"DominantBlock": part("DominantBlock", block=1)}
 """A mask under which a run is that of a shorter `tune`: a few combinations will do."""
+FILES = {
+    "Sensitive": part("Sensitive", fraction=0.25),
+    "FromFile": part("FromFile", file=""),
+}
+"""Masks of bits that read a file, which is made for each model (`file_of`)."""
 ESTIMATORS = {
     "TwoPoint": part("TwoPoint"),
     "TwoPoint, sequential": part("TwoPoint", paired=False),
@@ -121,8 +134,16 @@ def learning_rate(recipe: Recipe) -> float:
     return 0.6 if "Code" in recipe.perturber and "weight" not in recipe.perturber else 1e-3
 
 
-def module(recipe: Recipe, kernels: Preference = "reference", **options: Any) -> ZeroOrderModule:
-    """The module of a recipe, in float32; raises UserError where the parts do not combine."""
+def module(
+    recipe: Recipe,
+    kernels: Preference = "reference",
+    model: nn.Module | None = None,
+    **options: Any,
+) -> ZeroOrderModule:
+    """The module of a recipe, in float32; raises UserError where the parts do not combine.
+
+    ``model`` is the one that it will adopt, for masks that read a file.
+    """
     lr, feedback = learning_rate(recipe), "keep_error" in recipe.quantizer
     defaults: dict[str, Any] = {
         "dtype": "float32",
@@ -131,7 +152,9 @@ def module(recipe: Recipe, kernels: Preference = "reference", **options: Any) ->
     }
     quantizer: Quantizer = built((QUANTIZERS | OPTIONS)[recipe.quantizer])
     perturber: Perturber = built(PERTURBERS[recipe.perturber])
-    mask: Mask = built((MASKS | BITS | ONE_BLOCK)[recipe.mask])
+    mask: Mask = built((MASKS | BITS | ONE_BLOCK | FILES)[recipe.mask])
+    if recipe.mask in FILES and model is not None:
+        mask.file = file_of(recipe, model)
     return ZeroOrderModule(
         ModelSource("unused"),
         quantizer,
@@ -141,6 +164,25 @@ def module(recipe: Recipe, kernels: Preference = "reference", **options: Any) ->
         kernels=kernels,
         **{**defaults, **options},
     )
+
+
+def file_of(recipe: Recipe, model: nn.Module) -> str:
+    """A file for the mask of a recipe: of made-up scores, or of what `Magnitude` chose."""
+    file = Path(tempfile.mkdtemp(dir=_SCRATCH.name)) / recipe.mask
+    if recipe.mask == "FromFile":
+        alike = module(replace(recipe, mask="Magnitude"))
+        alike.adopt(deepcopy(model))
+        FromFile.save(alike.network, file)
+        return str(file)
+    scores = {path: one for path, one in model.named_parameters() if path.endswith("weight")}
+    scores = {path: one for path, one in scores.items() if one.dim() == 2}
+    generator = torch.Generator().manual_seed(5)
+    made = {path: torch.rand(one.shape, generator=generator) for path, one in scores.items()}
+    shapes = {path: (one.shape[0], one.shape[1]) for path, one in scores.items()}
+    facts = Facts(VERSION, "fisher", "00", 2, 8, 1.0, shapes, float_digests(model))
+    kept = [kept_tensors(path, one, 1.0) for path, one in made.items()]
+    save_file({name: one for part in kept for name, one in part.items()}, file, facts.metadata())
+    return str(file)
 
 
 def refusal(recipe: Recipe) -> str | None:
@@ -159,6 +201,15 @@ BY_BITS = [
     Recipe("Int4", "CodePerturber", "Magnitude"),
     Recipe("Int4", "ScalePerturber", "Magnitude"),
     Recipe("Int4", "ScalePerturber, group", "Magnitude"),
+    Recipe("Int4", "SparsePerturber", "Magnitude"),
+    Recipe("SqueezeLLM", "SparsePerturber", "Outliers"),
+    Recipe("HQQ", "SparsePerturber", "Sensitive"),
+    Recipe("Int8, groups", "SparsePerturber", "FromFile"),
+    Recipe("NoQuantizer", "DensePerturber", "Sensitive"),
+    Recipe("Float8", "CodePerturber, rademacher", "Sensitive"),
+    Recipe("Int8", "CodePerturber", "FromFile"),
+    Recipe("Int4", "ScalePerturber, group", "Sensitive"),
+    Recipe("Int8", "ScalePerturber", "FromFile"),
 ]
 OF_A_BLOCK = [
     Recipe("NoQuantizer", "DensePerturber", "DominantBlock", "OneSided"),
@@ -234,8 +285,9 @@ class LastToken(NextToken):
 
 def on_llama(recipe: Recipe, kernels: Preference = "reference", **options: Any) -> ZeroOrderModule:
     objective = LastToken() if recipe.estimator == "GaussNewton" else NextToken()
-    one = module(recipe, kernels, objective=objective, **options)
-    one.adopt(tiny_llama())
+    model = tiny_llama()
+    one = module(recipe, kernels, model, objective=objective, **options)
+    one.adopt(model)
     return one
 
 

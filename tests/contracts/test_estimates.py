@@ -41,6 +41,9 @@ QUICK = [
     Recipe("Int8, activations int8", "CodePerturber, rademacher", "Outliers"),
     Recipe("Int4", "ScalePerturber, group", "Magnitude"),
     Recipe("Int4", "SparsePerturber", "RandomMask"),
+    Recipe("SqueezeLLM", "SparsePerturber", "Magnitude"),
+    Recipe("NoQuantizer", "DensePerturber", "Sensitive"),
+    Recipe("Int4", "ScalePerturber, group", "FromFile"),
 ]
 ALL = [r for r in WORKING if r.estimator == "TwoPoint" and r not in QUICK]
 
@@ -60,10 +63,11 @@ def batch() -> tuple[Tensor, Tensor]:
 
 
 def quadratic(recipe: Recipe) -> ZeroOrderModule:
-    one = module(recipe, objective=SquaredError())
     layer = nn.Linear(COLUMNS, ROWS, bias=False).requires_grad_(False)
     layer.weight.copy_(torch.randn(ROWS, COLUMNS, generator=torch.Generator().manual_seed(2)))
-    one.adopt(nn.Sequential(layer))
+    model = nn.Sequential(layer)
+    one = module(recipe, model=model, objective=SquaredError())
+    one.adopt(model)
     # Codes at the edge of the range are held in place by int8 products.
     store = one.weights[0].store
     if "int8" in recipe.quantizer:

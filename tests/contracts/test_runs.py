@@ -17,7 +17,8 @@ from recipes import (
 )
 
 from zolit.coordinates import OutputScales, Scales
-from zolit.supports import Bits
+from zolit.formats.sparse_overlay import SparseOverlay
+from zolit.supports import ALL, Bits
 from zolit.tensors.weight import PerturbedWeight
 
 
@@ -30,6 +31,10 @@ def mask_of(weight: PerturbedWeight) -> torch.Tensor:
     elif isinstance(weight.site.coordinates, Scales):  # rows of groups, padded to a word
         width = weight.store.scale.shape[1]
         counter = numpy_noise.counters(rows, 32)[:, :width]
+    if isinstance(weight.store, SparseOverlay) and weight.site.support is ALL:  # chosen by bits
+        entries = torch.zeros(rows * columns, dtype=torch.bool)
+        entries[weight.store.entries_in_model_order()] = True
+        return entries.view(rows, columns)
     if isinstance(weight.site.support, Bits):
         inside = weight.site.support.chosen().view(rows, width)
         return inside.repeat_interleave(columns // width, 1)

@@ -150,8 +150,9 @@ class Work:
         if wanted > free:
             raise UserError(
                 f"saliency: the hidden states of the text take {wanted / 1e9:.1f} GB on the disk "
-                f"of {str(self.folder.parent)!r} while the file is made, which has {free / 1e9:.1f} "
-                "GB left; lower saliency.samples or saliency.length, or write to another disk"
+                f"of {str(self.folder.parent)!r} while the file is made, which has "
+                f"{free / 1e9:.1f} GB left; lower saliency.samples or saliency.length, or write to "
+                "another disk"
             )
 
 
