@@ -145,7 +145,7 @@ class SparseOverlay(WrappedWeight):
     def entries_in_model_order(self) -> Tensor:
         """Where the floats lie in the model's matrix, ``row * columns + column``, rising int64."""
         columns = torch.arange(self.columns, device=self.device).unsqueeze(0)
-        stored = self.dense.in_stored_order(columns)[0]  # the model's column of each stored one
+        stored = self.inner.in_stored_order(columns)[0]  # the model's column of each stored one
         places = self.positions.long()
         rows, width = places // self.padded_columns, self.padded_columns
         found: Tensor = rows * self.columns + stored[places % width]
