@@ -185,7 +185,7 @@ def refusal_after(capsys: Any, *arguments: str) -> str:
         ({"model.mask.init_args.saliency": {"samples": 99}}, "saliency.samples: got 99"),
         ({"model.mask.init_args.saliency": {"text": "short.txt"}}, "windows of length=64 need"),
         ({"model.mask.init_args.saliency": {"text": "none.txt"}}, "none.txt"),
-        ({"model.mask.init_args.saliency": {"method": "grasp"}}, "method"),
+        ({"model.mask.init_args.saliency": {"method": "snip"}}, "method"),
     ],
 )
 def test_what_can_be_told_before_is_refused_before(
