@@ -56,8 +56,12 @@ def main(
             "room, then go on with the run by --resume"
         )
     except KeyboardInterrupt:
-        print("zolit: interrupted", file=sys.stderr)
-        sys.exit(130)
+        _interrupted()
+    except SystemExit as end:
+        # Lightning makes one of a Ctrl-C outside of fitting; a stop between steps is another class.
+        if type(end.__context__) is KeyboardInterrupt:
+            _interrupted()
+        raise
 
 
 def run(
@@ -89,6 +93,11 @@ def _start(given: list[str], model_class: "type[L.LightningModule] | None") -> N
 def _refuse(sentence: str) -> NoReturn:
     print(f"zolit: error: {' '.join(sentence.split())}", file=sys.stderr)
     sys.exit(2)
+
+
+def _interrupted() -> NoReturn:
+    print("zolit: interrupted", file=sys.stderr)
+    sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,18 @@ from zolit.tensors.update import move
 from zolit.tensors.weight import PerturbedWeight
 
 
+def check_rate(lr: float | None) -> None:
+    """Refuse a learning rate that is no positive number; None leaves it open.
+
+    Raises:
+        UserError: naming it.
+    """
+    if lr is not None and not (math.isfinite(lr) and lr > 0):
+        raise UserError(
+            f"lr must be a positive number, got {lr}; leave it out for the perturber's own"
+        )
+
+
 class ZOSGD(Optimizer):
     """Stochastic gradient descent along the directions of an estimate.
 
@@ -59,10 +71,7 @@ class ZOSGD(Optimizer):
         error_feedback: bool = False,
         feedback_decay: float = 1.0,
     ) -> None:
-        if lr is not None and not (math.isfinite(lr) and lr > 0):
-            raise UserError(
-                f"lr must be a positive number, got {lr}; leave it out for the perturber's own"
-            )
+        check_rate(lr)
         if not 0 < feedback_decay <= 1:
             raise UserError(f"feedback_decay must be in (0, 1], got {feedback_decay}; try 1.0")
         defaults = {"lr": lr, "error_feedback": error_feedback, "feedback_decay": feedback_decay}

@@ -27,6 +27,8 @@ _UNHELPFUL = {
         "Restoring states from the checkpoint",
         "Restored all states from the checkpoint",
         "Loaded model weights from the checkpoint",
+        # zolit says itself that a run was interrupted.
+        "\nDetected KeyboardInterrupt",
         # The table at the end says after how many steps.
         "`Trainer.fit` stopped: `max_",
     )

@@ -19,6 +19,7 @@ from lightning.pytorch.demos.boring_classes import BoringDataModule, BoringModel
 
 from zolit.callbacks import Progress, RunReport
 from zolit.cli import main, run
+from zolit.errors import UserError
 from zolit.models.source import ModelSource
 from zolit.runs.journal import read_journal
 
@@ -333,3 +334,32 @@ def test_validate_and_predict(
         assert sum(chances.values()) == pytest.approx(1, abs=1e-5)
         assert chances[row["label"]] == max(chances.values())
         assert row["word"] == {"rotten": "negative", "fresh": "positive"}[row["label"]]
+
+
+class InterruptedHere(L.Callback):
+    """Ctrl-C while the untuned model is tested."""
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_before_the_first_step(
+    tmp_path: Path, tiny_llama: Path, films_csv: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    changes = {"trainer.callbacks": [{"class_path": f"{__name__}.InterruptedHere"}]}
+    config = write(changed(recipe(tiny_llama, films_csv), changes), tmp_path / "recipe.yaml")
+    with pytest.raises(SystemExit) as end:
+        main(["fit", "--config", config, "--run.run_dir", str(tmp_path / "run")])
+    assert end.value.code == 130
+    told = capfd.readouterr()
+    assert "zolit: interrupted" in told.err
+    assert "graceful" not in told.out + told.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_rate_is_refused_before_anything_is_loaded(tmp_path: Path, films_csv: Path) -> None:
+    changes = {"model.optimizer": {"class_path": "ZOSGD", "init_args": {"lr": -1.0}}}
+    no_model = tmp_path / "nothing"
+    config = write(changed(recipe(no_model, films_csv), changes), tmp_path / "recipe.yaml")
+    with pytest.raises(UserError, match="lr must be a positive number, got -1"):
+        run(args=["fit", "--config", config])

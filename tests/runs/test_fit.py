@@ -1,6 +1,7 @@
 """The life of a run from Python: as the command line makes it, and resumed bit by bit."""
 
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,19 @@ def test_checkpoints_are_whole_or_not_there(tmp_path: Path) -> None:
     made = trainer(folder)
     assert fit(made, module(), Data(), folder, options)["final"] is None
     assert isinstance(made.strategy.checkpoint_io, FileCheckpoints)
+
+
+def test_fewer_steps_than_were_made_are_refused(
+    whole: tuple[RunFolder, dict[str, Any]], tmp_path: Path
+) -> None:
+    shutil.copytree(whole[0].path, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    before = folder.journal.read_bytes()
+    short = trainer(folder)
+    short.fit_loop.epoch_loop.max_steps = 2
+    with pytest.raises(UserError, match=f"max_steps: got 2, but .* has made {STEPS} steps"):
+        fit(short, module(), Data(), folder, resume=True)
+    assert folder.journal.read_bytes() == before
 
 
 class CompilerEnds(L.Callback):

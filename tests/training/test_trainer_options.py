@@ -32,6 +32,8 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("reload_dataloaders_every_n_epochs", 1, "journal"),
     ("overfit_batches", 2, "limit_train_batches"),
     ("model_registry", "a/b", "zolit publish"),
+    ("val_check_interval", 0, "limit_val_batches"),
+    ("val_check_interval", -1, "limit_val_batches"),
     ("limit_train_batches", 0, "no step"),
     ("max_steps", 0, "no step"),
     ("max_epochs", 0, "no step"),
@@ -45,6 +47,7 @@ ALLOWED: dict[str, list[Any]] = {
     "gradient_clip_val": [None, 0.0],
     "limit_train_batches": [None, 1, 0.5],
     "max_steps": [-1, 3, "3"],
+    "val_check_interval": [None, 0.5, 4, "00:01:00"],
 }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from zolit.commands.given import Given, checkpoint_path
 from zolit.errors import UserError
+from zolit.optim import ZOSGD, check_rate
 from zolit.training.module import TuningModule
 
 
@@ -73,7 +74,11 @@ def _class(path: Any) -> type | None:
 
 def _check_optimizer(config: Any, module: type[TuningModule]) -> None:
     path = getattr(config, "class_path", None)
-    if (cls := _class(path)) is None or module.takes_optimizer(cls):
+    if (cls := _class(path)) is None:
+        return
+    if module.takes_optimizer(cls):
+        if issubclass(cls, ZOSGD):  # now, and not when the model is loaded
+            check_rate(config.init_args.get("lr"))
         return
     if module.projected_gradient:
         raise UserError(

@@ -8,7 +8,7 @@ from typing import Any
 
 import lightning as L
 
-from zolit.caller import by_caller
+from zolit.caller import by_caller, option
 from zolit.checkpoints.file import FileCheckpoints
 from zolit.datamodules.epochs import ResumableLoader
 from zolit.errors import UserError, tell
@@ -91,6 +91,7 @@ class Resumption:
         header = contents.header
         if header is None:
             return None  # it ended before its first step: there is nothing to replay
+        refuse_fewer_steps(trainer.max_steps, contents.end, folder)
         loader = datamodule.train_dataloader()
         order = loader.order() if isinstance(loader, ResumableLoader) else {}
         other_rows = bool(changed_facts(header.data, order))
@@ -152,6 +153,25 @@ def nothing_to_do(folder: RunFolder, config: str) -> str | None:
         f"{folder.path}: finished after {contents.end} steps, nothing to do; for more steps: "
         f"zolit fit --resume {folder.path} --trainer.{more}"
     )
+
+
+def refuse_fewer_steps(wanted: int, made: int, folder: RunFolder) -> None:
+    """Refuse to go on with a run to a step that lies behind it.
+
+    Args:
+        wanted: ``max_steps`` of the trainer, -1 for no limit.
+        made: steps that the run has made.
+        folder: of the run.
+
+    Raises:
+        UserError: naming both numbers.
+    """
+    if 0 <= wanted < made:
+        earlier = by_caller(f"zolit replay {folder.path} --until {wanted}", "zolit.replay")
+        raise UserError(
+            f"{option('trainer.max_steps')}: got {wanted}, but {folder.path} has made {made} "
+            f"steps; give at least {made}, or get the weights after step {wanted} by {earlier}"
+        )
 
 
 def resumption_notes(

@@ -18,7 +18,7 @@ from zolit.runs.differences import (
 from zolit.runs.finished import recipe_text
 from zolit.runs.folder import RunFolder, summary_of
 from zolit.runs.metrics_file import Row, read_rows
-from zolit.runs.resume import changed_facts, earlier_zero_shot
+from zolit.runs.resume import changed_facts, earlier_zero_shot, refuse_fewer_steps
 from zolit.training.module import TuningModule
 from zolit.training.zero_order import ZeroOrderModule
 
@@ -90,6 +90,7 @@ class CheckpointResumption:
             tell("there is no checkpoint yet: the run begins at its start")
             return None
         step = int(content["global_step"])
+        refuse_fewer_steps(trainer.max_steps, step, folder)
         if future:
             changes = describe_changes(future)
             tell(f"steps after {step} follow other options than the run so far: {changes}")

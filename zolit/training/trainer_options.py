@@ -135,6 +135,11 @@ _RULES: dict[str, _Rule] = {
             f"{option('data.train_size')} for fewer rows"
         ),
     ),
+    "val_check_interval": _Rule(
+        lambda value: (number := _number(value)) is None or number > 0,
+        "validations come after a number of batches, or after a share of an epoch",
+        lambda: f"leave it out, or set {setting('trainer.limit_val_batches', 0)} for no validation",
+    ),
     "model_registry": _Rule(
         lambda value: False,
         "nothing is uploaded",

@@ -36,7 +36,7 @@ def test_the_order_is_that_of_the_stages(order: tuple[Stage, ...]) -> None:
     for stage in order:
         wrap_call(layer, stage, noting(stage.name, seen))
     layer(1)
-    assert seen == ["GIVEN", "ANSWERS", "PREFIX", "COMPILED", "hook"]
+    assert seen == ["RECOMPUTED", "GIVEN", "ANSWERS", "PREFIX", "COMPILED", "hook"]
 
 
 def test_a_stage_takes_the_place_of_one_of_its_kind_and_leaves() -> None:
