@@ -93,7 +93,7 @@ class Resumption:
             return None  # it ended before its first step: there is nothing to replay
         refuse_fewer_steps(trainer.max_steps, contents.end, folder)
         loader = datamodule.train_dataloader()
-        order = loader.order() if isinstance(loader, ResumableLoader) else {}
+        order = order_of(loader)
         other_rows = bool(changed_facts(header.data, order))
         changed = self._differences(header, config, type(module))
         future = refuse_other_recipe(header.config, changed, asked, other_rows, str(folder.path))
@@ -110,10 +110,7 @@ class Resumption:
         tell(f"going on after step {step} of {contents.end} in the journal")
         if content is None:
             return header.checkpoint or None
-        io = FileCheckpoints()
-        io.hold(str(folder.journal), content)
-        trainer.strategy.checkpoint_io = io
-        return str(folder.journal)
+        return hold(trainer, folder.journal, content)
 
     def _differences(self, header: Header, config: str, module: type) -> Differences:
         if not (header.config and config):  # one of them was made from Python
@@ -174,6 +171,40 @@ def refuse_fewer_steps(wanted: int, made: int, folder: RunFolder) -> None:
         )
 
 
+def order_of(loader: Any) -> dict[str, Any]:
+    """The order of a training loader, empty if it keeps none."""
+    return loader.order() if isinstance(loader, ResumableLoader) else {}
+
+
+def hold(trainer: L.Trainer, file: Path, content: dict[str, Any]) -> str:
+    """Let the trainer take a checkpoint from memory where it asks for a file; the file's path."""
+    io = FileCheckpoints()
+    io.hold(str(file), content)
+    trainer.strategy.checkpoint_io = io
+    return str(file)
+
+
+def continuing_notes(future: Changes, rows: Changes, placed: bool, step: int) -> list[str]:
+    """Sentences about what the steps to come do otherwise than the run so far.
+
+    Args:
+        future: options that the user changes.
+        rows: facts about the training rows that are not the same.
+        placed: whether the training loader keeps its position.
+        step: after which the run continues.
+    """
+    found = []
+    if future:
+        changes = describe_changes(future)
+        found.append(f"steps after {step} follow other options than the run so far: {changes}")
+    if rows:
+        changes = describe_changes(rows)
+        found.append(f"steps after {step} read other batches than the run would: {changes}")
+    elif not placed:
+        found.append("the data module's loader keeps no position: the epoch begins anew")
+    return found
+
+
 def resumption_notes(
     header: Header, module: ZeroOrderModule, order: dict[str, Any], future: Changes, step: int
 ) -> list[str]:
@@ -186,16 +217,7 @@ def resumption_notes(
         future: options that the user changes, from `refuse_other_recipe`.
         step: after which the run continues.
     """
-    found = []
-    if future:
-        changes = describe_changes(future)
-        found.append(f"steps after {step} follow other options than the run so far: {changes}")
-    rows = changed_facts(header.data, order)
-    if rows:
-        changes = describe_changes(rows)
-        found.append(f"steps after {step} read other batches than the run would: {changes}")
-    elif not order:
-        found.append("the data module's loader keeps no position: the epoch begins anew")
+    found = continuing_notes(future, changed_facts(header.data, order), bool(order), step)
     around = changed_facts(header.environment, environment(module.device, module.reading.compiled))
     if around:
         found.append(

@@ -6,19 +6,20 @@ from typing import Any
 
 import lightning as L
 
-from zolit.checkpoints.file import FileCheckpoints, read_checkpoint
-from zolit.datamodules.epochs import ResumableLoader
+from zolit.checkpoints.file import read_checkpoint
 from zolit.errors import UserError, tell
-from zolit.runs.differences import (
-    Differences,
-    describe_changes,
-    find_differences,
-    refuse_other_recipe,
-)
+from zolit.runs.differences import Differences, find_differences, refuse_other_recipe
 from zolit.runs.finished import recipe_text
 from zolit.runs.folder import RunFolder, summary_of
 from zolit.runs.metrics_file import Row, read_rows
-from zolit.runs.resume import changed_facts, earlier_zero_shot, refuse_fewer_steps
+from zolit.runs.resume import (
+    changed_facts,
+    continuing_notes,
+    earlier_zero_shot,
+    hold,
+    order_of,
+    refuse_fewer_steps,
+)
 from zolit.training.module import TuningModule
 from zolit.training.zero_order import ZeroOrderModule
 
@@ -81,7 +82,7 @@ class CheckpointResumption:
         before = recipe_text(folder)
         content, file = _newest(folder)
         loader = datamodule.train_dataloader()
-        order = loader.order() if isinstance(loader, ResumableLoader) else {}
+        order = order_of(loader)
         rows = {} if content is None else changed_facts(content.get("zolit_rows", {}), order)
         both = before and config
         changed = find_differences(before, config, None, type(module)) if both else Differences()
@@ -91,21 +92,12 @@ class CheckpointResumption:
             return None
         step = int(content["global_step"])
         refuse_fewer_steps(trainer.max_steps, step, folder)
-        if future:
-            changes = describe_changes(future)
-            tell(f"steps after {step} follow other options than the run so far: {changes}")
-        if rows:
-            changes = describe_changes(rows)
-            tell(f"steps after {step} read other batches than the run would: {changes}")
-        elif not order:
-            tell("the data module's loader keeps no position: the epoch begins anew")
+        for note in continuing_notes(future, rows, bool(order), step):
+            tell(note)
         self.rows = read_rows(folder.metrics, _batches(content))
         self.steps_after = _counter(content)
         tell(f"going on after step {step}, from {file}")
-        io = FileCheckpoints()
-        io.hold(str(file), content)
-        trainer.strategy.checkpoint_io = io
-        return str(file)
+        return hold(trainer, file, content)
 
 
 def _newest(folder: RunFolder) -> tuple[dict[str, Any] | None, Path | None]:
