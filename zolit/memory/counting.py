@@ -1,13 +1,15 @@
 """What the estimates of all modules count alike."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from zolit.errors import UserError
+from zolit.formats.base import StoredWeight
 from zolit.memory.tracker import AsOnDevice, LiveBytes
+from zolit.models.experts import joined_experts
 from zolit.models.loading.open import meta_model, open_checkpoint
 from zolit.models.parts import StoresWeights
 from zolit.models.prepare import stored_weights
@@ -67,3 +69,25 @@ def bytes_of(tensors: Iterable[Tensor]) -> int:
     """Bytes of the storages of tensors, shared ones once."""
     storages = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}
     return sum(storages.values())
+
+
+def kept_as_read(model: nn.Module, quantized: Collection[str]) -> list[int]:
+    """Bytes of each tensor that is held as floats while a model is loaded.
+
+    Args:
+        model: on the meta device, not quantized yet.
+        quantized: paths of the parameters that are quantized as they are read.
+
+    Returns:
+        One number for each other parameter, and for each that is joined of several tensors of the
+        file twice its own.
+    """
+    kept = [p.nbytes for name, p in model.named_parameters() if name not in quantized]
+    return kept + [2 * model.get_parameter(path).nbytes for path in joined_experts(model)]
+
+
+def codes_and_scales(stores: Sequence[StoredWeight]) -> tuple[int, int]:
+    """Bytes of the codes of quantized weights, and of their scales."""
+    scales = bytes_of(tensor for store in stores for tensor in store.scales().values())
+    whole = bytes_of(tensor for store in stores for tensor in store.tensors().values())
+    return whole - scales, scales

@@ -14,14 +14,15 @@ from zolit.memory import compiler
 from zolit.memory.batches import PER_SHAPE, Batches
 from zolit.memory.counting import (
     bytes_of,
+    codes_and_scales,
     evaluate,
     float_tensors,
+    kept_as_read,
     passing,
     skeleton,
     state_tensors,
 )
 from zolit.memory.tracker import LiveBytes
-from zolit.models.experts import joined_experts
 from zolit.models.families import last_logits
 from zolit.models.loading.kept_layers import KeptLayers
 from zolit.models.plan import Planned
@@ -172,8 +173,7 @@ def estimate_memory(
     preparation = SameOfAKind(quantizer, *module.parts()[1:])
     plan = preparation.plan(preparation.adapt(model))
     quantized_paths = {one.path for one in plan.weights if one.quantized}
-    kept = [p.nbytes for name, p in model.named_parameters() if name not in quantized_paths]
-    kept += [2 * model.get_parameter(path).nbytes for path in joined_experts(model)]
+    kept = kept_as_read(model, quantized_paths)
     preparation.apply(model, plan)
     told = module.estimator.paired
     module.model = model
@@ -189,8 +189,7 @@ def estimate_memory(
         evaluation = passing(evaluate, module, batches.evaluation)
     weights = list(stored_weights(module.network))
     quantized = [weight.store for weight in weights if weight.store.quantized]
-    scales = bytes_of(t for store in quantized for t in store.scales().values())
-    codes = bytes_of(t for store in quantized for t in store.tensors().values()) - scales
+    codes, scales = codes_and_scales(quantized)
     errors = [weight.store.error for weight in weights if weight.store.error is not None]
     tuned = bytes_of(weight_tensors(module.network).values()) if reads_checkpoint else 0
     return Estimate(

@@ -13,15 +13,16 @@ from zolit.memory import compiler
 from zolit.memory.batches import PER_SHAPE, Batches
 from zolit.memory.counting import (
     bytes_of,
+    codes_and_scales,
     evaluate,
     float_tensors,
+    kept_as_read,
     passing,
     skeleton,
     state_tensors,
 )
 from zolit.memory.estimate import Estimate
 from zolit.memory.tracker import AsOnDevice, LiveBytes
-from zolit.models.experts import joined_experts
 from zolit.models.parts import Excluded, StoresWeights
 from zolit.models.prepare import stored_weights
 from zolit.training.dtype import DTYPES
@@ -96,8 +97,7 @@ def estimate_first_order(
     plan = preparation.plan(preparation.adapt(model))
     stored = [one for one in plan.weights if one.quantized and not preparation.trains(one)]
     paths = {one.path for one in stored}
-    kept = [p.nbytes for name, p in model.named_parameters() if name not in paths]
-    kept += [2 * model.get_parameter(path).nbytes for path in joined_experts(model)]
+    kept = kept_as_read(model, paths)
     preparation.apply(model, plan)
     module.model = model
     module.objective.try_out(model)
@@ -110,8 +110,7 @@ def estimate_first_order(
         with torch.no_grad():
             evaluation = passing(evaluate, module, batches.evaluation)
     quantized = [weight.store for weight in stored_weights(module.network)]
-    scales = bytes_of(t for store in quantized for t in store.scales().values())
-    codes = bytes_of(t for store in quantized for t in store.tensors().values()) - scales
+    codes, scales = codes_and_scales(quantized)
     gradients = bytes_of(module.weights)
     accumulates = module.micro_batches > 1
     return Estimate(
