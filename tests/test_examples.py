@@ -19,6 +19,7 @@ PACKAGES = (
     "zolit.datamodules",
     "zolit.evaluations",
     "zolit.models.adapters",
+    "zolit.optim",
     "zolit.strategies",
 )
 """What they list is public."""
@@ -27,7 +28,6 @@ MODULES = (
     "zolit.objectives.base",
     "zolit.objectives.loss_function",
     "zolit.objectives.option_scoring",
-    "zolit.optim",
 )
 """What they define without an underscore is public."""
 

@@ -1,8 +1,7 @@
-"""Optimizers that step on a `ProjectedGradient`."""
+"""Stochastic gradient descent on a `ProjectedGradient`."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -10,22 +9,11 @@ from torch.optim import Optimizer
 
 from zolit.errors import UserError
 from zolit.gradient import ProjectedGradient
+from zolit.optim.base import check_rate
 from zolit.options import OnResume
 from zolit.tensors.feedback import Feedback
 from zolit.tensors.update import move
 from zolit.tensors.weight import PerturbedWeight
-
-
-def check_rate(lr: float | None) -> None:
-    """Refuse a learning rate that is no positive number; None leaves it open.
-
-    Raises:
-        UserError: naming it.
-    """
-    if lr is not None and not (math.isfinite(lr) and lr > 0):
-        raise UserError(
-            f"lr must be a positive number, got {lr}; leave it out for the perturber's own"
-        )
 
 
 class ZOSGD(Optimizer):
@@ -151,55 +139,3 @@ class ZOSGD(Optimizer):
             site.support.clear_others(state["residual"], site.index)
             store.error = None  # the optimizer owns it from now on
         return Feedback(state["residual"], group["feedback_decay"])
-
-
-class ZOSignSGD(ZOSGD):
-    """`ZOSGD` on the sign of each projected gradient (ZO-SGD-Sign of ZO-Bench, arXiv 2402.11592).
-
-    Every step has the same length whatever the loss, which makes ``lr`` easy to choose and
-    outliers harmless. It has no default: ``lr`` counts coordinate units here, not squared ones.
-
-    Example:
-        >>> ZOSignSGD([torch.zeros(1)], lr=0.1).direction_factors(torch.tensor([1.0, -3.0]))
-        tensor([ 0.5000, -0.5000])
-    """
-
-    def settle(self, lr: float) -> bool:
-        if any(group["lr"] is None for group in self.param_groups):
-            raise UserError(
-                "optimizer: ZOSignSGD needs an lr, got none; it is the length of every step, in "
-                f"units of the coordinate: try {lr:g}, or ZOSGD, which can do without"
-            )
-        return False
-
-    def direction_factors(self, values: Tensor) -> Tensor:
-        return torch.sign(values) / values.numel()
-
-
-@runtime_checkable
-class OpenRate(Protocol):
-    """An optimizer without a learning rate of its own: one is chosen for the weights it moves.
-
-    Example:
-        >>> optimizer = ZOSGD([torch.zeros(1)])
-        >>> isinstance(optimizer, OpenRate) and optimizer.settle(0.1)
-        True
-    """
-
-    def settle(self, lr: float) -> bool:
-        """Set ``lr`` for each parameter group that has none; returns whether a group had none."""
-
-
-@runtime_checkable
-class StepsAlongDirections(Protocol):
-    """An optimizer whose step is the sum of the directions, each times ``lr`` and its own factor.
-
-    The length of a step is then known from the factors, without a pass over the weights.
-
-    Example:
-        >>> isinstance(ZOSGD([torch.zeros(1)]), StepsAlongDirections)
-        True
-    """
-
-    def direction_factors(self, values: Tensor) -> Tensor:
-        """Step length along each direction, before the learning rate; see `ZOSGD`."""
