@@ -9,6 +9,11 @@ this one so that it need not import everything again. Whenever a run has reached
 the kills, its journal and its weights must be those of a run that nothing disturbed.
 
     python benchmarks/kill.py --kills 100
+    python benchmarks/kill.py --kills 100 --recipe configs/senszoq/int4_trec.yaml
+
+A shipped recipe is cut down to the tiny model and a few rows as the tests do it. If it scores
+weights when it starts, they are scored on a text that takes a while, most attempts without a
+journal are killed before they have one, and the files of scores and mask are compared, too.
 """
 
 import argparse
@@ -26,10 +31,17 @@ from pathlib import Path
 import waiting  # noqa: F401
 import torch
 import transformers as hf
-from tokenizers import Tokenizer, models, pre_tokenizers
+import yaml
 
 from zolit.cli import main
+from zolit.files import work_folder
+from zolit.runs.folder import RunFolder
 from zolit.runs.journal import Contents, Weights, read_journal
+
+TESTS = Path(__file__).parents[1] / "tests"
+sys.path.append(str(TESTS))
+from tiny_recipes import tiny_options  # noqa: E402
+from tiny_tokenizer import byte_bpe  # noqa: E402
 
 RECORD = 64
 """Bytes of a step with one query."""
@@ -38,20 +50,20 @@ FILMS = [f"film {n} is {'bright and short' if n % 2 else 'dull and long'}" for n
 
 
 def make_model(folder: Path) -> None:
-    """A random two-layer Llama with a token for each word."""
-    words = sorted({*" ".join([*FILMS, "Review : Sentiment : negative positive"]).split()})
-    vocabulary = {word: n for n, word in enumerate(["<s>", "</s>", "<unk>", *words])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))  # noqa: S106
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>", "unk_token": "<unk>"}
+    """A random four-layer Llama and its tokenizer."""
+    corpus = [*FILMS, *(["Review: Sentiment: negative positive"] * 9)]
+    tokenizer = byte_bpe(corpus, ["<s>", "</s>"], 400)
+    names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"}
     hf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
     config = hf.LlamaConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=4,
         num_attention_heads=2,
         max_position_embeddings=64,
+        bos_token_id=0,
+        eos_token_id=1,
     )
     torch.manual_seed(0)
     hf.LlamaForCausalLM(config).save_pretrained(folder)
@@ -77,6 +89,23 @@ def recipe(folder: Path, steps: int) -> list[str]:
         *("--trainer.check_val_every_n_epoch", "null"),
         *("--run.zero_shot", "false", "--run.test_after_fit", "false"),
     ]
+
+
+def shipped(path: Path, folder: Path, steps: int) -> list[str]:
+    """Arguments of ``zolit fit`` for a shipped recipe, on the tiny model and a few rows."""
+    options = tiny_options(path.resolve(), folder, folder / "model", folder / "model")
+    mask = yaml.safe_load(path.read_text(encoding="utf-8"))["model"].get("mask")
+    if isinstance(mask, dict) and mask["class_path"] == "Sensitive":
+        text = folder / "text.txt"
+        text.write_text(" and ".join(FILMS * 4), encoding="utf-8")
+        saliency = {"text": str(text), "samples": 40, "length": 32}
+        options["model"]["mask"] = {"init_args": {"saliency": saliency, "fraction": 0.02}}
+    options["model"]["optimizer"] = {"init_args": {"lr": 0.1}}
+    options["trainer"] = {"max_steps": steps, "val_check_interval": 7}
+    options["run"] = {"zero_shot": False, "test_after_fit": False}
+    tiny = folder / "tiny.yaml"
+    tiny.write_text(yaml.safe_dump(options), encoding="utf-8")
+    return ["fit", "--config", str(path), "--config", str(tiny)]
 
 
 def attempt(args: list[str], log: Path, limit: int | None = None) -> int:
@@ -114,6 +143,19 @@ def scratch_files(run: Path) -> set[tuple[str, int]]:
     return {(path.name, path.stat().st_mtime_ns) for path in found}
 
 
+def before_the_journal(run: Path) -> str:
+    """How far a run without a journal is."""
+    if not run.exists():
+        return "before its folder"
+    file = RunFolder(run).saliency
+    if file.exists():
+        return "after its scores, before the journal"
+    if not (scoring := work_folder(file)).exists():
+        return "before the journal"
+    kinds = [one.name.partition("-")[0] for one in scoring.glob("*-*.*")]
+    return "in the sweep back" if "gradients" in kinds else "in the sweep forward"
+
+
 def ended(contents: Contents) -> bool:
     marks = [record for record in contents.records if isinstance(record, Weights)]
     return bool(marks) and marks[-1].final
@@ -131,19 +173,36 @@ def same_end(one: Path, two: Path) -> bool:
         for folder in (one, two)
     ]
     equal = all(torch.equal(tensor, saved[1][name]) for name, tensor in saved[0].items())
+    for file in ("saliency.safetensors", "mask.safetensors"):
+        there = [(folder / file).read_bytes() for folder in (one, two) if (folder / file).exists()]
+        equal = equal and (not there or (len(there) == 2 and there[0] == there[1]))
     return mine.steps == theirs.steps and digests[0] == digests[1] and equal
 
 
-def main_loop(folder: Path, kills: int, steps: int, seed: int) -> dict[str, object]:
+def undisturbed(args: list[str], run: Path, log: Path) -> tuple[float, float]:
+    """Make a whole run; seconds until it has a journal, and in all."""
+    began, journal = time.perf_counter(), None
+    child = attempt([*args, "--run.run_dir", str(run)], log)
+    while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        if journal is None and (run / "journal.bin").exists():
+            journal = time.perf_counter() - began
+        time.sleep(0.001)
+    _, status = os.waitpid(child, 0)
+    if status or journal is None:
+        raise SystemExit(f"the undisturbed run failed:\n{log.read_text(encoding='utf-8')}")
+    return journal, time.perf_counter() - began
+
+
+def main_loop(
+    folder: Path, kills: int, steps: int, seed: int, path: Path | None = None
+) -> dict[str, object]:
+    """Kill and resume runs; counts of what the kills met."""
     make_model(folder / "model")
-    base = recipe(folder, steps)
+    base = recipe(folder, steps) if path is None else shipped(path, folder, steps)
     log = folder / "log.txt"
     whole = folder / "whole"
-    began = time.perf_counter()
-    _, status = os.waitpid(attempt([*base, "--run.run_dir", str(whole)], log), 0)
-    seconds = time.perf_counter() - began
-    if status:
-        raise SystemExit(f"the undisturbed run failed:\n{log.read_text(encoding='utf-8')}")
+    start, seconds = undisturbed(base, whole, log)
+    scores = RunFolder(whole).saliency.exists()
     draw = random.Random(seed)  # noqa: S311
     moments: Counter[str] = Counter()
     done = runs = lost = 0
@@ -158,8 +217,11 @@ def main_loop(folder: Path, kills: int, steps: int, seed: int) -> dict[str, obje
             killed = done < kills
             size = journal.stat().st_size if journal.exists() else 0
             # A quarter of the kills fall into a write, as many anywhere, the others soon after the
-            # first new record.
+            # first new record. Of a run that scores weights first, most that find no journal come
+            # before there is one.
             kind = draw.choice(("write", "anywhere", "step", "step"))
+            if scores and not journal.exists():
+                kind = draw.choice(("start", "start", "start", kind))
             limit = None
             if killed and size and kind == "write":
                 limit = size + draw.randrange(1, 16 * RECORD)
@@ -169,6 +231,8 @@ def main_loop(folder: Path, kills: int, steps: int, seed: int) -> dict[str, obje
                 killed = False
             elif killed and kind == "anywhere":
                 time.sleep(draw.uniform(0, seconds / 2))
+            elif killed and kind == "start":
+                time.sleep(draw.uniform(0, start))
             elif killed:
                 while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                     if journal.exists() and journal.stat().st_size > size:
@@ -182,7 +246,7 @@ def main_loop(folder: Path, kills: int, steps: int, seed: int) -> dict[str, obje
                 raise SystemExit(f"a resumed run failed:\n{log.read_text(encoding='utf-8')}")
             done += os.WIFSIGNALED(status)
             if not journal.exists():
-                moments["before the journal"] += 1
+                moments[before_the_journal(run)] += 1
                 continue
             contents = read_journal(journal)
             salvage = contents.fault is not None
@@ -205,7 +269,9 @@ if __name__ == "__main__":
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--recipe", type=Path, help="of configs/, instead of QuZO on int8")
     given = parser.parse_args()
     torch.set_num_threads(1)  # a fork does not inherit the threads of a pool
     with tempfile.TemporaryDirectory() as scratch:
-        print(json.dumps(main_loop(Path(scratch), given.kills, given.steps, given.seed)))
+        place = Path(scratch)
+        print(json.dumps(main_loop(place, given.kills, given.steps, given.seed, given.recipe)))

@@ -17,7 +17,7 @@ from whole_gradients import whole_scores
 
 from zolit.calibration.chain import Chain
 from zolit.calibration.ending import Ending
-from zolit.calibration.saliency import compute_saliency
+from zolit.calibration.saliency import begun_in, compute_saliency
 from zolit.calibration.saliency_file import Saliency
 from zolit.calibration.sweeps import Sweeps
 from zolit.calibration.text import Window
@@ -102,15 +102,56 @@ def test_stored_experts(tmp_path: Path) -> None:
     assert model.config._experts_implementation == "zolit"
 
 
-def test_a_bfloat16_model(tmp_path: Path) -> None:
-    model = tiny("llama").bfloat16()
-    found = scored(model, tmp_path / "scores")
-    for path, wanted in whole_scores(model, WINDOWS, "fisher").items():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("method", ["fisher", "mean_grad_sq"])
+@pytest.mark.parametrize("name", ["llama_tied", "gemma3", "gpt2"])
+def test_a_bfloat16_model(name: str, method: Any, dtype: torch.dtype, tmp_path: Path) -> None:
+    model = tiny(name).bfloat16()
+    found = scored(model, tmp_path / "scores", method, dtype=dtype)
+    assert found.facts.computed == str(dtype).removeprefix("torch.")
+    for path, wanted in whole_scores(model, WINDOWS, method, transposed=name == "gpt2").items():
         got = found.all_scores(path)
         apart = (got.double().sqrt() - wanted.sqrt()).norm() / wanted.sqrt().norm()
         assert apart < 0.1, path
     # Loaded in float32 it is the same model.
     found.check(model.float())
+
+
+def test_sums_of_bfloat16_gradients_are_float32(tmp_path: Path) -> None:
+    """Of 300 equal windows each adds its gradient; in bfloat16 they would stop at 256 times it."""
+    model, one = tiny("llama").bfloat16(), windows_of(1, 12)
+    sums = {}
+    for count in (1, 300):
+        to = tmp_path / f"{count}"
+        made = scored(model, to, windows=one * count, keep=0.1, dtype=torch.bfloat16)
+        sums[count] = made.scores(made.paths[0])[1]
+    assert torch.allclose(sums[300], 300 * sums[1], rtol=1e-4)
+
+
+def test_bfloat16_gradients_of_stored_weights(tmp_path: Path) -> None:
+    model, plain = tiny("llama").bfloat16(), tiny("llama").bfloat16()
+    reading = Reading(ScalePerturber().direction(), "reference")
+    prepare(model, Int8(), ScalePerturber(), reading, ["linear", "norms"])
+    for path, parameter in model.named_parameters():
+        if isinstance(parameter, PerturbedWeight):
+            plain.get_parameter(path).copy_(parameter.dense())
+    stored, floats = (
+        scored(one, tmp_path / name, keep=0.1, dtype=torch.bfloat16)
+        for name, one in (("stored", model), ("floats", plain))
+    )
+    for path in stored.paths:
+        assert torch.equal(stored.scores(path)[1], floats.scores(path)[1])
+
+
+def test_another_dtype_is_another_file(tmp_path: Path) -> None:
+    model, to = tiny("llama").bfloat16(), tmp_path / "scores"
+    scored(model, to, dtype=torch.bfloat16)
+    assert begun_in(to) == "bfloat16"
+    scored(model, to, dtype=torch.bfloat16, there="take")
+    with pytest.raises(UserError, match="of another model, text or method"):
+        scored(model, to, there="take")
+    scored(model, to, there="replace")
+    assert begun_in(to) == "float32"
 
 
 def test_the_largest_scores_alone(tmp_path: Path) -> None:

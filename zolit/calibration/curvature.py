@@ -16,7 +16,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from zolit.calibration.calls import Rest, run_block
-from zolit.calibration.gradients import block_values, in_floats
+from zolit.calibration.gradients import block_values, with_dtype
 from zolit.errors import UserError, first_line
 from zolit.models.experts import eager_experts
 
@@ -95,7 +95,7 @@ class BlockCurvature:
     def _run(self, hidden: Tensor, rest: Rest) -> tuple[Tensor, Tensor]:
         """What reaches the block as a leaf, and what the block gives."""
         leaf = hidden.detach().float().requires_grad_()
-        return leaf, run_block(self._call, leaf, in_floats(rest))
+        return leaf, run_block(self._call, leaf, with_dtype(rest))
 
     def _call(self, *arguments: Any, **options: Any) -> Any:
         return functional_call(self.block, self._values, arguments, options)

@@ -21,18 +21,21 @@ the largest logit."""
 
 
 class Ending:
-    """Final norm, output layer and loss of a model, in float32.
+    """Final norm, output layer and loss of a model.
 
     The model's own forward is run with its blocks skipped, so that whatever else it does to its
     logits, such as Gemma's soft cap, is kept.
 
     Args:
         chain: the blocks of the model.
+        dtype: to compute in: float32, or that of the model's hidden states. The loss itself is
+            computed in float32.
     """
 
-    def __init__(self, chain: Chain) -> None:
+    def __init__(self, chain: Chain, dtype: torch.dtype = torch.float32) -> None:
         self.chain = chain
-        self._floats = {name: in_float32(one) for name, one in _outside(chain.model).items()}
+        self.dtype = dtype
+        self._values = {name: decoded(one, dtype) for name, one in _outside(chain.model).items()}
 
     def gradient(self, hidden: Tensor, window: int) -> Tensor:
         """Gradient of a window's loss, a mean over tokens, by the output of the last block.
@@ -50,7 +53,7 @@ class Ending:
         with torch.enable_grad():
             leaf, loss = self._loss(hidden, window)
             (found,) = torch.autograd.grad(loss, leaf)
-        return found
+        return found.float()
 
     def curve(self, hidden: Tensor, tangent: Tensor, window: int) -> Tensor:
         """How `gradient` changes along a tangent of the hidden states.
@@ -72,8 +75,8 @@ class Ending:
     def _loss(self, hidden: Tensor, window: int) -> tuple[Tensor, Tensor]:
         """The hidden states as a leaf, and the loss of a window from them."""
         ids, start = self.chain.windows[window].ids, self.chain.windows[window].start
-        leaf = hidden.detach().float().requires_grad_()
-        logits = _logits(self.chain, leaf, window, self._floats)[0, start - 1 : -1]
+        leaf = hidden.detach().to(self.dtype).requires_grad_()
+        logits = _logits(self.chain, leaf, window, self._values)[0, start - 1 : -1]
         loss = F.cross_entropy(logits.float(), ids[start:].to(logits.device))
         if not loss.isfinite():
             raise UserError(
@@ -116,11 +119,18 @@ def check_ending(chain: Chain, hidden: Tensor, window: int) -> None:
         )
 
 
-def in_float32(parameter: Tensor) -> Tensor:
-    """The values of a parameter, decoded to float32; may share the parameter's memory."""
+def decoded(parameter: Tensor, dtype: torch.dtype) -> Tensor:
+    """The values of a parameter, decoded; they may share the parameter's memory.
+
+    Args:
+        parameter: plain, or stored in any format.
+        dtype: float32; for any other the values have the parameter's own, as a model in bfloat16
+            may hold some parameters in float32.
+    """
+    floats = dtype == torch.float32
     if isinstance(parameter, PerturbedWeight):
-        return parameter.with_store(parameter.store, torch.float32).dense()
-    return parameter.detach().float()
+        return parameter.with_store(parameter.store, torch.float32 if floats else None).dense()
+    return parameter.detach().float() if floats else parameter.detach()
 
 
 def _outside(model: nn.Module) -> dict[str, Tensor]:

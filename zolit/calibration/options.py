@@ -1,6 +1,7 @@
 """What a saliency is computed of, as a user says it: of ``zolit saliency``, and of a mask."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from zolit.calibration.gradients import Method
 
@@ -25,6 +26,9 @@ class SaliencyOptions:
         seed: of the places of windows in documents.
         stored: take gradients at the weights as the recipe's quantizer stores them, which needs
             less memory, instead of at those of ``model.source``.
+        dtype: that gradients are computed in, ``float32`` or ``bfloat16``; by default bfloat16 if
+            the model has it and this machine multiplies it faster, else float32. Sums over windows
+            are float32.
 
     Example:
         >>> SaliencyOptions(samples=32).method
@@ -39,3 +43,4 @@ class SaliencyOptions:
     keep: float | None = None
     seed: int = 0
     stored: bool = False
+    dtype: Literal["float32", "bfloat16"] | None = None

@@ -3,15 +3,17 @@
 The blocks are run one after another, and then differentiated one after another from the last, so
 that the gradient of the whole model is never in memory. On the way forward the inputs of each block
 are written to the disk, beside the file that is made. On the way back each block is run again on
-its inputs, with its weights decoded to float32, and passes the gradient on to the block before it.
-Memory holds the model as it is stored, the weights and gradients of one block in float32, and the
-activations of one window in one block.
+its inputs, with its weights decoded to float32 or to the model's dtype, and passes the gradient on
+to the block before it. Memory holds the model as it is stored, the weights and gradients of one
+block in float32 at most, and the activations of one window in one block.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import torch
 from torch import nn
 
 from zolit.calibration.chain import Chain
@@ -37,13 +39,14 @@ def compute_saliency(
     to: Path,
     report: Report = lambda done, total: None,
     there: There = "refuse",
+    dtype: torch.dtype = torch.float32,
 ) -> Saliency:
     """Score every entry of the linear layers in a model's blocks, and write the scores to a file.
 
     ``fisher`` is the sum over windows of the squared gradient of the window's loss: the diagonal
     of the empirical Fisher matrix (SensZOQ, arXiv 2406.02913). ``mean_grad_sq`` is the square of
     the sum of these gradients, which the authors' code computes. The loss of a window is the mean
-    loss of its next tokens. Gradients are taken at the weights as they are stored, in float32.
+    loss of its next tokens. Gradients are taken at the weights as they are stored.
 
     Intermediate results are kept in a folder beside the file until the file is complete. If the
     process is killed, the same call continues at the block that it had reached.
@@ -58,6 +61,8 @@ def compute_saliency(
         report: called before each block, in both directions.
         there: what becomes of a file that is there: ``refuse`` it; ``take`` it as the result if it
             is of the same model, text and options, else refuse it; or else ``replace`` it.
+        dtype: that losses' gradients are computed in: float32, or that of the model. Sums over
+            windows are float32.
 
     Raises:
         UserError: if an argument is out of range, the file is refused, the model's blocks cannot be
@@ -88,6 +93,7 @@ def compute_saliency(
         shapes={one.path: one.shape for one in weights},
         digests=float_digests(model),
         stored=_stored(model),
+        computed=str(dtype).removeprefix("torch."),
     )
     if to.exists():
         made = Saliency.open(to)
@@ -100,7 +106,7 @@ def compute_saliency(
             )
     with Work(to, facts.metadata(), len(chain), [len(one.ids) for one in windows]) as work:
         sweeps = HessianSweeps if method == "grasp" else Sweeps
-        sweeps(chain, scored, method, keep, work, report).run()
+        sweeps(chain, scored, method, keep, work, report, dtype).run()
         found = (work.scores(block) for block in range(len(chain)))
         made = write_saliency(to, found, facts)
         work.remove()
@@ -128,6 +134,23 @@ def check_options(method: str, keep: float, to: Path | None = None) -> None:
         )
     if to is not None and to.exists():
         raise UserError(f"--to: there is a {str(to)!r} already; name another file")
+
+
+def begun_in(to: Path) -> str | None:
+    """The dtype of gradients of a file that is there, or of one that was begun; None for neither.
+
+    Where the machine chooses the dtype, what was begun goes on in the one that it was begun in.
+
+    Args:
+        to: the file.
+
+    Raises:
+        UserError: if the file is no saliency.
+    """
+    if to.exists():
+        return Saliency.open(to).facts.computed
+    claim = Work.claimed(to).get("zolit_saliency")
+    return None if claim is None else str(json.loads(claim).get("computed", "float32"))
 
 
 def _stored(model: nn.Module) -> str:

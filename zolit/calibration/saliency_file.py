@@ -35,6 +35,7 @@ class Facts:
         shapes: ``(rows, columns)`` of each scored matrix, by the parameter's name.
         digests: `float_digests` of the model.
         stored: how the weights were stored that the gradients are of; empty in older files.
+        computed: dtype that the gradients were computed in.
     """
 
     version: int
@@ -46,6 +47,7 @@ class Facts:
     shapes: dict[str, tuple[int, int]]
     digests: dict[str, str]
     stored: str = ""
+    computed: str = "float32"
 
     def metadata(self) -> dict[str, str]:
         """The description in the form that safetensors can keep, a text."""

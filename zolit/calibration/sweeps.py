@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from zolit.calibration.chain import Chain
@@ -21,7 +22,7 @@ Report = Callable[[int, int], None]
 """``report(done, total)``: number of passes through a block that are done, and of all passes."""
 
 _APART = 0.25
-"""Largest relative difference between a block's output in float32 and its output as stored."""
+"""Largest relative difference between a block's output in the sweep back and its output before."""
 
 
 class Sweeps:
@@ -34,6 +35,7 @@ class Sweeps:
         keep: fraction of the entries of a matrix whose scores are kept.
         work: keeps hidden states, gradients and scores on the disk.
         report: called before each pass through a block.
+        dtype: that gradients are computed in: float32, or that of the model's hidden states.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Sweeps:
         keep: float,
         work: Work,
         report: Report,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.chain = chain
         self.scored = scored
@@ -51,6 +54,7 @@ class Sweeps:
         self.keep = keep
         self.work = work
         self.report = report
+        self.computed = dtype
         first = chain.enter(0)
         self.columns, self.dtype, self.device = first.shape[-1], first.dtype, first.device
 
@@ -96,7 +100,7 @@ class Sweeps:
                     _check_states(states, self.chain.blocks[block][0], window)
                     write(states)
         check_ending(self.chain, next(self._read(self._inputs(last))), 0)
-        ending = Ending(self.chain)
+        ending = Ending(self.chain, self.computed)
         with self._gradients(last).writing() as write:
             for window, hidden in enumerate(self._read(self._inputs(last))):
                 write(ending.gradient(hidden, window))
@@ -108,7 +112,8 @@ class Sweeps:
     def _back(self, block: int) -> None:
         path, module = self.chain.blocks[block]
         weights = self.scored.get(path, ())
-        gradients = BlockGradients(module, [one.name for one in weights], self.method)
+        names = [one.name for one in weights]
+        gradients = BlockGradients(module, names, self.method, self.computed)
         # Scores are saved within this context: its file, which marks the block as done, comes last.
         with self._gradients(block).writing() as write:
             states = self._read(self._inputs(block))
@@ -145,12 +150,13 @@ class Sweeps:
         return (one.to(self.device) for one in kept.read())
 
     def _check_output(self, block: int, out: Tensor) -> None:
-        """Refuse a block that gives something else in float32 than when the model runs it."""
+        """Refuse a block that gives something else for gradients than when the model runs it."""
         wanted = next(self._read(self._inputs(block + 1))).float()
         apart = (out - wanted).norm() / wanted.norm()
         if not apart <= _APART:
+            dtype = str(self.computed).removeprefix("torch.")
             raise UserError(
-                f"model.source: {self.chain.blocks[block][0]} gives other hidden states in float32 "
+                f"model.source: {self.chain.blocks[block][0]} gives other hidden states in {dtype} "
                 f"than in the model (a relative difference of {apart:.2g}), so that its gradients "
                 "would not be those of the model; give the model's float weights"
             )

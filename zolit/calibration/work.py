@@ -15,6 +15,8 @@ from zolit.calibration.kept import Kept
 from zolit.errors import UserError
 from zolit.files import Lock, LockedError, replacing, work_folder, write_text
 
+_CLAIM = "claim.json"
+
 
 class Work:
     """Intermediate results of a computation, in a hidden folder beside the file that it makes.
@@ -40,7 +42,7 @@ class Work:
         self.folder = work_folder(to)
         self.blocks = blocks
         self.lengths = lengths
-        self._claim = self.folder / "claim.json"
+        self._claim = self.folder / _CLAIM
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = Lock(self._claim)
@@ -60,6 +62,15 @@ class Work:
                 if not file.name.startswith(f".{self._claim.name}"):  # its lock
                     file.unlink()
             write_text(self._claim, text)
+
+    @staticmethod
+    def claimed(to: Path) -> dict[str, str]:
+        """The description of a computation that was begun; empty for none, or for a damaged one."""
+        try:
+            found: dict[str, str] = json.loads((work_folder(to) / _CLAIM).read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found
 
     def __enter__(self) -> "Work":
         return self

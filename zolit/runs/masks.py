@@ -16,7 +16,7 @@ from zolit.models.prepare import Preparation
 from zolit.runs.folder import RunFolder
 from zolit.runs.journal.reader import read_journal
 from zolit.runs.parts import check_files, check_version
-from zolit.runs.saliency import find_windows, kept_fraction, score
+from zolit.runs.saliency import find_windows, gradient_dtype, kept_fraction, score
 from zolit.strategies import Sensitive
 from zolit.strategies.mask.kept import KeptMask
 from zolit.training.dtype import DTYPES
@@ -95,6 +95,7 @@ def _compute(
     """Score the model's weights, and tell the mask where the scores are."""
     options, file = mask.wanted(module.perturber), folder.saliency
     check_options(options.method, kept_fraction(options))
+    gradient_dtype(module, options, file)
     _check_ahead(module, mask)
     windows = find_windows(module, data, options)
     what = "training rows" if options.text is None else f"windows of {options.text}"

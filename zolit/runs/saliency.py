@@ -9,7 +9,7 @@ from torch import nn
 
 from zolit.allocator import returning_memory
 from zolit.calibration.options import SaliencyOptions
-from zolit.calibration.saliency import There, compute_saliency
+from zolit.calibration.saliency import There, begun_in, compute_saliency
 from zolit.calibration.saliency_file import Saliency
 from zolit.calibration.text import Window, windows_of_file
 from zolit.datamodules import PromptDataModule
@@ -20,7 +20,7 @@ from zolit.models.prepare import Preparation
 from zolit.packages import find_in_package
 from zolit.runs.block_bar import block_bar
 from zolit.strategies import ScalePerturber
-from zolit.training.dtype import DTYPES
+from zolit.training.dtype import DTYPES, float32_gain
 from zolit.training.module import TuningModule
 
 _TEXT_SAMPLES, _ROW_SAMPLES, _LENGTH, _KEEP = 100, 16, 512, 0.01
@@ -46,10 +46,52 @@ def score(
         UserError: whatever the user can mend.
     """
     keep = kept_fraction(options)
+    dtype = DTYPES[gradient_dtype(module, options, file)]
     with returning_memory():
         model = _model(module, options.stored)
         with block_bar("saliency") as report:
-            return compute_saliency(model, windows, options.method, keep, file, report, there)
+            return compute_saliency(
+                model, windows, options.method, keep, file, report, there, dtype
+            )
+
+
+def gradient_dtype(module: TuningModule, options: SaliencyOptions, file: Path) -> str:
+    """The dtype in which gradients are computed: as told, as begun, or the faster one.
+
+    Args:
+        module: whose model is scored.
+        options: of the saliency.
+        file: where the scores are written, or were begun to be.
+
+    Returns:
+        ``float32`` or ``bfloat16``.
+
+    Raises:
+        UserError: if the option names no dtype, or one in which the gradients cannot be taken.
+    """
+    given, model = options.dtype, module.dtype_name
+    if given is None:
+        if model == "float32" or options.method == "grasp":
+            return "float32"
+        begun = begun_in(file)
+        faster = "float32" if float32_gain() >= 1 else "bfloat16"
+        return faster if begun is None else begun
+    if given not in DTYPES:
+        raise UserError(
+            f"saliency.dtype must be float32 or bfloat16, got {given!r}; leave it out for the one "
+            "that this machine multiplies faster"
+        )
+    if given == "bfloat16" and options.method == "grasp":
+        raise UserError(
+            "saliency.dtype: got bfloat16, but grasp takes second derivatives in float32; leave it "
+            "out, or use saliency.method fisher"
+        )
+    if given == "bfloat16" and model == "float32":
+        raise UserError(
+            "saliency.dtype: got bfloat16, but the model is computed in float32; leave it out, or "
+            "set model.dtype: bfloat16"
+        )
+    return given
 
 
 def kept_fraction(options: SaliencyOptions) -> float:
