@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from zolit.objectives.prompt_batch import PromptBatch as PromptBatch
     from zolit.optim import ZOSGD as ZOSGD
     from zolit.optim import ZOSignSGD as ZOSignSGD
+    from zolit.python import evaluate as evaluate
     from zolit.python import export_model as export_model
     from zolit.python import fit as fit
     from zolit.python import generate as generate
@@ -125,7 +126,15 @@ _NAMES = {
     "zolit.objectives.option_scoring": ("OptionScoring",),
     "zolit.objectives.prompt_batch": ("PromptBatch",),
     "zolit.optim": ("ZOSGD", "ZOSignSGD"),
-    "zolit.python": ("export_model", "fit", "generate", "load", "replay", "verify"),
+    "zolit.python": (
+        "evaluate",
+        "export_model",
+        "fit",
+        "generate",
+        "load",
+        "replay",
+        "verify",
+    ),
     "zolit.runs.folder": ("RunOptions",),
     "zolit.supports": ("ALL", "Bits", "Blocks", "Hashed", "Support"),
     "zolit.tensors.reading": ("Reading",),

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from zolit.errors import UserError
 
 EXTRAS = {
+    "eval": "lm_eval",
     "gguf": "gguf",
     "hub": "datasets",
     "peft": "peft",

@@ -9,6 +9,7 @@ import lightning as L
 from zolit.callbacks.trainer import make_trainer
 from zolit.errors import UserError
 from zolit.export.run import export
+from zolit.extras import require_extra
 from zolit.objectives.decoding import find_decoder
 from zolit.quiet import quiet_about_the_folder
 from zolit.runs import fit as runs
@@ -146,6 +147,56 @@ def generate(
         found = load(run, checkpoint, module)
     decoder = find_decoder(found.network)
     return write_behind(found, decoder, prompts, max_new_tokens, stop, chat)
+
+
+def evaluate(
+    run: str | Path | None,
+    tasks: Sequence[str],
+    include: str | Path | None = None,
+    num_fewshot: int | None = None,
+    limit: int | None = None,
+    chat: bool = False,
+    base: bool = False,
+    checkpoint: str | Path | None = None,
+    module: Any = None,
+    batch_size: int = 16,
+    max_length: int | None = None,
+) -> dict[str, Any]:
+    """Measure the model of a run on tasks of lm-evaluation-harness, as ``zolit evaluate`` does.
+
+    It needs the extra ``eval``. `zolit.harness.model.HarnessModel` is the model by itself, for
+    calls of the harness that this function does not make.
+
+    Args:
+        run: folder of the run, or a YAML file whose group ``model`` names a model and a quantizer;
+            None where ``module`` alone says what is measured.
+        tasks: names of tasks or groups that the harness knows, or YAML files of tasks.
+        include: folder of further tasks; their YAML may name Python code, which is run.
+        num_fewshot: examples before each row; None for as many as each task says.
+        limit: first rows of each task; None for all.
+        chat: whether rows go through the tokenizer's chat template.
+        base: measure the model as the run started from it.
+        checkpoint: file of a checkpoint of the run; by default its best, else its last.
+        module: made as for the run. A run of the command line needs none.
+        batch_size: rows that the model reads at once.
+        max_length: tokens that it reads at most; by default its context.
+
+    Returns:
+        The harness's results: ``results`` by task, ``n-shot``, ``n-samples`` and others.
+
+    Raises:
+        UserError: if the run cannot be used, or there is no such task.
+
+    Example:
+        >>> evaluate("runs/mine", ["piqa"])["results"]["piqa"]["acc,none"]  # doctest: +SKIP
+        0.62
+    """
+    require_extra("eval", "evaluate: lm-evaluation-harness")
+    from zolit.harness.evaluate import evaluate_model
+    from zolit.harness.model import HarnessModel
+
+    model = HarnessModel(run, module, checkpoint, base, batch_size, max_length)
+    return evaluate_model(model, tasks, include, num_fewshot, limit, chat)
 
 
 def replay(

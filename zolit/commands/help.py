@@ -18,6 +18,7 @@ RUN_COMMANDS = {
     "runs": "list the runs below a folder, with state, step and figures",
     "predict": "answer every row of a file with the model of a run, as CSV",
     "generate": "write on from prompts with the model of a run, and with its base",
+    "evaluate": "measure the model of a run on tasks of lm-evaluation-harness",
     "replay": "rebuild the weights of any step from the journal of a run",
     "verify": "check every record of a run's journal and the weights that they make",
     "export": "write the model of a run as a folder that other tools load",

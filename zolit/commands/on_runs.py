@@ -8,7 +8,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
-from zolit.commands import apply, export, generate, listing, predict, publish, replay, verify
+from zolit.commands import (
+    apply,
+    evaluate,
+    export,
+    generate,
+    listing,
+    predict,
+    publish,
+    replay,
+    verify,
+)
 from zolit.commands.help import RUN_COMMANDS
 from zolit.errors import UserError
 from zolit.quiet import quiet_libraries
@@ -17,6 +27,7 @@ _COMMANDS: dict[str, ModuleType] = {
     "runs": listing,
     "predict": predict,
     "generate": generate,
+    "evaluate": evaluate,
     "replay": replay,
     "verify": verify,
     "export": export,

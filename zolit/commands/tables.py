@@ -4,13 +4,16 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from torch import Tensor
 
 from zolit.errors import UserError
 from zolit.memory.estimate import Estimate
+
+if TYPE_CHECKING:
+    from zolit.harness.evaluate import Figure
 
 _BAR = 24
 
@@ -75,6 +78,21 @@ def figures_table(figures: dict[str, float], title: str) -> Table:
     table = Table(title=title, title_justify="left", show_header=False)
     for name in sorted(figures):
         table.add_row(name.replace("_", " "), _figure(figures[name]))
+    return table
+
+
+def harness_table(figures: "Sequence[Figure]") -> Table:
+    """Figures of ``evaluate``, task by task.
+
+    Args:
+        figures: of `zolit.harness.evaluate.figures`.
+    """
+    table = Table()
+    for name in ("task", "shots", "rows", "metric", "value", "standard error"):
+        table.add_column(name, justify="left" if name in ("task", "metric") else "right")
+    for one in figures:
+        counts = ("-" if count is None else str(count) for count in (one.shots, one.rows))
+        table.add_row(one.task, *counts, one.metric, _figure(one.value), _figure(one.error))
     return table
 
 

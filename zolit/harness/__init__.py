@@ -1,0 +1,1 @@
+"""A zolit model under lm-evaluation-harness; needs the extra ``eval``."""
