@@ -4,6 +4,9 @@ from typing import Any
 
 from zolit.datamodules.values import UnfitValueError
 
+_SAID = "0123456789"
+"""Stands for what the assistant says; no template changes or adds it."""
+
 
 def is_chat(value: Any) -> bool:
     """Whether a value looks like chat messages: a list of objects."""
@@ -60,3 +63,25 @@ class ChatTemplate:
         if self.starts and self.tokenizer.bos_token:
             return text.removeprefix(self.tokenizer.bos_token)
         return text
+
+    def before_answer(self, messages: list[dict[str, Any]]) -> str | None:
+        """What the template writes between the opened turn of the assistant and its words.
+
+        Blanks at the end of the opened turn count as part of it.
+
+        Args:
+            messages: of a conversation that the assistant answers.
+
+        Returns:
+            White space, or nothing; None if the template writes something else there, or refuses
+            an answer to these messages.
+        """
+        opened = self.text(messages, answers=True).rstrip(" ")
+        said = {"role": "assistant", "content": _SAID}
+        try:
+            whole = self.text([*messages, said], answers=False)
+        except UnfitValueError:
+            return None
+        between, found, _ = whole.removeprefix(opened).partition(_SAID)
+        fits = whole.startswith(opened) and found and not between.strip()
+        return between if fits else None

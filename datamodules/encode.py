@@ -89,11 +89,12 @@ class Encoder(PromptEncoder):
                     )
         else:
             numbered = zip(numbers or range(len(rows)), rows[:PROBES], strict=False)
-            prompts = dict.fromkeys(
-                self.task.prompt(row, chat=self.chat, number=number) for number, row in numbered
-            )
+            prompts = {
+                self.task.prompt(row, chat=self.chat, number=number): row
+                for number, row in numbered
+            }
             self._ends_blank = next(iter(prompts))[-1:].isspace()
-            found = [self._continuations(prompt) for prompt in prompts]
+            found = [self._continuations(prompt, row) for prompt, row in prompts.items()]
             answers = found[0]
             if any(one != answers for one in found):
                 raise UserError(
@@ -110,10 +111,9 @@ class Encoder(PromptEncoder):
                 )
         return answers
 
-    def _continuations(self, prompt: str) -> list[list[int]]:
-        # A blank joins the word unless the prompt ends in white space already (a line end).
-        joint = "" if prompt[-1:].isspace() else " "
-        start, *full = self.tokenize([prompt, *(prompt + joint + w for w in self.task.answers)])
+    def _continuations(self, prompt: str, row: dict[str, Any]) -> list[list[int]]:
+        begin = prompt + self.joint(prompt, row)
+        start, *full = self.tokenize([prompt, *(begin + word for word in self.task.answers)])
         answers = []
         for word, ids in zip(self.task.answers, full, strict=True):
             if ids[: len(start)] != start or len(ids) == len(start):

@@ -66,8 +66,8 @@ class OwnEncoder(PromptEncoder):
         whole = iter(
             self.tokenize(
                 [
-                    prompt + joint(prompt) + answer
-                    for prompt, one in zip(prompts, given, strict=True)
+                    prompt + self.joint(prompt, row) + answer
+                    for prompt, row, one in zip(prompts, rows, given, strict=True)
                     for answer in one.spoken
                 ]
                 or [""]
@@ -155,9 +155,3 @@ class OwnCollate:
     def right_answer(self, example: OwnExample) -> list[int]:
         """Tokens of the (first) right answer of an example whose label is known."""
         return example.answers[min(example.right)]
-
-
-def joint(prompt: str) -> str:
-    """What stands between a prompt and its answer: a blank, unless the prompt ends in a blank or a
-    line end."""
-    return "" if prompt[-1:].isspace() else " "

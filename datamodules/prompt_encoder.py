@@ -3,13 +3,18 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from zolit.datamodules.chat import ChatTemplate
+from zolit.datamodules.chat import ChatTemplate, is_chat
+from zolit.datamodules.template import Place, parsed
+from zolit.datamodules.values import plain
 from zolit.errors import UserError, tell
 from zolit.models.families.base import Kind
 
 
 class PromptTask(Protocol):
     """What an encoder needs to know of a task."""
+
+    @property
+    def template(self) -> str: ...
 
     @property
     def columns(self) -> list[str]: ...
@@ -75,6 +80,7 @@ class PromptEncoder:
             self.after = []
         start = getattr(tokenizer, "bos_token_id", None)
         self.chat = ChatTemplate(tokenizer, starts=self.before == [start])
+        self._before_answer: str | None = None
 
     def prompts(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> list[str]:
         """The text of each prompt, examples before it included.
@@ -89,6 +95,25 @@ class PromptEncoder:
         ]
         self._tell_special(rows, numbers)
         return found
+
+    def joint(self, prompt: str, row: dict[str, Any]) -> str:
+        """What stands between a prompt and its answer.
+
+        If the prompt ends in a conversation it is what the chat template writes there; else a
+        blank, unless the prompt ends in a blank or a line end.
+
+        Args:
+            prompt: its text.
+            row: value of each column.
+        """
+        last = parsed(self.task.template)[-1]
+        messages = plain(row[last.column]) if isinstance(last, Place) else None
+        if not is_chat(messages):
+            return joint(prompt)
+        if self._before_answer is None:
+            # A matter of the template, not of the row.
+            self._before_answer = self.chat.before_answer(messages)
+        return joint(prompt) if self._before_answer is None else self._before_answer
 
     def tokenize(self, texts: list[str]) -> list[list[int]]:
         """Token ids of texts, without special tokens around them."""
@@ -193,6 +218,12 @@ class PromptEncoder:
                 f"check the template and that no text contains {self.mask_token!r}."
             )
         return ids.index(mask)
+
+
+def joint(prompt: str) -> str:
+    """What stands between a prompt and its answer: a blank, unless the prompt ends in a blank or a
+    line end."""
+    return "" if prompt[-1:].isspace() else " "
 
 
 def special_tokens_around(tokenizer: Any) -> tuple[list[int], list[int]]:

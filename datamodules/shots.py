@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zolit.datamodules.chat import is_chat
-from zolit.datamodules.encode_own import joint
 from zolit.datamodules.own_answers import OwnAnswersTask
+from zolit.datamodules.prompt_encoder import joint
 from zolit.datamodules.tasks import Task
 from zolit.errors import UserError
 

@@ -93,13 +93,36 @@ def test_no_chat_template(causal_source: ModelSource) -> None:
         ids_of("{messages}\nMood:", MESSAGES, causal_source.load_tokenizer())
 
 
+OPENED = {
+    "line end": "[assistant]\n",
+    "blank": "[assistant] ",  # as in Llama 2's template
+    "nothing": "[assistant]",  # as in Command R's
+}
+
+
+def opening(how: str) -> str:
+    """A template that writes this before what the assistant says."""
+    said = f"{{% if m.role == 'assistant' %}}{OPENED[how]}{{{{ m.content }}}}\n{{% else %}}"
+    user = "[{{ m.role }}]{{ m.content }}\n{% endif %}"
+    end = f"{{% if add_generation_prompt %}}{OPENED[how].rstrip(' ')}{{% endif %}}"
+    return f"{{{{ bos_token }}}}{{% for m in messages %}}{said}{user}{{% endfor %}}{end}"
+
+
 def by_hand(model: Any, tokenizer: Any, answers: list[str]) -> list[float]:
-    """Mean log-probability of each answer's tokens, by transformers alone, in float64."""
+    """Mean log-probability of each answer's tokens, by transformers alone, in float64.
+
+    What the assistant says is where the template writes it; a blank before it belongs to its first
+    token.
+    """
     text = tokenizer.apply_chat_template(MESSAGES, add_generation_prompt=True, tokenize=False)
     start = tokenizer(text, add_special_tokens=False)["input_ids"]
     found = []
     for answer in answers:
-        ids = torch.tensor([tokenizer(text + answer, add_special_tokens=False)["input_ids"]])
+        said = {"role": "assistant", "content": answer}
+        whole = tokenizer.apply_chat_template([*MESSAGES, said], tokenize=False)
+        whole = whole[: whole.rindex(answer) + len(answer)]
+        assert whole.startswith(text)
+        ids = torch.tensor([tokenizer(whole, add_special_tokens=False)["input_ids"]])
         with torch.no_grad():
             chances = model.double()(ids).logits[0, :-1].log_softmax(-1)
         each = chances.gather(1, ids[0, 1:, None])[len(start) - 1 :]
@@ -112,10 +135,17 @@ def by_hand(model: Any, tokenizer: Any, answers: list[str]) -> list[float]:
     "answers", [["negative", "positive"], ["dull and long", "bright"]], ids=["one", "several"]
 )
 @pytest.mark.parametrize("own", [False, True], ids=["words", "options"])
+@pytest.mark.parametrize("how", OPENED)
 def test_answers_agree_with_an_independent_scorer(
-    tokenizer: Any, causal_source: ModelSource, tmp_path: Path, answers: list[str], own: bool
+    tokenizer: Any,
+    causal_source: ModelSource,
+    tmp_path: Path,
+    answers: list[str],
+    own: bool,
+    how: str,
 ) -> None:
     folder = tmp_path / "model"
+    tokenizer.chat_template = opening(how)
     shutil.copytree(causal_source.path, folder)
     tokenizer.save_pretrained(folder)
     rows = [
@@ -140,6 +170,22 @@ def test_answers_agree_with_an_independent_scorer(
     torch.testing.assert_close(scores[0].double(), wanted, atol=1e-5, rtol=1e-5)
     assert torch.equal(scores, scores[:1].expand_as(scores))
     assert wanted.std() > 1e-4
+
+
+@pytest.mark.parametrize(("how", "between"), [("line end", ""), ("blank", " "), ("nothing", "")])
+def test_what_a_template_writes_before_an_answer(tokenizer: Any, how: str, between: str) -> None:
+    tokenizer.chat_template = opening(how)
+    assert ChatTemplate(tokenizer, starts=True).before_answer(MESSAGES) == between
+
+
+def test_a_template_that_writes_more_before_an_answer(tokenizer: Any) -> None:
+    tokenizer.chat_template = opening("nothing").replace(
+        "{{ m.content }}", "<think>{{ m.content }}"
+    )
+    assert ChatTemplate(tokenizer, starts=True).before_answer(MESSAGES) is None
+    # The template refuses an answer behind these messages.
+    tokenizer.chat_template = TEMPLATE.replace("'user' and", "'assistant' and")
+    assert ChatTemplate(tokenizer, starts=True).before_answer(MESSAGES) is None
 
 
 def test_the_template_chat_is_the_column_of_messages(tokenizer: Any) -> None:

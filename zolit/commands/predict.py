@@ -8,6 +8,7 @@ from typing import Any
 
 from zolit.errors import UserError, tell
 
+FORMS = ("multirc", "record", "squad", "drop", "arc")
 FORMATS = ("csv", "tsv", "jsonl", "json", "parquet", "lines")
 
 _DESCRIPTION = """Answer every row of a file with the model of a run. Writes CSV, one line for each
@@ -33,6 +34,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format", choices=FORMATS, help="of the file; by default as its name ends"
+    )
+    parser.add_argument(
+        "--form",
+        choices=FORMS,
+        help="of a file that nests questions within passages, as BenchmarkRows reads it",
     )
     parser.add_argument("--encoding", help="of the file; by default utf-8")
     parser.add_argument(
@@ -86,8 +92,8 @@ def predictions(run: Path, rows: Path, ckpt_path: Path | None, options: dict[str
         run: folder of the run.
         rows: the file.
         ckpt_path: of a checkpoint of the run; None for its best, else its last.
-        options: ``format``, ``encoding``, ``names`` and ``quotes`` of the file (None: as found);
-            ``truncate`` and ``batch_size`` (None: the run's).
+        options: ``form``, ``format``, ``encoding``, ``names`` and ``quotes`` of the file (None: as
+            found); ``truncate`` and ``batch_size`` (None: the run's).
 
     Raises:
         UserError: if the run or the rows cannot be used.
@@ -147,11 +153,19 @@ def _checked_target(to: str, rows: Path) -> Path | None:
 
 def _read(config: dict[str, Any], rows: Path, options: dict[str, Any]) -> Any:
     """The table of a file, its columns renamed as the run's own rows were."""
-    from zolit.datamodules import FileRows
+    from zolit.datamodules import BenchmarkRows, FileRows
 
     names = ("format", "encoding", "names", "quotes")
     reading = {name: options[name] for name in names if options.get(name) is not None}
-    table = FileRows(str(rows), **reading).read()
+    if (form := options.get("form")) is not None:
+        if reading:
+            raise UserError(
+                f"--form: got {form} with --{next(iter(reading))}, which is for flat files; leave "
+                "one out"
+            )
+        table = BenchmarkRows(str(rows), form).read()
+    else:
+        table = FileRows(str(rows), **reading).read()
     own = ((config.get("data") or {}).get("init_args") or {}).get("rows") or {}
     renamed = (own.get("init_args") or {}).get("rename") or {}
     there = {old: new for old, new in renamed.items() if old in table.columns}
