@@ -107,7 +107,7 @@ class PromptEncoder:
             row: value of each column.
         """
         last = parsed(self.task.template)[-1]
-        messages = plain(row[last.column]) if isinstance(last, Place) else None
+        messages: Any = plain(row[last.column]) if isinstance(last, Place) else None
         if not is_chat(messages):
             return joint(prompt)
         if self._before_answer is None:
