@@ -66,20 +66,19 @@ def start(given: argparse.Namespace) -> None:
 
     from zolit.commands.tables import harness_table
     from zolit.files import write_text
-    from zolit.harness.evaluate import figures
-    from zolit.python import evaluate
+    from zolit.harness.evaluate import evaluate_model, figures
+    from zolit.harness.model import HarnessModel
 
-    results = evaluate(
+    model = HarnessModel(
         given.run,
-        [name for one in given.tasks for name in one.split(",") if name],
-        include=given.include,
-        num_fewshot=given.num_fewshot,
-        limit=given.limit,
-        chat=given.chat,
-        base=given.base,
         checkpoint=given.ckpt_path,
+        base=given.base,
         batch_size=given.batch_size,
         max_length=given.max_length,
+    )
+    names = [name for one in given.tasks for name in one.split(",") if name]
+    results = evaluate_model(
+        model, names, given.include, given.num_fewshot, given.limit, given.chat
     )
     Console().print(harness_table(figures(results)))
     tell(f"measured: {results['config']['weights']}")
