@@ -1,6 +1,7 @@
 """The swappable parts. Importing this package makes every short class name known."""
 
 from zolit.strategies.estimator import (
+    SVRG,
     ClippedTwoPoint,
     Estimate,
     Estimator,
@@ -46,6 +47,7 @@ from zolit.strategies.query_scheduler import ConstantQueries, QueryScheduler
 __all__ = [
     "GPTQ",
     "HQQ",
+    "SVRG",
     "ClippedTwoPoint",
     "CodePerturber",
     "ConstantQueries",

@@ -15,15 +15,17 @@ from zolit.datamodules.epochs import EpochSampler, ResumableLoader
 from zolit.errors import UserError
 from zolit.models.source import ModelSource
 from zolit.objectives.prompt_batch import PromptBatch
-from zolit.optim import ZOSGD
+from zolit.optim import ZOSGD, ZOAdam, ZOConservative, ZOMomentum
 from zolit.runs.folder import RunFolder
 from zolit.runs.journal import Contents, read_journal
 from zolit.runs.rebuild import resumed_checkpoint
 from zolit.strategies import (
+    SVRG,
     ClippedTwoPoint,
     CodePerturber,
     ConstantQueries,
     DensePerturber,
+    Estimator,
     Float8,
     Int4,
     Int8,
@@ -134,9 +136,36 @@ RECIPES: dict[str, Options] = {
         "optimizer": sgd(0.1),
         "query_scheduler": ConstantQueries(2),
     },
+    "momentum": {
+        "optimizer": lambda params: ZOMomentum(params, lr=30.0, tolerance=0.5),
+        "lr_scheduler": schedule,
+        "query_scheduler": ConstantQueries(2),
+    },
+    "adam": {
+        "perturber": ScalePerturber(),
+        "optimizer": lambda params: ZOAdam(params, lr=0.05, tolerance=0.5),
+    },
+    "conservative": {
+        "optimizer": lambda params: ZOConservative(params, lr=100.0),
+        "lr_scheduler": schedule,
+    },
     "micro-batches": {"optimizer": sgd(100.0), "micro_batches": 4},
-    "clipped": {"optimizer": sgd(100.0)},  # its estimator has a state of its own: see `module`
+    # Their estimators have states of their own: see `module`.
+    "clipped": {"optimizer": sgd(100.0)},
+    "svrg": {"optimizer": sgd(100.0), "query_scheduler": ConstantQueries(2)},
+    "svrg, scales": {
+        "quantizer": Int4(32),
+        "perturber": ScalePerturber(),
+        "optimizer": lambda params: ZOMomentum(params, lr=0.1, tolerance=0.5),
+        "micro_batches": 2,
+    },
 }
+
+
+def estimator_of(recipe: str) -> Estimator | None:
+    if recipe == "clipped":
+        return ClippedTwoPoint(window=5)
+    return SVRG(every=3, batches=4) if recipe.startswith("svrg") else None
 
 
 def module(recipe: str = "codes", **options: Any) -> ZeroOrderModule:
@@ -146,7 +175,7 @@ def module(recipe: str = "codes", **options: Any) -> ZeroOrderModule:
         "dtype": "float32",
         "kernels": "reference",
         "seed": 3,
-        "estimator": ClippedTwoPoint(window=5) if recipe == "clipped" else None,
+        "estimator": estimator_of(recipe),
     }
     parts = {**settings, **RECIPES[recipe], **options}
     one = ZeroOrderModule(ModelSource("unused"), **parts)

@@ -59,7 +59,11 @@ if TYPE_CHECKING:
     from zolit.objectives.loss_function import LossFunction as LossFunction
     from zolit.objectives.option_scoring import OptionScoring as OptionScoring
     from zolit.objectives.prompt_batch import PromptBatch as PromptBatch
+    from zolit.optim import FZOO as FZOO
     from zolit.optim import ZOSGD as ZOSGD
+    from zolit.optim import ZOAdam as ZOAdam
+    from zolit.optim import ZOConservative as ZOConservative
+    from zolit.optim import ZOMomentum as ZOMomentum
     from zolit.optim import ZOSignSGD as ZOSignSGD
     from zolit.python import evaluate as evaluate
     from zolit.python import export_model as export_model
@@ -125,7 +129,7 @@ _NAMES = {
     "zolit.objectives.loss_function": ("LossFunction",),
     "zolit.objectives.option_scoring": ("OptionScoring",),
     "zolit.objectives.prompt_batch": ("PromptBatch",),
-    "zolit.optim": ("ZOSGD", "ZOSignSGD"),
+    "zolit.optim": ("FZOO", "ZOAdam", "ZOConservative", "ZOMomentum", "ZOSGD", "ZOSignSGD"),
     "zolit.python": (
         "evaluate",
         "export_model",

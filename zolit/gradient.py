@@ -49,7 +49,8 @@ class TakenStep:
     Attributes:
         step: its number, from 0.
         rates: learning rate of each parameter group.
-        gradient: the estimate that the step used; empty if every query was skipped.
+        gradient: the estimate that the step used; empty if every query was skipped, or if the
+            optimizer chose not to move.
         raw_values: ``[Q]`` float32, the values of ``gradient`` before `Estimator.finish`.
         skipped: queries skipped since the run began.
         skipped_in_row: how many of them came last, without a query that counted after them.

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from zolit.errors import UserError
+from zolit.gradient import ProjectedGradient
 from zolit.objectives.base import Objective
 from zolit.options import OnResume
 from zolit.tensors.reading import Reading
+from zolit.tensors.weight import PerturbedWeight
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,22 @@ class Estimator(ABC):
         """
         return torch.stack([estimate.values for estimate in estimates]).mean(dim=0)
 
+    def directions(self, keys: list[int]) -> list[int]:
+        """The directions of the next step, by default those that were drawn for it.
+
+        Args:
+            keys: 64-bit key of each direction that was drawn.
+        """
+        return keys
+
+    def batches(self, micro_batches: int) -> int:
+        """Batches that the next step takes, by default as many as any.
+
+        Args:
+            micro_batches: of a step, as the module has it.
+        """
+        return micro_batches
+
     def finish(self, values: Tensor) -> Tensor:
         """Change the projected gradients of a step before the optimizer gets them.
 
@@ -153,6 +171,22 @@ class Estimator(ABC):
             ``[Q]`` float32, finite.
         """
         return values
+
+    def before_step(  # noqa: B027 (most keep nothing)
+        self, gradient: ProjectedGradient, weights: Sequence[PerturbedWeight]
+    ) -> None:
+        """Take note of a step, which the optimizer makes next; by default of nothing.
+
+        Called after `finish`, in a run and in a replay alike.
+
+        Args:
+            gradient: of the step; empty where nothing moves.
+            weights: that move, as they are before the step.
+        """
+
+    def tensors(self) -> list[Tensor]:
+        """What is kept of the size of weights, for an estimate of the memory."""
+        return []
 
     def metrics(self) -> dict[str, float]:
         """Numbers to log at each step, by name."""

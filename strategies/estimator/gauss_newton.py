@@ -12,6 +12,7 @@ from torch import Tensor
 from zolit.errors import UserError
 from zolit.objectives.base import Scored
 from zolit.strategies.estimator.base import Estimate, Estimator, Losses
+from zolit.tensors.extent import common_importance_weight
 from zolit.tensors.reading import Reading
 
 ITERATIONS = 50
@@ -122,7 +123,7 @@ class GaussNewton(Estimator):
             scores=scores,
             slopes=found,
             targets=targets,
-            importance_weight=_importance_weight(reading),
+            importance_weight=common_importance_weight(reading, "GaussNewton", "TwoPoint"),
         )
 
     def combine(self, estimates: Sequence[Estimate]) -> Tensor:
@@ -138,20 +139,6 @@ class GaussNewton(Estimator):
             step = solve(scores, slopes - slopes.mean(dim=0), targets, self.damping)
             values[good] = -len(step) * step / parts[0].importance_weight
         return values.float()
-
-
-def _importance_weight(reading: Reading) -> float:
-    """The importance weight of all weights, which must be the same.
-
-    A step has one length for each direction, and so cannot take several.
-    """
-    found = reading.importance_weights or {1.0}
-    if len(found) > 1:
-        raise UserError(
-            "mask: got one whose directions leave out some weights more often than others, "
-            "GaussNewton needs all as often; use RandomBlocks, or TwoPoint with this mask"
-        )
-    return found.pop()
 
 
 def solve(scores: Tensor, slopes: Tensor, targets: Tensor, damping: float) -> Tensor:

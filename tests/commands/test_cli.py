@@ -357,9 +357,25 @@ def test_ctrl_c_before_the_first_step(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_rate_is_refused_before_anything_is_loaded(tmp_path: Path, films_csv: Path) -> None:
-    changes = {"model.optimizer": {"class_path": "ZOSGD", "init_args": {"lr": -1.0}}}
+@pytest.mark.parametrize(
+    ("optimizer", "options", "queries", "sentence"),
+    [
+        ("ZOSGD", {"lr": -1.0}, 1, "lr must be a positive number, got -1"),
+        ("ZOMomentum", {"momentum": 2.0}, 1, r"momentum must be in \[0, 1\), got 2"),
+        ("ZOAdam", {}, 1, "ZOAdam needs an lr, got none.*try a hundredth of perturber.eps"),
+        ("FZOO", {"lr": 0.1}, 1, "FZOO needs several directions a step"),
+        ("ZOConservative", {"lr": 0.1}, 2, "ZOConservative reads the losses along one direction"),
+    ],
+)
+def test_an_optimizer_is_refused_before_anything_is_loaded(
+    optimizer: str, options: dict, queries: int, sentence: str, tmp_path: Path, films_csv: Path
+) -> None:
+    scheduler = {"class_path": "ConstantQueries", "init_args": {"n": queries}}
+    changes = {
+        "model.optimizer": {"class_path": optimizer, "init_args": options},
+        "model.query_scheduler": scheduler,
+    }
     no_model = tmp_path / "nothing"
     config = write(changed(recipe(no_model, films_csv), changes), tmp_path / "recipe.yaml")
-    with pytest.raises(UserError, match="lr must be a positive number, got -1"):
+    with pytest.raises(UserError, match=sentence):
         run(args=["fit", "--config", config])

@@ -98,7 +98,14 @@ ESTIMATORS = {
     "ClippedTwoPoint, fixed": part("ClippedTwoPoint", limit=100.0),
     "GaussNewton": part("GaussNewton"),
     "OneSided": part("OneSided"),
+    "SVRG": part("SVRG", every=2, batches=1),
 }
+OPTIMIZERS: dict[str, Config] = {
+    "ZOMomentum": part("ZOMomentum", momentum=0.5, tolerance=0.2),
+    "ZOAdam": part("ZOAdam", beta1=0.5, tolerance=0.2),
+    "FZOO": part("FZOO"),
+}
+"""Beside `ZOSignSGD`, which makes the steps of all others: one recipe of each kind will do."""
 
 
 @dataclass(frozen=True)
@@ -241,6 +248,24 @@ out the other estimators take turns. And a few of each kind of coordinates under
 a block, and of options. Overlays are over some formats: they share their reads."""
 
 
+OF_EACH_KIND = [
+    Recipe("NoQuantizer", "DensePerturber"),
+    Recipe("NoQuantizer", "DensePerturber, rademacher", "RandomBlocks", "OneSided"),
+    Recipe("Int8", "CodePerturber", "NoMask", "ClippedTwoPoint"),
+    Recipe("Int8, activations int8", "CodePerturber, rademacher"),
+    Recipe("Int4", "CodePerturber", "RandomMask"),
+    Recipe("Int4, keep_error", "CodePerturber", "RandomMask"),
+    Recipe("Float8", "CodePerturber, rademacher"),
+    Recipe("Int8", "LowRankPerturber, gaussian"),
+    Recipe("Int4", "ScalePerturber", "RandomMask"),
+    Recipe("Int4", "ScalePerturber, group"),
+    Recipe("SqueezeLLM", "ScalePerturber"),
+    Recipe("Int4", "SparsePerturber", "RandomMask", "OneSided"),
+    Recipe("Float8", "SparsePerturber", "Magnitude"),
+]
+"""Each format and each kind of coordinates once, for what does not depend on both together."""
+
+
 def tiny_llama() -> nn.Module:
     torch.manual_seed(0)
     config = hf.LlamaConfig(
@@ -303,10 +328,12 @@ def train(one: ZeroOrderModule, steps: int, queries: int = 2) -> list[ProjectedG
     history = []
     for step in range(steps):
         keys = [fold(one.seed, 0, step, query) for query in range(queries)]
+        keys = one.estimator.directions(keys)
         values = one.estimator.finish(estimate(one, keys))
         gradient = ProjectedGradient(
             torch.tensor([signed(key) for key in keys]), values, fold(one.seed, 1, step)
         )
+        one.estimator.before_step(gradient, one.weights)
         optimizer.step(gradient=gradient)
         history.append(gradient)
     return history

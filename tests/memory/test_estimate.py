@@ -9,20 +9,23 @@ from gguf import GGMLQuantizationType as Kind
 from gguf_folders import write_llama
 from quantized_folders import quantized_llama
 
+from zolit.checkpoints.tensors import weight_tensors
 from zolit.gradient import ProjectedGradient
 from zolit.memory.batches import PER_SHAPE, Batches, prompts
 from zolit.memory.estimate import Estimate, estimate_memory
 from zolit.memory.tracker import LiveBytes
 from zolit.models.source import ModelSource
 from zolit.objectives.prompt_batch import PromptBatch
-from zolit.optim import ZOSGD
+from zolit.optim import ZOSGD, ZOMomentum
 from zolit.strategies import (
+    SVRG,
     CodePerturber,
     ConstantQueries,
     DensePerturber,
     Float8,
     Int4,
     Int8,
+    LowRankPerturber,
     Magnitude,
     Mask,
     NoQuantizer,
@@ -175,6 +178,42 @@ def test_an_overlay_is_counted(mask: Mask, tiny_llama: Path) -> None:
     assert abs(found.codes + found.scales - held) < 0.1 * 8 * floats
     assert found.workspace == real.reading.workspace.bytes
     assert max(found.step, found.update) == pytest.approx(stepped.peak, rel=0.1)
+
+
+@torch.no_grad()
+def test_what_an_optimizer_and_an_estimator_keep_is_counted(tiny_llama: Path) -> None:
+    """Momentum with error feedback along low rank, at the steps of an anchor and after it."""
+
+    def made() -> ZeroOrderModule:
+        one = module(tiny_llama, (Int8(), LowRankPerturber(), True))
+        one.estimator = SVRG()
+        options = {"lr": 1e-6, "tolerance": 0.5, "error_feedback": True}
+        one.optimizer_factory = lambda weights: ZOMomentum(weights, **options)
+        return one
+
+    rows = batch(4, False)
+    found = estimate_memory(made(), Batches(rows, None, ""), base=0)
+    real = made()
+    real.configure_model()
+    real.network.eval()
+    optimizer = real.configure_optimizers()
+    for first in range(8):  # seven are remembered
+        keys = real.estimator.directions([2 * first, 2 * first + 1])
+        with LiveBytes() as read:
+            values = real.estimate(rows, keys).values
+        gradient = ProjectedGradient(torch.tensor(keys), real.estimator.finish(0 * values), 1)
+        if first < 2:
+            real.estimator.before_step(gradient, real.weights)
+        own = ProjectedGradient(gradient.keys[:2], gradient.values[:2], 1)
+        with LiveBytes() as moved:
+            optimizer.step(gradient=own)
+    assert found.anchors == sum(t.nbytes for t in weight_tensors(real.network).values())
+    assert found.feedback == sum(optimizer.state[one]["residual"].nbytes for one in real.weights)
+    assert 0 < found.states < 1000
+    assert found.update == pytest.approx(moved.peak, rel=0.05)
+    assert found.step == pytest.approx(read.peak, rel=0.05)
+    kept = found.feedback + found.states + found.anchors + found.masks
+    assert found.weights == found.codes + found.scales + found.floats + kept
 
 
 def test_compiled_kernels_keep_no_temporaries(tiny_llama: Path) -> None:

@@ -7,44 +7,14 @@ import numpy as np
 import numpy_noise
 import pytest
 import torch
-from torch import nn
+from one_weight import COLUMNS, ROWS, directions, gradient, parameter
 
-from zolit.coordinates import Coordinates, Elements, OutputScales, Site
+from zolit.coordinates import OutputScales
 from zolit.errors import UserError
 from zolit.gradient import ProjectedGradient
 from zolit.noise import Direction, signed
 from zolit.optim import ZOSGD, ZOSignSGD
-from zolit.strategies import Int8, NoQuantizer, Quantizer
-from zolit.tensors.reading import Reading
-from zolit.tensors.weight import PerturbedWeight
-
-ROWS, COLUMNS = 5, 64
-
-
-def parameter(
-    quantizer: Quantizer,
-    coordinates: Coordinates | None = None,
-    dtype: torch.dtype = torch.float32,
-    direction: Direction | None = None,
-) -> nn.Parameter:
-    value = torch.randn(ROWS, COLUMNS, generator=torch.Generator().manual_seed(0)).to(dtype)
-    store = quantizer.store(value, "w")
-    reading = Reading(direction or Direction(), "reference")
-    site = Site(2, coordinates or Elements((1.0, 0.0) if store.quantized else (0.0, 1.0)))
-    weight = PerturbedWeight(store, site, reading, "w", value.shape, dtype)
-    return nn.Parameter(weight, requires_grad=False)
-
-
-def gradient(values: list[float], rounding_key: int = 4) -> ProjectedGradient:
-    keys = [signed(((1 << 63) + 7 * i) & ((1 << 64) - 1)) for i in range(len(values))]
-    return ProjectedGradient(
-        torch.tensor(keys, dtype=torch.int64), torch.tensor(values), rounding_key
-    )
-
-
-def directions(count: int) -> np.ndarray:
-    keys = [(1 << 63) + 7 * i for i in range(count)]
-    return np.stack([numpy_noise.direction(ROWS, COLUMNS, key, 2) for key in keys])
+from zolit.strategies import Int8, NoQuantizer
 
 
 def test_zo_sgd_on_a_quadratic_equals_the_closed_form() -> None:

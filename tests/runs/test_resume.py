@@ -102,7 +102,9 @@ def test_every_recipe(name: str, tmp_path: Path, undisturbed: dict[str, Path]) -
     assert len(set(values)) > last / 2, "a run whose losses never change tests nothing"
 
 
-@pytest.mark.parametrize("name", ["int4, feedback", "clipped", "magnitude"])
+@pytest.mark.parametrize(
+    "name", ["int4, feedback", "clipped", "magnitude", "momentum", "adam", "svrg"]
+)
 def test_from_start_weights_alone(name: str, tmp_path: Path, undisturbed: dict[str, Path]) -> None:
     """Without any checkpoint the journal is replayed from its first step: residuals, estimator."""
     reference = whole(undisturbed, name)

@@ -12,6 +12,7 @@ from zolit.callbacks.step_length import StepLength
 from zolit.evaluations import Classification
 from zolit.evaluations.answers import AnswerPattern
 from zolit.gradient import TakenStep
+from zolit.optim import ZOSGD
 from zolit.training.dtype import told_dtype
 from zolit.training.module import TuningModule
 from zolit.training.zero_order import ZeroOrderModule
@@ -141,13 +142,15 @@ class Watch:
     def _short(
         self, module: ZeroOrderModule, length: StepLength, rate: float, total: int | None
     ) -> None:
-        given = module.default_lr is None
-        queries = module.query_scheduler.queries(0, 0)
-        own = module.estimator.default_lr
-        own = own or module.perturber.default_lr(module.weights, queries)
-        lr = f"it is {rate:g}; {type(module.perturber).__name__}'s default is {own:g}"
-        if not given:
-            lr = f"it is {rate:g}"
+        lr = f"it is {rate:g}"
+        optimizer: Any = module.optimizers(use_pl_optimizer=False)
+        if module.default_lr is None and getattr(optimizer, "needs_lr", None) is None:
+            queries = module.query_scheduler.queries(0, 0)
+            own = module.estimator.default_lr
+            own = own or module.perturber.default_lr(module.weights, queries)
+            if isinstance(optimizer, ZOSGD):
+                own = optimizer.default_rate(own)
+            lr += f"; {type(module.perturber).__name__}'s default is {own:g}"
         self._set("length", findings.of_step_length(length.relative, length.steps, total, lr))
 
     def _held_back(self, module: L.LightningModule) -> None:

@@ -4,29 +4,35 @@ import inspect
 import sys
 from typing import Any
 
+import torch
+
 from zolit.commands.given import Given, checkpoint_path
 from zolit.errors import UserError
-from zolit.optim import ZOSGD, check_rate
+from zolit.optim import ZOSGD, open_rate_error
 from zolit.training.module import TuningModule
 
 
-def check_options(config: Any, module: type[TuningModule]) -> None:
+def check_options(config: Any, module: type[TuningModule]) -> ZOSGD | None:
     """Refuse an optimizer or a schedule that a module cannot step with.
 
     Args:
         config: of the command, as parsed.
         module: class of the module.
 
+    Returns:
+        The optimizer, of no weights of the model, if it is one of zolit's.
+
     Raises:
         UserError: naming the option.
     """
-    _check_optimizer(config.model.optimizer, module)
+    optimizer = _check_optimizer(config.model.optimizer, module)
     path = getattr(config.model.lr_scheduler, "class_path", None)
     if (schedule := _class(path)) is not None and follows_a_figure(schedule):
         raise UserError(
             f"model.lr_scheduler: got {path!r}, which needs a figure at every step; use a schedule "
             "by the number of steps, such as torch.optim.lr_scheduler.StepLR"
         )
+    return optimizer
 
 
 def settle_files(config: Any, command: str, given: Given) -> None:
@@ -72,14 +78,18 @@ def _class(path: Any) -> type | None:
     return found if inspect.isclass(found) else None
 
 
-def _check_optimizer(config: Any, module: type[TuningModule]) -> None:
+def _check_optimizer(config: Any, module: type[TuningModule]) -> ZOSGD | None:
     path = getattr(config, "class_path", None)
     if (cls := _class(path)) is None:
-        return
+        return None
     if module.takes_optimizer(cls):
-        if issubclass(cls, ZOSGD):  # now, and not when the model is loaded
-            check_rate(config.init_args.get("lr"))
-        return
+        if not issubclass(cls, ZOSGD):
+            return None
+        # Made now, so that its arguments are judged before the model is loaded.
+        made = cls([torch.zeros(1)], **config.init_args.as_dict())
+        if cls.needs_lr is not None and config.init_args.get("lr") is None:
+            raise open_rate_error(cls.__name__, cls.needs_lr, None)
+        return made
     if module.projected_gradient:
         raise UserError(
             f"model.optimizer: got {path!r}, which steps on gradients that {module.__name__} does "

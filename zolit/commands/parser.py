@@ -146,8 +146,7 @@ class ZolitCLI(LightningCLI):
         model_class: Any = self.model_class
         defaults = inspect.signature(model_class).parameters.values()
         check_parts(config, [one.default for one in defaults])
-        if self._tunes:
-            check_options(config, model_class)
+        self._optimizer = check_options(config, model_class) if self._tunes else None
         self.folder = RunFolder(config.run.run_dir, config.run.overwrite)
         self._keeps_run = self.command == "fit" and not config.trainer.fast_dev_run
 
@@ -165,6 +164,8 @@ class ZolitCLI(LightningCLI):
             raise
         finally:
             options.class_path = chosen
+        if isinstance(self.model, ZeroOrderModule) and self._optimizer is not None:
+            self.model.check_optimizer(self._optimizer)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         config: Namespace = self.config_init[self.command]

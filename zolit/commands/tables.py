@@ -126,6 +126,7 @@ def memory_table(estimate: Estimate, train: str, evaluation: str) -> Table:
         ("error feedback", estimate.feedback, True),
         ("which coordinates move (mask)", estimate.masks, True),
         ("state of the optimizer", estimate.states, True),
+        ("weights of the estimator's anchor", estimate.anchors, True),
         ("the largest weight while it is loaded", estimate.loading, not running),
         ("compiler", estimate.compiler, running),
         ("code for each further shape of batch", estimate.shapes, running),

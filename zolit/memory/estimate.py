@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from zolit.checkpoints.tensors import weight_tensors
+from zolit.coordinates import LowRank
 from zolit.formats.base import StoredWeight
 from zolit.gradient import ProjectedGradient
 from zolit.memory import compiler
@@ -28,7 +29,7 @@ from zolit.models.loading.kept_layers import KeptLayers
 from zolit.models.plan import Planned
 from zolit.models.prepare import Preparation, stored_weights
 from zolit.models.trials.pairs import try_pairs
-from zolit.optim import OpenRate
+from zolit.optim import ZOSGD, OpenRate
 from zolit.training.dtype import DTYPES
 from zolit.training.zero_order import ZeroOrderModule
 
@@ -86,7 +87,8 @@ class Estimate:
         loading: the largest weight as floats while it is quantized, with the quantizer's
             temporaries.
         gradients: of the weights that gradients move.
-        states: what an optimizer of torch keeps of each of these weights.
+        states: what an optimizer keeps of each of these weights, or of earlier directions.
+        anchors: copies of the weights that move, which an estimator keeps.
         workspace: buffers that decoded rows and sums over queries are written to.
         step: activations at the peak of a training step; of a backward pass what is there beyond
             all gradients.
@@ -116,11 +118,12 @@ class Estimate:
     compiling: int
     gradients: int = 0
     states: int = 0
+    anchors: int = 0
 
     @property
     def weights(self) -> int:
         """The parts that stay: stored weights, scales, floats, masks, and what optimizers keep."""
-        kept = self.feedback + self.states
+        kept = self.feedback + self.states + self.anchors
         return self.codes + self.scales + self.floats + self.masks + kept
 
     @property
@@ -183,7 +186,8 @@ def estimate_memory(
     optimizer = module.optimizer_factory(module.weights)
     if isinstance(optimizer, OpenRate):
         optimizer.settle(1.0)  # any rate: tensors on the meta device hold no numbers
-    step, update = passing(_step, module, batches.train), passing(_update, module, optimizer)
+    update = passing(_update, module, optimizer)
+    step = passing(_step, module, batches.train)
     evaluation = 0
     if batches.evaluation is not None:
         evaluation = passing(evaluate, module, batches.evaluation)
@@ -191,12 +195,14 @@ def estimate_memory(
     quantized = [weight.store for weight in weights if weight.store.quantized]
     codes, scales = codes_and_scales(quantized)
     errors = [weight.store.error for weight in weights if weight.store.error is not None]
+    states = state_tensors(optimizer)
+    residuals = [one["residual"] for one in optimizer.state.values() if "residual" in one]
     tuned = bytes_of(weight_tensors(module.network).values()) if reads_checkpoint else 0
     return Estimate(
         codes=codes,
         scales=scales,
         floats=bytes_of(float_tensors(module.network)),
-        feedback=bytes_of([*errors, *state_tensors(optimizer)]),
+        feedback=bytes_of([*errors, *residuals]),
         masks=bytes_of(_bits(module)),
         loading=max([preparation.passing, *kept]),
         workspace=module.reading.workspace.bytes,
@@ -208,18 +214,30 @@ def estimate_memory(
         shapes=PER_SHAPE * (batches.shapes - 1) if base else 0,
         compiler=compiler.LEFT if compiled else 0,
         compiling=compiler.PASSING if compiled else 0,
+        states=bytes_of(states) - bytes_of(residuals),
+        anchors=bytes_of(module.estimator.tensors()),
     )
 
 
 def _step(module: ZeroOrderModule, batch: Any) -> None:
     # Two queries need as much as more: they run one after another and share their memory.
     keys = list(range(min(2, module.query_scheduler.queries(0, 0))))
-    module.estimate(batch, keys)
+    module.estimate(batch, module.estimator.directions(keys))
 
 
 def _update(module: ZeroOrderModule, optimizer: Any) -> None:
-    count = min(2, module.query_scheduler.queries(0, 0))
+    queries = module.query_scheduler.queries(0, 0)
+    # Of most directions only the sum is there, which two need as much as more.
+    count = min(2, queries)
+    sites = (weight.site for weight in module.weights)
+    if any(site is not None and isinstance(site.coordinates, LowRank) for site in sites):
+        most = optimizer.most_directions(queries) if isinstance(optimizer, ZOSGD) else queries
+        # Momentum remembers the first of the two steps that are made here.
+        count = queries if most == queries else -(-most // 2)
     gradient = ProjectedGradient(torch.arange(count), torch.ones(count), 1)
+    if not module.estimator.tensors():  # an anchor is made by the first step alone
+        module.estimator.finish(gradient.values)
+        module.estimator.before_step(gradient, module.weights)
     optimizer.step(gradient=gradient)
 
 

@@ -1,7 +1,33 @@
 """Optimizers that step on a `ProjectedGradient`: one rule a file."""
 
-from zolit.optim.base import OpenRate, StepsAlongDirections, check_rate
+from zolit.optim.adam import ZOAdam
+from zolit.optim.base import (
+    Choosing,
+    OpenRate,
+    Particular,
+    StepParts,
+    StepsAlongDirections,
+    check_rate,
+    open_rate_error,
+)
+from zolit.optim.conservative import ZOConservative
+from zolit.optim.fzoo import FZOO
+from zolit.optim.momentum import ZOMomentum
 from zolit.optim.sgd import ZOSGD
 from zolit.optim.sign import ZOSignSGD
 
-__all__ = ["ZOSGD", "OpenRate", "StepsAlongDirections", "ZOSignSGD", "check_rate"]
+__all__ = [
+    "FZOO",
+    "ZOSGD",
+    "Choosing",
+    "OpenRate",
+    "Particular",
+    "StepParts",
+    "StepsAlongDirections",
+    "ZOAdam",
+    "ZOConservative",
+    "ZOMomentum",
+    "ZOSignSGD",
+    "check_rate",
+    "open_rate_error",
+]

@@ -1,11 +1,14 @@
 """What is asked of an optimizer that steps on a `ProjectedGradient`, and what is refused of one."""
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from zolit.errors import UserError
+from zolit.strategies import Estimator, Perturber, Quantizer
 
 
 def check_rate(lr: float | None) -> None:
@@ -18,6 +21,21 @@ def check_rate(lr: float | None) -> None:
         raise UserError(
             f"lr must be a positive number, got {lr}; leave it out for the perturber's own"
         )
+
+
+def open_rate_error(name: str, counts: str, lr: float | None) -> UserError:
+    """The refusal of an optimizer without a learning rate, for which there is no default.
+
+    Args:
+        name: of its class.
+        counts: what its rate counts.
+        lr: a rate to try; None before the model is known.
+    """
+    advice = "a hundredth of perturber.eps" if lr is None else f"{lr:g}"
+    return UserError(
+        f"optimizer: {name} needs an lr, got none; it is {counts}: try {advice}, or ZOSGD, which "
+        "can do without"
+    )
 
 
 @runtime_checkable
@@ -33,7 +51,11 @@ class OpenRate(Protocol):
     """
 
     def settle(self, lr: float) -> bool:
-        """Set ``lr`` for each parameter group that has none; returns whether a group had none."""
+        """Choose a rate for each parameter group that has none; returns whether a group had none.
+
+        Args:
+            lr: a good one for plain steps along the directions.
+        """
 
 
 @runtime_checkable
@@ -50,4 +72,62 @@ class StepsAlongDirections(Protocol):
     """
 
     def direction_factors(self, values: Tensor) -> Tensor:
-        """Step length along each direction, before the learning rate; see `ZOSGD`."""
+        """How far the weights go along each direction, before the learning rate; see `ZOSGD`."""
+
+
+@runtime_checkable
+class Particular(Protocol):
+    """An optimizer that does not make every kind of step.
+
+    Example:
+        >>> import torch
+        >>> from zolit import FZOO
+        >>> isinstance(FZOO([torch.zeros(1)], lr=0.1), Particular)
+        True
+    """
+
+    def check(self, parts: "StepParts") -> None:
+        """Refuse a run that cannot be made; called before its model is loaded and after.
+
+        Raises:
+            UserError: naming what does not fit.
+        """
+
+
+@dataclass(frozen=True)
+class StepParts:
+    """What a step of a run is made of besides its optimizer.
+
+    Attributes:
+        queries: directions of its first step.
+        micro_batches: batches that a step averages its losses over.
+        estimator: of its slopes.
+        quantizer: of its weights.
+        perturber: of what moves.
+
+    Example:
+        >>> from zolit import Int8, ScalePerturber, TwoPoint
+        >>> StepParts(8, 1, TwoPoint(), Int8(), ScalePerturber()).queries
+        8
+    """
+
+    queries: int
+    micro_batches: int
+    estimator: Estimator
+    quantizer: Quantizer
+    perturber: Perturber
+
+
+@runtime_checkable
+class Choosing(Protocol):
+    """An optimizer that reads the losses where a step would lead before it is made.
+
+    Example:
+        >>> import torch
+        >>> from zolit import ZOConservative
+        >>> isinstance(ZOConservative([torch.zeros(1)], lr=0.1), Choosing)
+        True
+    """
+
+    def choose(self, values: Tensor, losses_at: Callable[[Sequence[float]], Tensor]) -> Tensor:
+        """The values of the step that is made, or none; see `ZOConservative`."""

@@ -1,5 +1,6 @@
 """Stochastic gradient descent on a `ProjectedGradient`."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -9,7 +10,7 @@ from torch.optim import Optimizer
 
 from zolit.errors import UserError
 from zolit.gradient import ProjectedGradient
-from zolit.optim.base import check_rate
+from zolit.optim.base import check_rate, open_rate_error
 from zolit.options import OnResume
 from zolit.tensors.feedback import Feedback
 from zolit.tensors.update import move
@@ -39,6 +40,7 @@ class ZOSGD(Optimizer):
     Attributes:
         projected_gradient: declares that ``step`` takes ``gradient``, a `ProjectedGradient`. A
             `ZeroOrderModule` uses only optimizers that declare it.
+        needs_lr: what ``lr`` counts, where there is no default for it and it must be given.
 
     Raises:
         UserError: if ``lr`` or ``feedback_decay`` is out of range.
@@ -49,8 +51,11 @@ class ZOSGD(Optimizer):
     """
 
     projected_gradient: ClassVar[bool] = True
+    needs_lr: ClassVar[str | None] = None
     # lr may change: the journal records the rates of each step.
     on_resume: ClassVar[Mapping[str, OnResume]] = {"lr": OnResume.FREE}
+
+    state: defaultdict[Any, Any]  # by weight; what is not of one weight has a name
 
     def __init__(
         self,
@@ -66,7 +71,9 @@ class ZOSGD(Optimizer):
         super().__init__(params, defaults)
 
     def direction_factors(self, values: Tensor) -> Tensor:
-        """Step length along each direction, before the learning rate.
+        """How far the weights go along each direction, before the learning rate.
+
+        Where later steps go on along a direction (`ZOMomentum`), all of it is counted.
 
         Args:
             values: ``[Q]`` float32, the projected gradient.
@@ -76,15 +83,52 @@ class ZOSGD(Optimizer):
         """
         return values / values.numel()
 
+    def moves(self, gradient: ProjectedGradient) -> tuple[Tensor, Tensor]:
+        """The directions of a step, and how far it goes along each, before the learning rate.
+
+        Called once a step.
+
+        Args:
+            gradient: the estimate, of at least one direction.
+
+        Returns:
+            ``[D]`` int64 keys and ``[D]`` float32 or float64 lengths. D may be 0: nothing moves.
+        """
+        return gradient.keys, self.direction_factors(gradient.values)
+
+    def most_directions(self, queries: int) -> int:
+        """The largest number of directions that a step goes along.
+
+        Args:
+            queries: directions of an estimate.
+        """
+        return queries
+
+    def default_rate(self, lr: float) -> float:
+        """The default of ``lr``.
+
+        Args:
+            lr: a good one for plain steps along the directions.
+        """
+        return lr
+
     def settle(self, lr: float) -> bool:
         """Set the learning rate of each parameter group that has none.
 
+        Args:
+            lr: a good one for plain steps along the directions.
+
         Returns:
             Whether a group had none.
+
+        Raises:
+            UserError: if one had none and must have it (``needs_lr``).
         """
         open_groups = [group for group in self.param_groups if group["lr"] is None]
+        if open_groups and self.needs_lr is not None:
+            raise open_rate_error(type(self).__name__, self.needs_lr, lr)
         for group in open_groups:
-            group["lr"] = lr
+            group["lr"] = self.default_rate(lr)
         return bool(open_groups)
 
     @torch.no_grad()
@@ -102,8 +146,8 @@ class ZOSGD(Optimizer):
         result = None if closure is None else closure()
         if gradient is None or len(gradient) == 0:
             return result
-        keys = [key & ((1 << 64) - 1) for key in gradient.keys.tolist()]
-        factors = self.direction_factors(gradient.values)
+        directions, factors = self.moves(gradient)
+        keys = [key & ((1 << 64) - 1) for key in directions.tolist()]
         for group in self.param_groups:
             if group["lr"] is None:
                 raise RuntimeError("lr was left open; settle(lr) gives one")

@@ -1,9 +1,10 @@
 """Stochastic gradient descent on the signs of projected gradients."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
-from zolit.errors import UserError
 from zolit.optim.sgd import ZOSGD
 
 
@@ -18,13 +19,7 @@ class ZOSignSGD(ZOSGD):
         tensor([ 0.5000, -0.5000])
     """
 
-    def settle(self, lr: float) -> bool:
-        if any(group["lr"] is None for group in self.param_groups):
-            raise UserError(
-                "optimizer: ZOSignSGD needs an lr, got none; it is the length of every step, in "
-                f"units of the coordinate: try {lr:g}, or ZOSGD, which can do without"
-            )
-        return False
+    needs_lr: ClassVar[str | None] = "the length of every step, in units of the coordinate"
 
     def direction_factors(self, values: Tensor) -> Tensor:
         return torch.sign(values) / values.numel()

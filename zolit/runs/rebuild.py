@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,7 @@ def replayed(module: ZeroOrderModule) -> Replayed:
         optimizer=optimizer,
         scheduler=schedule,
         finish=module.estimator.finish,
+        before_step=partial(module.estimator.before_step, weights=module.weights),
         fingerprint=module.fingerprint,
         check=module.on_load_checkpoint,
         describe=module.on_save_checkpoint,

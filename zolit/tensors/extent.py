@@ -5,7 +5,9 @@ from collections.abc import Iterable
 
 import torch
 
+from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
+from zolit.tensors.reading import Reading
 from zolit.tensors.site import Extent
 from zolit.tensors.weight import PerturbedWeight
 
@@ -57,3 +59,23 @@ def _squared_size(store: StoredWeight) -> float:
     store.read(slice(start, start + rows), [out], None, "reference")
     mean = float(store.in_model_order(out).double().square().mean())
     return mean * store.rows * store.columns
+
+
+def common_importance_weight(reading: Reading, name: str, instead: str) -> float:
+    """The importance weight of all weights of a model, which must be the same.
+
+    Args:
+        reading: their shared state.
+        name: of the part that needs it, whose steps have one length for each direction.
+        instead: a part that does without.
+
+    Raises:
+        UserError: if there are several.
+    """
+    found = reading.importance_weights or {1.0}
+    if len(found) > 1:
+        raise UserError(
+            "mask: got one whose directions leave out some weights more often than others, "
+            f"{name} needs all as often; use RandomBlocks, or {instead} with this mask"
+        )
+    return found.pop()

@@ -163,13 +163,14 @@ class Reading:
     def same_batch(self) -> Iterator[None]:
         """Declare that all passes inside this context are over the same batch.
 
-        They may be along different directions.
+        They may be along different directions. Inside another such context, what passes share is
+        forgotten for a while: the weights may differ.
         """
-        self.repeated = {}
+        before, self.repeated = self.repeated, {}
         try:
             yield
         finally:
-            self.repeated = None
+            self.repeated = before
 
     def along(self, place: Place) -> Active | None:
         """The direction that a weight is read along; None if it reads as it is stored.

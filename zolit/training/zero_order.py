@@ -21,7 +21,7 @@ from zolit.models.prepare import Parts
 from zolit.models.source import ModelSource
 from zolit.noise import fold, signed
 from zolit.objectives.base import Objective
-from zolit.optim import ZOSGD, OpenRate
+from zolit.optim import ZOSGD, Choosing, OpenRate, Particular, StepParts
 from zolit.options import OnResume
 from zolit.strategies import (
     ConstantQueries,
@@ -37,6 +37,7 @@ from zolit.strategies import (
 )
 from zolit.tensors.reading import Reading
 from zolit.tensors.weight import PerturbedWeight, perturbed_weights
+from zolit.training.choosing import chosen_values
 from zolit.training.module import Compile, TuningModule
 from zolit.training.skipped import SkippedQueries
 
@@ -169,6 +170,7 @@ class ZeroOrderModule(TuningModule):
         self.micro_batches = micro_batches
         self.pairable = True
         self.default_lr: float | None = None
+        self._plain_lr: float | None = None
         self._skipped = SkippedQueries(max_skipped)
         self._pending: _Pending | None = None
 
@@ -181,16 +183,33 @@ class ZeroOrderModule(TuningModule):
     def arrange(self, model: nn.Module, pairable: bool) -> None:
         how = pairable, self.compiles_blocks and self.reading.compiled, self.estimator.paired
         self.pairable = arrange_passes(model, self.reading, last_logits, *how)
-        self.default_lr = None
+        self.default_lr = self._plain_lr = None
+
+    def check_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Refuse an optimizer that cannot make the steps of this module.
+
+        Args:
+            optimizer: of any weights.
+
+        Raises:
+            UserError: naming what does not fit.
+        """
+        if isinstance(optimizer, Particular):
+            queries = self.query_scheduler.queries(0, 0)
+            parts = (self.estimator, self.quantizer, self.perturber)
+            optimizer.check(StepParts(queries, self.micro_batches, *parts))
 
     def settle_rate(self, optimizer: torch.optim.Optimizer) -> None:
+        self.check_optimizer(optimizer)
         if not isinstance(optimizer, OpenRate):
             return
         # Only once: after some steps the weights would give another rate.
-        queries = self.query_scheduler.queries(0, 0)
-        lr = self.default_lr or self.estimator.default_lr
-        lr = lr or self.perturber.default_lr(self.weights, queries)
-        self.default_lr = lr if optimizer.settle(lr) else None
+        if self._plain_lr is None:
+            queries = self.query_scheduler.queries(0, 0)
+            lr = self.estimator.default_lr or self.perturber.default_lr(self.weights, queries)
+            self._plain_lr = lr
+        settled = optimizer.settle(self._plain_lr)
+        self.default_lr = float(optimizer.param_groups[0]["lr"]) if settled else None
 
     @property
     def weights(self) -> list[PerturbedWeight]:
@@ -237,10 +256,11 @@ class ZeroOrderModule(TuningModule):
         with self.reading.same_batch() if several else nullcontext():
             pending.estimates.append(self.estimate(batch, pending.keys, data_key))
         last = bool(getattr(self.trainer, "is_last_batch", False))
-        if len(pending.estimates) < self.micro_batches and not last:
+        wanted = self.estimator.batches(self.micro_batches)
+        if len(pending.estimates) < wanted and not last:
             return None
         self._pending = None
-        taken = self._step(pending)
+        taken = self._step(pending, batch, data_key)
         losses = torch.stack([estimate.loss for estimate in pending.estimates])
         self.log("train_loss", losses.mean(), prog_bar=True)
         self.log("step_ms", 1e3 * (time.perf_counter() - pending.started), prog_bar=True)
@@ -264,10 +284,16 @@ class ZeroOrderModule(TuningModule):
 
     def _keys(self) -> list[int]:
         count = self.query_scheduler.queries(self.global_step, self.current_epoch)
-        return [fold(self.seed, _QUERY, self.global_step, query) for query in range(count)]
+        keys = [fold(self.seed, _QUERY, self.global_step, query) for query in range(count)]
+        return self.estimator.directions(keys)
 
-    def _step(self, pending: "_Pending") -> TakenStep:
+    def _step(self, pending: "_Pending", batch: Any, data_key: int) -> TakenStep:
         """Step on the queries whose loss was finite; an empty step still counts.
+
+        Args:
+            pending: with its estimates.
+            batch: of the last of them.
+            data_key: of that batch.
 
         Raises:
             UserError: after ``max_skipped`` skipped queries in a row.
@@ -275,9 +301,15 @@ class ZeroOrderModule(TuningModule):
         values = self.estimator.combine(pending.estimates).float().cpu()
         finite = self._skipped.finite(values, self.global_step)
         keys, values = torch.tensor([signed(key) for key in pending.keys])[finite], values[finite]
-        rounding_key = fold(self.seed, _ROUNDING, self.global_step)
-        gradient = ProjectedGradient(keys, self.estimator.finish(values), rounding_key)
         optimizer, step = self.optimizers(), self.global_step
+        inner: Any = self.optimizers(use_pl_optimizer=False)
+        if isinstance(inner, Choosing):
+            losses = Losses(self.objective, self.network, self.objective.draw(batch, data_key))
+            values = chosen_values(inner, self.reading, losses, keys, values)
+            keys = keys[: len(values)]
+        rounding_key = fold(self.seed, _ROUNDING, step)
+        gradient = ProjectedGradient(keys, self.estimator.finish(values), rounding_key)
+        self.estimator.before_step(gradient, self.weights)
         rates = tuple(float(group["lr"]) for group in optimizer.param_groups)  # type: ignore[union-attr]
         # Through Lightning's wrapper: nothing else advances global_step and max_steps.
         optimizer.step(gradient=gradient)  # type: ignore[union-attr]

@@ -36,6 +36,7 @@ class Replayed:
         optimizer: of these weights.
         scheduler: the learning-rate schedule; None without one.
         finish: `Estimator.finish`, for the values of a record, ``[queries]`` float32.
+        before_step: `Estimator.before_step`, for the estimate of a record.
         fingerprint: of the network.
         check: refuses a checkpoint of another model, and restores the estimator's state from it.
         describe: writes the entries that ``check`` reads to a checkpoint.
@@ -46,6 +47,7 @@ class Replayed:
     optimizer: Optimizer
     scheduler: Any
     finish: Callable[[Tensor], Tensor]
+    before_step: Callable[[ProjectedGradient], None]
     fingerprint: dict[str, Any]
     check: Callable[[dict[str, Any]], None]
     describe: Callable[[dict[str, Any]], None]
@@ -127,6 +129,7 @@ class Replay:
             self.state.finish(torch.tensor(record.values, dtype=torch.float32)),
             record.rounding_key,
         )
+        self.state.before_step(gradient)
         step: Any = self.optimizer.step
         step(gradient=gradient)
         for group, rate in zip(groups, scheduled, strict=True):
