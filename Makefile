@@ -78,7 +78,7 @@ $(VENV)/.core: $(VENV)/.created pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.core
 	@echo "Installing the test and lint tools"
-	@$(PIP) --editable '.[dev,eval,gguf,hub,peft,plots]'
+	@$(PIP) --editable '.[dev,eval,gguf,hub,loggers,peft,plots]'
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.core

@@ -1,10 +1,9 @@
-"""eps and learning rate that fit a recipe, from what its loss does along random directions.
+"""eps and learning rate of `ablation.py`: one fall of the loss for all masks and fractions.
 
-    python benchmarks/rates.py configs/head_to_head/qzo_trec.yaml
-
-Masks, units and tasks differ in the rates that they bear by orders of magnitude, so that a grid
-for each of them costs more than the runs themselves. One look at the start weights gives both.
-Along a direction z the loss of a batch changes, for short steps t, by ``mu t`` with ``mu = g.z``.
+Masks and fractions differ in the rates that they bear by orders of magnitude. For a comparison of
+them all runs should be as long in the same sense; `zolit fit --find_lr` proposes the rate of a
+single recipe instead, from what a whole run may cost (docs/methods/learning_rates.md). Here, along
+a direction z the loss of a batch changes, for short steps t, by ``mu t`` with ``mu = g.z``.
 
 - eps: ``effect / s`` with s the root of E[mu^2], so that a read changes the loss by ``effect``:
   much more than bfloat16 rounds away, little enough for a difference to be a derivative.
@@ -14,25 +13,19 @@ Along a direction z the loss of a batch changes, for short steps t, by ``mu t`` 
 Why one ``fall`` can serve all masks, fractions and units of a task: the step pays
 ``lr^2 mu^2 z'Hz / 2``. Where the Hessian H is near the Fisher matrix F (Martens, arXiv 1412.1193),
 z'Hz is near ``z'Fz``, the mean of mu^2 over single rows: coordinates on which slopes are twice as
-steep meet four times the curvature. How far this holds is for runs with other factors to show.
+steep meet four times the curvature.
 """
 
-import argparse
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import waiting  # noqa: F401
 import torch
-from held_out import BuiltCLI
 from torch import Tensor
 
-from zolit.datamodules import PromptDataModule
 from zolit.noise import fold
-from zolit.quiet import quiet_libraries
 from zolit.strategies import Losses, TwoPoint
 from zolit.training.zero_order import ZeroOrderModule
 
@@ -97,30 +90,3 @@ def _slope(module: ZeroOrderModule, batch: Any, key: int, eps: float) -> float:
     losses = Losses(module.objective, module.network, module.objective.draw(batch, 0))
     found = TwoPoint().estimate(losses, module.reading, [key], eps, module.pairable)
     return float(found.values)
-
-
-def main() -> None:
-    """Print what fits a recipe."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("config", type=Path)
-    parser.add_argument("--directions", type=int, default=DIRECTIONS)
-    parser.add_argument("--effect", type=float, default=EFFECT)
-    parser.add_argument("--fall", type=float, default=FALL)
-    parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--option", nargs="*", default=[], help="of zolit fit, without dashes")
-    arguments = parser.parse_args()
-    quiet_libraries()
-    options = [f"--{one}" for one in arguments.option]
-    seeds = ["--model.seed", str(arguments.seed), "--data.init_args.seed", str(arguments.seed)]
-    given = ["test", "--config", str(arguments.config), *options, *seeds]
-    cli = BuiltCLI(ZeroOrderModule, PromptDataModule, given)
-    module, data = cli.model, cli.datamodule
-    data.prepare_data()
-    data.setup("fit")
-    module.configure_model()
-    batches = list(islice(data.train_dataloader(), arguments.directions))
-    print(find_rates(module, batches, arguments.effect, arguments.fall, arguments.seed))
-
-
-if __name__ == "__main__":
-    main()

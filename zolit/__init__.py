@@ -72,6 +72,8 @@ if TYPE_CHECKING:
     from zolit.python import load as load
     from zolit.python import replay as replay
     from zolit.python import verify as verify
+    from zolit.rates.proposal import Proposal as Proposal
+    from zolit.runs.find_lr import find_lr as find_lr
     from zolit.runs.folder import RunOptions as RunOptions
     from zolit.strategies import *  # noqa: F403
     from zolit.supports import ALL as ALL
@@ -139,6 +141,8 @@ _NAMES = {
         "replay",
         "verify",
     ),
+    "zolit.rates.proposal": ("Proposal",),
+    "zolit.runs.find_lr": ("find_lr",),
     "zolit.runs.folder": ("RunOptions",),
     "zolit.supports": ("ALL", "Bits", "Blocks", "Hashed", "Support"),
     "zolit.tensors.reading": ("Reading",),

@@ -78,6 +78,8 @@ class Estimator(ABC):
         compares: whether the estimator gives the objective both reads of a direction together, by
             one call of the losses with two copies or by `Losses.compare`. Objectives that need this
             declare it by `Objective.compares`.
+        one_sided: whether differences are taken from the loss at the stored weights, not from the
+            other side of the direction.
         default_lr: the learning rate to start with, whatever the perturber; None leaves it to the
             perturber.
 
@@ -93,6 +95,7 @@ class Estimator(ABC):
     needs: ClassVar[type] = Objective
     on_resume: ClassVar[Mapping[str, OnResume]] = {"paired": OnResume.FREE}
     default_lr: ClassVar[float | None] = None
+    one_sided: ClassVar[bool] = False
     paired: bool = False
     compares: bool = False
 

@@ -90,6 +90,7 @@ class GaussNewton(Estimator):
 
     needs = Scored
     default_lr = 1.0  # the whole step
+    one_sided = True
 
     def __init__(self, damping: float = 0.01) -> None:
         if not (math.isfinite(damping) and damping > 0):

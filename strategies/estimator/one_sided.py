@@ -28,6 +28,7 @@ class OneSided(Estimator):
     """
 
     compares = True
+    one_sided = True
 
     def __init__(self, centered: bool = True) -> None:
         self.centered = centered

@@ -89,6 +89,10 @@ class Perturber(ABC):
         if not self.eps_given:
             self._eps = self.default_eps(weights, adapter)
 
+    def take_eps(self, eps: float) -> None:
+        """Use another eps from now on, as if the user had given it."""
+        self._eps, self.eps_given = eps, True
+
     def default_eps(self, weights: Sequence[PerturbedWeight], adapter: bool) -> float:
         """The eps to take where the user gave none.
 

@@ -47,7 +47,7 @@ def test_reads_no_weights_and_writes_nothing(
     assert Path(tmp_path, config) in before
     main(["estimate", "--config", config])
     shown = capsys.readouterr().out
-    for text in ("codes of the weights", "peak of the process", "4 x ", "first epoch"):
+    for text in ("codes of the weights", "peak of the process", "4 x ", "first epoch", "The run "):
         assert text in shown
     assert (
         sorted(tmp_path.rglob("*")) == [*before, Path(tmp_path, "recipe.yaml")]
@@ -64,6 +64,8 @@ def test_json_and_overrides(save: Callable[..., str], capsys: pytest.CaptureFixt
     assert int4["codes"] == int8["codes"] // 2
     assert int8["total"] == max(int8["peak_loading"], int8["peak_running"])
     assert int8["base"] > 50e6
+    assert 0 < int8["machine"]["free"] <= int8["machine"]["total"]
+    assert int8["fits"] is (int8["total"] <= int8["machine"]["free"])
     assert int8["checkpoint"] > 0
     without = estimated(capsys, "--config", config, "--run.test_after_fit", "false")
     assert without["checkpoint"] == 0

@@ -70,6 +70,18 @@ def test_what_was_found_stands_below() -> None:
     assert text.endswith("zolit: worse than zero-shot: test loss 1.3 -> 1.4")
 
 
+def test_what_else_the_model_lost() -> None:
+    text = {"text": "hamlet.txt", "zero_shot": 31.25, "fine_tuned": 48.5}
+    moved = {"all": 0.0123, "q_proj": 0.031, "v_proj": 0.02, "lora_B": None}
+    told = shown(general_text=text, weights_moved=moved)
+    assert "perplexity of hamlet.txt 31.2500 48.5000" in told
+    assert "all steps moved the weights by 1.2 %" in told
+    assert "farthest: q_proj 3.1 %" in told
+    alone = shown(weights_moved={"all": 0.5, "q_proj": 0.5})
+    assert "50 %" in alone
+    assert "farthest" not in alone
+
+
 def test_figures_that_are_no_numbers() -> None:
     text = shown(final={"test_loss": None}, relative_step=None, step_ms_median=None, text_loss=None)
     assert "test loss 1.3500 -" in text

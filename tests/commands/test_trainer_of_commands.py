@@ -36,7 +36,7 @@ from zolit.cli import main
             "trainer.plugins: got one for the precision bf16-mixed",
         ),
         ({"trainer.logger": "TensorBoardLogger"}, "trainer.logger.save_dir: is required"),
-        ({"trainer.logger": "WandbLogger"}, "trainer.logger: WandbLogger needs the package wandb"),
+        ({"trainer.logger": "MLFlowLogger"}, "trainer.logger: MLFlowLogger needs the package mlf"),
         (
             {"trainer.callbacks": [{"class_path": "nopackage.Callback"}]},
             "trainer.callbacks.0: 'nopackage.Callback' cannot be imported",

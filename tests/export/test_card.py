@@ -27,6 +27,15 @@ def test_what_became_of_the_language_is_told() -> None:
     assert "ZOSGD (lr 0.005)" in card
 
 
+def test_what_else_the_model_lost() -> None:
+    text = {"text": "hamlet.txt", "zero_shot": 31.25, "fine_tuned": 48.5}
+    moved = {"all": 0.0123, "lora_B": None}
+    card = model_card(CONFIG, {**FIGURES, "general_text": text, "weights_moved": moved}, 20)
+    assert "Perplexity of hamlet.txt" in card
+    assert "31.2500 before, 48.5000 after" in card
+    assert "all 1.2 %, lora_B from zero" in card
+
+
 def test_a_summary_of_an_earlier_version_has_no_such_lines() -> None:
     card = model_card(CONFIG, FIGURES, 20)
     assert "own text" not in card

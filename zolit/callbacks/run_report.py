@@ -45,6 +45,7 @@ class RunReport(Callback):
         zero_shot: metrics of a test before fitting.
         final: metrics of the last test after fitting.
         text_loss: loss on the prompts' own text, ``zero_shot`` and ``fine_tuned`` (`TextLoss`).
+        against_start: what else the model lost, where the run's options ask for it.
         watch: looks for signs that the run does nothing or ruins the model.
         curves: pairs of step and value of ``train_loss`` and of each figure of validation.
 
@@ -57,6 +58,7 @@ class RunReport(Callback):
         self.best_by = best_by
         self.validations: list[Validation] = []
         self.text_loss: dict[str, float] = {}
+        self.against_start: dict[str, Any] = {}
         self.watch = Watch(print)
         self.zero_shot: dict[str, float] = {}
         self.final: dict[str, float] = {}
@@ -191,6 +193,8 @@ class RunReport(Callback):
             "zero_shot": self.zero_shot or None,
             "final": self.final or None,
             "text_loss": self.text_loss or None,
+            "general_text": self.against_start.get("general_text"),
+            "weights_moved": self.against_start.get("weights_moved"),
             "findings": self.watch.found,
             "best": self._best(trainer),
             "validation": {n: v for n, v in self._last.items() if n.startswith("val_")},

@@ -9,6 +9,7 @@ GROUPS = ("model", "data", "trainer", "run", "saliency")
 
 SINGLE = (
     "ckpt_path",
+    "find_lr",
     "json",
     "resume",
     "return_predictions",

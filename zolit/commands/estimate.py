@@ -17,6 +17,7 @@ from zolit.errors import NotFetchedError
 from zolit.memory.batches import Batches, assumed_batches, largest_batches, shape
 from zolit.memory.estimate import Estimate, estimate_memory
 from zolit.memory.first_order import GPU_NOTE, estimate_first_order
+from zolit.memory.machine import Machine, machine_memory, verdict
 from zolit.runs.folder import RunOptions
 from zolit.strategies import Sensitive
 from zolit.training.first_order import FirstOrderModule
@@ -75,12 +76,14 @@ class Trainer(L.Trainer):
         mask = getattr(model, "mask", None)
         if isinstance(mask, Sensitive) and mask.file is None:
             batches = replace(batches, note=" ".join(filter(None, (batches.note, _SCORED))))
+        machine = machine_memory(self.strategy.root_device, resident_memory())
         if json:
-            print(json_format.dumps(facts(estimate, batches)))
+            print(json_format.dumps(facts(estimate, batches, machine)))
             return
         console = Console()
         console.print(memory_table(estimate, shape(batches.train), shape(batches.evaluation)))
         console.print(batches.note, highlight=False)
+        console.print(verdict(estimate.total, machine), highlight=False)
 
     def score(
         self,
@@ -111,8 +114,8 @@ class Trainer(L.Trainer):
     saliency = score
 
 
-def facts(estimate: Estimate, batches: Batches) -> dict[str, object]:
-    """What the table shows, as plain values by name: bytes, and the batches that were assumed."""
+def facts(estimate: Estimate, batches: Batches, machine: Machine) -> dict[str, object]:
+    """What is shown, as plain values by name: bytes, the batches, and whether the run fits."""
     return {
         **asdict(estimate),
         "peak_loading": estimate.peak_loading,
@@ -121,6 +124,8 @@ def facts(estimate: Estimate, batches: Batches) -> dict[str, object]:
         "train_batch": shape(batches.train),
         "evaluation_batch": shape(batches.evaluation),
         "note": batches.note,
+        "machine": asdict(machine),
+        "fits": estimate.total <= machine.free,
     }
 
 

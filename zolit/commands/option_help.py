@@ -33,7 +33,7 @@ _TRAINER = (
 
 _SINGLE = {"config": "FILE", "print_config": "", "to": "FILE", "json": ""}
 _OF_COMMAND = {
-    "fit": {"resume": "RUN", "ckpt_path": "FILE"},
+    "fit": {"resume": "RUN", "find_lr": "[tell|use]", "ckpt_path": "FILE"},
     **{command: {"ckpt_path": "FILE"} for command in ("validate", "test", "predict")},
 }
 """Options without a group that are shown, with what stands for their values: of every command that

@@ -20,6 +20,7 @@ from zolit.commands.checks import check_options, settle_files
 from zolit.commands.classes import class_options
 from zolit.commands.estimate import Trainer
 from zolit.commands.explain import explain, explain_unmade
+from zolit.commands.find_lr import add_find_lr, check_find_lr, tell_rates, use_rates
 from zolit.commands.given import read_given, with_recipe
 from zolit.commands.help import RECIPE_COMMANDS
 from zolit.commands.model import RecipeParser, add_class_path
@@ -98,6 +99,7 @@ class ZolitCLI(LightningCLI):
         parser.add_argument(
             "--resume", type=str | None, default=None, help="Folder of a run to go on with (fit)."
         )
+        add_find_lr(parser)
         name = f"{self.default_datamodule.__module__}.{self.default_datamodule.__qualname__}"
         parser.set_defaults({"data": {"class_path": name}})
         parser.add_argument("--help.all", action=HelpAll)
@@ -146,9 +148,11 @@ class ZolitCLI(LightningCLI):
         model_class: Any = self.model_class
         defaults = inspect.signature(model_class).parameters.values()
         check_parts(config, [one.default for one in defaults])
+        check_find_lr(config, self.command, model_class)
         self._optimizer = check_options(config, model_class) if self._tunes else None
         self.folder = RunFolder(config.run.run_dir, config.run.overwrite)
-        self._keeps_run = self.command == "fit" and not config.trainer.fast_dev_run
+        keeps = not config.trainer.fast_dev_run and config.find_lr != "tell"
+        self._keeps_run = self.command == "fit" and keeps
 
     def instantiate_classes(self) -> None:
         options = self.config[self.command].model
@@ -182,7 +186,11 @@ class ZolitCLI(LightningCLI):
     def fit(
         self, model: L.LightningModule, datamodule: L.LightningDataModule, **kwargs: Any
     ) -> None:
-        """Zero-shot figure, fit, figure of the best checkpoint, report."""
+        """Zero-shot figure, fit, figure of the best checkpoint, report; or rates alone."""
+        finds = self.config.fit.find_lr
+        if finds == "tell":
+            tell_rates(self.trainer, model, datamodule)
+            return
         if not self._keeps_run:
             self.trainer.fit(model, datamodule=datamodule, **kwargs)
             return
@@ -199,6 +207,9 @@ class ZolitCLI(LightningCLI):
             self._recipe,
             resume,
             self.given.options,
+            loaded=partial(use_rates, self.trainer, model, datamodule, self.config.fit)
+            if finds
+            else None,
             **kwargs,
         )
         if summary and self.trainer.is_global_zero:
@@ -256,7 +267,7 @@ class ZolitCLI(LightningCLI):
     def _recipe(self, settled: Mapping[str, Any]) -> str:
         """The configuration as YAML, with numbers that the module chose once it was loaded."""
         config = self.config.fit.clone()
-        config.resume = None
+        config.resume = config.find_lr = None
         if self._model_class is ZeroOrderModule:
             del config.model["class_path"]  # as in every recipe of before there was a choice
         for key, value in settled.items():

@@ -3,12 +3,13 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from torch import Tensor
 
+from zolit.checkpoints.moved import ALL
 from zolit.errors import UserError
 from zolit.memory.estimate import Estimate
 
@@ -44,6 +45,9 @@ def result_table(summary: dict[str, Any], folder: str) -> Table:
     if text := summary["text_loss"]:
         pair = (_figure(text.get(name)) for name in ("zero_shot", "fine_tuned"))
         table.add_row("loss of the prompts' own text", *pair)
+    if text := summary.get("general_text"):
+        pair = (_figure(text.get(name)) for name in ("zero_shot", "fine_tuned"))
+        table.add_row(f"perplexity of {text['text']}", *pair)
     if last := summary["validation"]:
         table.add_section()
         for name in sorted(last):
@@ -58,6 +62,8 @@ def result_table(summary: dict[str, Any], folder: str) -> Table:
     table.add_section()
     if (length := summary["relative_step"]) is not None:
         table.add_row("a step moves the weights by", "", f"{100 * length:.2g} %")
+    for label, share in moved_rows(summary.get("weights_moved") or {}):
+        table.add_row(label, "", "-" if share is None else f"{100 * share:.2g} %")
     costs = [("ms per step (median)", summary["step_ms_median"], "{:.0f}")]
     costs.append((f"peak memory, {summary['memory']} (MB)", summary["peak_memory_mb"], "{:.0f}"))
     costs.append(("fitting (s)", summary["fit_seconds"], "{:.0f}"))
@@ -66,6 +72,22 @@ def result_table(summary: dict[str, Any], folder: str) -> Table:
     if summary["findings"]:
         table.caption = "\n".join(f"zolit: {one}" for one in summary["findings"].values())
     return table
+
+
+def moved_rows(moved: Mapping[str, float | None]) -> list[tuple[str, float | None]]:
+    """How far all weights have moved, and the kind of layer that has moved farthest.
+
+    Args:
+        moved: by group, as `zolit.checkpoints.moved.relative_moves` gives it.
+    """
+    if not moved:
+        return []
+    rows = [("all steps moved the weights by", moved.get(ALL))]
+    known = {name: one for name, one in moved.items() if name != ALL and one is not None}
+    if len(known) > 1:
+        farthest = max(known, key=lambda name: known[name])
+        rows.append((f"farthest: {farthest}", known[farthest]))
+    return rows
 
 
 def figures_table(figures: dict[str, float], title: str) -> Table:

@@ -9,6 +9,7 @@ from torch import Tensor
 from zolit.formats.base import StoredWeight
 from zolit.formats.layout import to_blocks
 from zolit.formats.rows import row_indices
+from zolit.formats.spacing import spacing
 from zolit.kernels.accumulate import accumulate
 from zolit.kernels.arguments import Query, Update, on_rows
 from zolit.tensors.reading import Reading
@@ -69,6 +70,9 @@ class Elements(Coordinates):
     def length_in_codes(self, store: StoredWeight) -> float:
         return longest_in_codes(self.unit, store)
 
+    def spacing(self, store: StoredWeight) -> float:
+        return spacing_of_elements(self.unit, store)
+
 
 def move_rows(
     moving: Moving,
@@ -121,3 +125,22 @@ def longest_in_codes(unit: tuple[float, float], store: StoredWeight) -> float:
     if not store.quantized:
         return 0.0
     return unit[0] + unit[1] / float(store.scales()["scale"].abs().min())
+
+
+def spacing_of_elements(unit: tuple[float, float], store: StoredWeight) -> float:
+    """The spacing of the grid that moves are rounded onto, in units of the coordinate.
+
+    An element of unit u (in weights) on a grid of spacing s picks up the variance ``|v| s`` where
+    it moves by a short v. All elements together pick up as much as on one grid of the spacing
+    ``sum(u s) / sum(u u)``, counted in units.
+
+    Args:
+        unit: length of a coordinate's unit, in codes and in weights.
+        store: the weight.
+    """
+    parts = store.scales() if unit[0] else {}
+    length = torch.tensor(unit[1])
+    if parts:
+        length = unit[0] * parts["scale"] + unit[1]
+    variance = (length * spacing(store).to(length.device)).double().mean()
+    return float(variance / length.double().square().mean())

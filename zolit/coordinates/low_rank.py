@@ -6,7 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zolit.coordinates.elements import extent_of_elements, longest_in_codes, move_rows
+from zolit.coordinates.elements import (
+    extent_of_elements,
+    longest_in_codes,
+    move_rows,
+    spacing_of_elements,
+)
 from zolit.coordinates.vectors import Vectors
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
@@ -121,6 +126,9 @@ class LowRank(Coordinates):
 
     def length_in_codes(self, store: StoredWeight) -> float:
         return longest_in_codes(self.unit, store)
+
+    def spacing(self, store: StoredWeight) -> float:
+        return spacing_of_elements(self.unit, store)
 
 
 class AddedLowRank(Outputs):

@@ -81,6 +81,17 @@ def model_card(
             figures = (_figure(text.get(name)) for name in ("zero_shot", "fine_tuned"))
             lines.append(f"| loss of the prompts' own text | {' | '.join(figures)} |")
             lines += ["", _TEXT]
+    if text := summary.get("general_text"):
+        figures = (_figure(text.get(name)) for name in ("zero_shot", "fine_tuned"))
+        before, after = figures
+        lines += [
+            "",
+            f"Perplexity of {_name(text['text'])}, which has nothing to do with the task: {before} "
+            f"before, {after} after.",
+        ]
+    if moved := summary.get("weights_moved"):
+        shares = (f"{name} {_share(one)}" for name, one in moved.items())
+        lines += ["", f"The weights moved by these shares of their length: {', '.join(shares)}."]
     if found := summary.get("findings"):
         lines += ["", "What the run said of itself:", ""]
         lines += [f"- {sentence}" for sentence in found.values()]
@@ -90,6 +101,11 @@ def model_card(
 def _figure(value: float | None) -> str:
     """A figure as text; None stands for NaN and infinity."""
     return "-" if value is None else f"{value:.4f}"
+
+
+def _share(value: float | None) -> str:
+    """A share in per cent; None stands for weights that were zero before."""
+    return "from zero" if value is None else f"{100 * value:.2g} %"
 
 
 def _changed(changes: Changes) -> str:

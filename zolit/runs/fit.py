@@ -8,11 +8,10 @@ import lightning as L
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from zolit.caller import option, setting
 from zolit.checkpoints.file import use_whole_files
-from zolit.errors import UserError
 from zolit.files import write_text
 from zolit.kernels.dispatch import failed_to_compile
+from zolit.runs.against_start import AgainstStart
 from zolit.runs.folder import RunFolder, RunOptions, summary_of
 from zolit.runs.keeping import KeepsJournal, Reports, StopRequested, Stops
 from zolit.runs.masks import keep_mask, prepare_mask, take_up
@@ -24,6 +23,7 @@ from zolit.runs.resume_checkpoint import (
     resumes_by_checkpoint,
 )
 from zolit.runs.settled import settled_options
+from zolit.runs.validations import check_validation
 
 Recipe = Callable[[Mapping[str, Any]], str]
 """Writes the configuration of a run as YAML. Its argument fills numbers that the configuration
@@ -46,6 +46,7 @@ def fit(
     asked: Collection[str] = (),
     ckpt_path: str | None = None,
     weights_only: bool | None = None,
+    loaded: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """Make a run in a folder of its own, or go on with the one that is there.
 
@@ -66,6 +67,8 @@ def fit(
         asked: options that the user changes by name, of a run that is resumed.
         ckpt_path: of a checkpoint to start from, of another run.
         weights_only: of that checkpoint, as in `Trainer.fit`.
+        loaded: called when data and model of a new run are there and nothing is measured yet, such
+            as to choose a learning rate.
 
     Returns:
         What came of it, as in summary.json; empty where the trainer has no `RunReport`. Of a
@@ -96,7 +99,19 @@ def fit(
     use_whole_files(trainer)
     journal: KeepsJournal | None = _one(trainer, KeepsJournal)
     try:
-        _run(trainer, module, data, folder, options, recipe, resume, asked, ckpt_path, weights_only)
+        _run(
+            trainer,
+            module,
+            data,
+            folder,
+            options,
+            recipe,
+            resume,
+            asked,
+            ckpt_path,
+            weights_only,
+            loaded,
+        )
     finally:
         folder.release()
         if journal is not None:
@@ -128,6 +143,7 @@ def _run(
     asked: Collection[str],
     ckpt_path: str | None,
     weights_only: bool | None,
+    loaded: Callable[[], None] | None,
 ) -> None:
     journal: KeepsJournal | None = _one(trainer, KeepsJournal)
     resumed = _resumption(module, folder, journal, options) if resume else None
@@ -135,6 +151,7 @@ def _run(
         folder.claim()
     tests = is_overridden("test_dataloader", data, L.LightningDataModule)
     try:
+        compared = AgainstStart(module, folder, options)
         # Done once before the folder is written: inside trainer.fit an error would leave files.
         data.prepare_data()
         data.setup("fit")
@@ -142,6 +159,9 @@ def _run(
         if resumed is not None:
             take_up(module, folder.path)
         computed = prepare_mask(module, data, folder)
+        if loaded is not None and resumed is None:
+            module.configure_model()
+            loaded()
         if options.zero_shot and tests and not (resumed and resumed.zero_shot):
             _measure_untuned(trainer, module, data)
         module.configure_model()
@@ -160,7 +180,9 @@ def _run(
         ckpt_path = resumed.prepare(trainer, module, data, text, asked)
         keep_mask(module, folder)  # now that it is known to be the run's
     try:
-        _make_steps(trainer, module, data, folder, recipe, resumed, ckpt_path, weights_only)
+        _make_steps(
+            trainer, module, data, folder, recipe, resumed, compared, ckpt_path, weights_only
+        )
     except Exception:
         if trainer.global_step == 0:
             folder.discard()
@@ -172,6 +194,10 @@ def _run(
         # Without a best checkpoint the weights at the end are tested.
         best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
         trainer.test(module, datamodule=data, ckpt_path=best, verbose=False)
+    report: Reports | None = _one(trainer, Reports)
+    if compared.asked and report is not None:
+        report.against_start = compared.end()
+        report.write(trainer, module)
 
 
 def _measure_untuned(
@@ -193,6 +219,7 @@ def _make_steps(
     folder: RunFolder,
     recipe: Recipe,
     resumed: Resumption | CheckpointResumption | None,
+    compared: AgainstStart,
     ckpt_path: str | None,
     weights_only: bool | None,
 ) -> None:
@@ -204,6 +231,8 @@ def _make_steps(
             _ = logger.experiment  # it expects an empty folder, so before our files
             if resumed is not None:
                 write_rows(logger, resumed.rows)
+    if resumed is None:
+        compared.begin()
     if resumed is not None and report is not None:
         report.take_up(resumed.zero_shot, resumed.rows, resumed.steps_after)
     if text := recipe(settled_options(module)):
@@ -243,31 +272,6 @@ def _resumption(
     if resumes_by_checkpoint(module):
         return CheckpointResumption(folder)
     return Resumption(folder, journal, options.salvage)
-
-
-def check_validation(trainer: L.Trainer, loader: Any) -> None:
-    """Refuse an interval between validations that is longer than an epoch.
-
-    Args:
-        trainer: of the run.
-        loader: its training loader.
-
-    Raises:
-        UserError: naming both numbers.
-    """
-    interval, limit = trainer.val_check_interval, trainer.limit_train_batches
-    if not isinstance(interval, int) or trainer.check_val_every_n_epoch is None:
-        return
-    if trainer.limit_val_batches == 0 or not hasattr(loader, "__len__"):
-        return
-    batches = len(loader)
-    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-    if interval > batches:
-        raise UserError(
-            f"{option('trainer.val_check_interval')}: got {interval}, but an epoch has {batches} "
-            f"batches; set at most {batches}, or "
-            f"{setting('trainer.check_val_every_n_epoch', None)} to count batches over epochs"
-        )
 
 
 def _one(trainer: Any, kind: Any) -> Any:

@@ -29,6 +29,12 @@ class RunOptions:
         best_by: figure of validation that chooses the best checkpoint, such as ``val_loss``; the
             other figures decide ties. By default the one that the model's evaluation names: the
             loss for `Classification`.
+        general_text: file whose perplexity is told before and after. It has nothing to do with the
+            task: text, or JSON lines with a field ``text``.
+        general_text_package: installed pip distribution with this file.
+        weights_moved: tell how far the weights have moved. It is measured by their length, in all
+            and for each kind of layer; the tensors that move are kept in ``start.ckpt``, as large
+            as a checkpoint.
 
     Example:
         >>> RunOptions(zero_shot=False).test_after_fit
@@ -42,6 +48,9 @@ class RunOptions:
     zero_shot: bool = True
     test_after_fit: bool = True
     best_by: str | None = None
+    general_text: str | None = None
+    general_text_package: str | None = None
+    weights_moved: bool = False
 
 
 class RunFolder:
@@ -63,6 +72,8 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.mask = self.path / "mask.safetensors"
         self.saliency = self.path / "saliency.safetensors"
+        self.start_tensors = self.path / "start.ckpt"
+        self.start_figures = self.path / "start.json"
         self._made: Path | None = None
         self._lock: Lock | None = None
         self._began = False
@@ -191,7 +202,7 @@ class RunFolder:
 
     def _remove_files(self) -> None:
         made = (self.journal, self.config, self.metrics, self.summary, self.curves, self.mask)
-        for old in made:
+        for old in (*made, self.start_tensors, self.start_figures):
             old.unlink(missing_ok=True)
         if self.checkpoints.exists():
             shutil.rmtree(self.checkpoints)

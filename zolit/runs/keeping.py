@@ -50,7 +50,13 @@ class KeepsJournal(Protocol):
 
 @runtime_checkable
 class Reports(Protocol):
-    """Collects the figures of a run (`zolit.callbacks.RunReport`)."""
+    """Collects the figures of a run (`zolit.callbacks.RunReport`).
+
+    Attributes:
+        against_start: what a run costs besides, as `zolit.runs.against_start` found it.
+    """
+
+    against_start: dict[str, Any]
 
     def take_up(
         self, zero_shot: dict[str, float], rows: list[Row], steps: Callable[[int], int]
@@ -60,6 +66,9 @@ class Reports(Protocol):
     def summary(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """The content of summary.json."""
         ...
+
+    def write(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write what there is."""
 
 
 @runtime_checkable

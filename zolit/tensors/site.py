@@ -174,3 +174,10 @@ class Coordinates(ABC):
     def length_in_codes(self, store: StoredWeight) -> float:
         """How far a coordinate of 1 moves a code at most, in codes; 0 where codes do not move."""
         return 0.0
+
+    def spacing(self, store: StoredWeight) -> float:
+        """Mean distance of the numbers that `move` rounds onto, in units of the coordinate.
+
+        0 where nothing is rounded, as for scales and float32.
+        """
+        return 0.0

@@ -171,6 +171,7 @@ class ZeroOrderModule(TuningModule):
         self.pairable = True
         self.default_lr: float | None = None
         self._plain_lr: float | None = None
+        self._taken_lr: float | None = None
         self._skipped = SkippedQueries(max_skipped)
         self._pending: _Pending | None = None
 
@@ -199,8 +200,21 @@ class ZeroOrderModule(TuningModule):
             parts = (self.estimator, self.quantizer, self.perturber)
             optimizer.check(StepParts(queries, self.micro_batches, *parts))
 
+    def take_rates(self, lr: float | None, eps: float) -> None:
+        """Use another eps, and another learning rate in the optimizer that is made next.
+
+        Args:
+            lr: in place of the recipe's; None leaves that as it is.
+            eps: step of a read, in units of the coordinate.
+        """
+        self._taken_lr = lr
+        self.perturber.take_eps(eps)
+
     def settle_rate(self, optimizer: torch.optim.Optimizer) -> None:
         self.check_optimizer(optimizer)
+        if self._taken_lr is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = self._taken_lr
         if not isinstance(optimizer, OpenRate):
             return
         # Only once: after some steps the weights would give another rate.

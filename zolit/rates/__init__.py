@@ -1,0 +1,1 @@
+"""Proposes eps and a learning rate, from what the loss of a recipe does along directions."""
