@@ -261,6 +261,62 @@ def test_whole_codes_stay_whole() -> None:
     CodePerturber(found.eps, distribution="rademacher").check(Int8(activations="int8"))
 
 
+class AroundStart(Objective):
+    """``START + slope . (W - W0) + curvature / 2 |W - W0|^2``."""
+
+    def __init__(self, curvature: float) -> None:
+        self.curvature = curvature
+        self.start: Tensor | None = None
+
+    def losses(self, model: Any, batch: Tensor, copies: int = 1) -> Tensor:
+        weights = model(batch.repeat(copies, 1)).view(copies, COLUMNS, ROWS).mT.double()
+        if self.start is None:  # the first read is of the stored weights
+            self.start = weights[:1].clone()
+        moved = weights - self.start
+        rise = self.curvature / 2 * moved.square().sum((1, 2))
+        return (START + (model.slope.double() * moved).sum((1, 2)) + rise).float()
+
+
+def of_codes(curvature: float, **optimizer: Any) -> ZeroOrderModule:
+    toy = Toy()
+    with torch.no_grad():
+        toy.layer.weight.copy_(20 * toy.slope)
+    return wrap(
+        toy,
+        Int8(),
+        CodePerturber(distribution="rademacher"),
+        objective=AroundStart(curvature),
+        optimizer=lambda params: ZOSGD(params, lr=1.0, **optimizer),
+        tune=["layer.weight"],
+        dtype="float32",
+        kernels="reference",
+    )
+
+
+def test_codes_that_are_rounded_at_random_take_shorter_steps() -> None:
+    carried = find_rates(of_codes(0.02, error_feedback=True), BATCHES, steps=20_000)
+    found = find_rates(of_codes(0.02), BATCHES, steps=20_000)
+    assert found.reach == pytest.approx(carried.reach)
+    assert carried.rate.rounded == 0.0
+    assert found.rate.rounded > 0.5
+    assert found.lr is not None
+    assert carried.lr is not None
+    # Both parts of the walk: (lr s)^2 T + sqrt(2 / pi) lr s T codes = reach^2.
+    step = found.lr * root_mean_square(found.slopes)
+    whole = 20_000 * (step**2 + math.sqrt(2 / math.pi) * step)
+    assert whole == pytest.approx(found.reach**2, rel=0.06)
+    assert found.lr < carried.lr
+    assert "rounding at random" in " ".join(found.told())
+    assert "rounding at random" not in " ".join(carried.told())
+
+
+def test_codes_that_error_feedback_holds_back() -> None:
+    held = find_rates(of_codes(2e4, error_feedback=True), BATCHES, steps=20)
+    assert "no code would move" in " ".join(held.told())
+    free = find_rates(of_codes(0.02, error_feedback=True), BATCHES, steps=20)
+    assert "no code would move" not in " ".join(free.told())
+
+
 def test_taken_by_a_module() -> None:
     one = module(optimizer=lambda params: ZOSGD(params, lr=7.0))
     found = find_rates(one, BATCHES, steps=20)

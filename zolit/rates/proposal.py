@@ -9,6 +9,9 @@ from zolit.rates.rate import Rate
 from zolit.rates.walk import Schedule
 from zolit.training.zero_order import ZeroOrderModule
 
+_FARTHEST = 6.0
+"""No coordinate of a model goes farther than this many standard deviations."""
+
 
 @dataclass(frozen=True)
 class Proposal:
@@ -106,6 +109,12 @@ class Proposal:
                     "true where weights are quantized",
                     "give the optimizer error_feedback=True, with keep_error=True in the quantizer",
                 )
+            )
+        if self.rate.held is not None and self.rate.held * _FARTHEST < 0.5:
+            yield (
+                f"no code would move: error feedback waits for half a code, and the steps of the "
+                f"run add up to about {self.rate.held:.1g} of one; set "
+                + by_caller("model.quantizer.keep_error: true", "keep_error=True in the quantizer")
             )
         yield self._how()
 

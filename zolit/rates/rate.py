@@ -20,6 +20,8 @@ class Rate:
         lr: None where none can be proposed.
         reason: why it does not come from the slopes; empty where it does.
         rounded: share of the squared displacement of a run that rounding at random makes, 0 to 1.
+        held: displacement of a run in codes, in the weight where it is largest, if error feedback
+            holds moves back until they add up to half a code; None if nothing is held back.
 
     Example:
         >>> Rate(1.0, "the whole step of GaussNewton").rounded
@@ -29,6 +31,7 @@ class Rate:
     lr: float | None
     reason: str = ""
     rounded: float = 0.0
+    held: float | None = None
 
 
 def propose_rate(module: ZeroOrderModule, slopes: Tensor, reach: float, schedule: Schedule) -> Rate:
@@ -60,7 +63,18 @@ def propose_rate(module: ZeroOrderModule, slopes: Tensor, reach: float, schedule
     carried = all(group.get("error_feedback", False) for group in optimizer.param_groups)
     spacing = 0.0 if carried else grid_spacing(module)
     lr = float(f"{rate_for(reach, length, schedule, spacing):.1e}")
-    return Rate(lr, rounded=lr * rounding_variance(length, schedule, spacing) / reach**2)
+    rounded = lr * rounding_variance(length, schedule, spacing) / reach**2
+    held = reach * _longest_in_codes(module) if carried and not module.quantizer.keep_error else 0
+    return Rate(lr, "", rounded, held or None)
+
+
+def _longest_in_codes(module: ZeroOrderModule) -> float:
+    """How far a coordinate of 1 moves a code at most; 0 where no codes move."""
+    sites = ((one.site, one.store) for one in module.weights)
+    return max(
+        (site.coordinates.length_in_codes(store) for site, store in sites if site is not None),
+        default=0.0,
+    )
 
 
 def grid_spacing(module: ZeroOrderModule) -> float:
