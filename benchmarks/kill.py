@@ -12,8 +12,8 @@ the kills, its journal and its weights must be those of a run that nothing distu
     python benchmarks/kill.py --kills 100 --recipe configs/senszoq/int4_trec.yaml
 
 A shipped recipe is cut down to the tiny model and a few rows as the tests do it. If it scores
-weights when it starts, they are scored on a text that takes a while, most attempts without a
-journal are killed before they have one, and the files of scores and mask are compared, too.
+weights when it starts, they are scored on a text that takes a while, most kills fall between the
+first score and the journal, and the files of scores and mask are compared, too.
 """
 
 import argparse
@@ -30,82 +30,16 @@ from pathlib import Path
 
 import waiting  # noqa: F401
 import torch
-import transformers as hf
-import yaml
+from tiny_run import make_model, recipe, shipped
 
 from zolit.cli import main
+from zolit.errors import UserError
 from zolit.files import work_folder
 from zolit.runs.folder import RunFolder
 from zolit.runs.journal import Contents, Weights, read_journal
 
-TESTS = Path(__file__).parents[1] / "tests"
-sys.path.append(str(TESTS))
-from tiny_recipes import tiny_options  # noqa: E402
-from tiny_tokenizer import byte_bpe  # noqa: E402
-
 RECORD = 64
 """Bytes of a step with one query."""
-
-FILMS = [f"film {n} is {'bright and short' if n % 2 else 'dull and long'}" for n in range(48)]
-
-
-def make_model(folder: Path) -> None:
-    """A random four-layer Llama and its tokenizer."""
-    corpus = [*FILMS, *(["Review: Sentiment: negative positive"] * 9)]
-    tokenizer = byte_bpe(corpus, ["<s>", "</s>"], 400)
-    names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"}
-    hf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
-    config = hf.LlamaConfig(
-        vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        max_position_embeddings=64,
-        bos_token_id=0,
-        eos_token_id=1,
-    )
-    torch.manual_seed(0)
-    hf.LlamaForCausalLM(config).save_pretrained(folder)
-
-
-def recipe(folder: Path, steps: int) -> list[str]:
-    """Arguments of ``zolit fit``: error feedback, a schedule, short epochs, many checkpoints."""
-    rows = folder / "films.csv"
-    lines = [f"{text},{'fresh' if n % 2 else 'rotten'}" for n, text in enumerate(FILMS)]
-    rows.write_text("\n".join(["text,category", *lines]) + "\n", encoding="utf-8")
-    schedule = "--model.lr_scheduler"
-    return [
-        *("fit", "--model.source.path", str(folder / "model"), "--model.dtype", "float32"),
-        *("--model.quantizer", "Int8", "--model.quantizer.keep_error", "true"),
-        *("--model.perturber", "CodePerturber", "--model.kernels", "reference"),
-        *("--model.optimizer", "ZOSGD", "--model.optimizer.lr", "30"),
-        *("--model.optimizer.error_feedback", "true"),
-        *(schedule, "torch.optim.lr_scheduler.StepLR", f"{schedule}.step_size", "50"),
-        *("--data.task", "rotten_tomatoes", "--data.rows", "FileRows"),
-        *("--data.rows.path", str(rows), "--data.train_size", "20"),
-        *("--data.validation_size", "8", "--data.test_size", "8", "--data.batch_size", "4"),
-        *("--trainer.max_steps", str(steps), "--trainer.val_check_interval", "7"),
-        *("--trainer.check_val_every_n_epoch", "null"),
-        *("--run.zero_shot", "false", "--run.test_after_fit", "false"),
-    ]
-
-
-def shipped(path: Path, folder: Path, steps: int) -> list[str]:
-    """Arguments of ``zolit fit`` for a shipped recipe, on the tiny model and a few rows."""
-    options = tiny_options(path.resolve(), folder, folder / "model", folder / "model")
-    mask = yaml.safe_load(path.read_text(encoding="utf-8"))["model"].get("mask")
-    if isinstance(mask, dict) and mask["class_path"] == "Sensitive":
-        text = folder / "text.txt"
-        text.write_text(" and ".join(FILMS * 4), encoding="utf-8")
-        saliency = {"text": str(text), "samples": 40, "length": 32}
-        options["model"]["mask"] = {"init_args": {"saliency": saliency, "fraction": 0.02}}
-    options["model"]["optimizer"] = {"init_args": {"lr": 0.1}}
-    options["trainer"] = {"max_steps": steps, "val_check_interval": 7}
-    options["run"] = {"zero_shot": False, "test_after_fit": False}
-    tiny = folder / "tiny.yaml"
-    tiny.write_text(yaml.safe_dump(options), encoding="utf-8")
-    return ["fit", "--config", str(path), "--config", str(tiny)]
 
 
 def attempt(args: list[str], log: Path, limit: int | None = None) -> int:
@@ -141,6 +75,15 @@ def scratch_files(run: Path) -> set[tuple[str, int]]:
     """Checkpoints that were begun, with the times of their last writes."""
     found = (run / "checkpoints").glob(".*.part")
     return {(path.name, path.stat().st_mtime_ns) for path in found}
+
+
+def occupied(run: Path) -> bool:
+    """Whether the same command would be refused in the folder, though it holds no journal."""
+    try:
+        RunFolder(run).check()
+    except UserError:
+        return True
+    return False
 
 
 def before_the_journal(run: Path) -> str:
@@ -180,17 +123,31 @@ def same_end(one: Path, two: Path) -> bool:
 
 
 def undisturbed(args: list[str], run: Path, log: Path) -> tuple[float, float]:
-    """Make a whole run; seconds until it has a journal, and in all."""
-    began, journal = time.perf_counter(), None
+    """Make a whole run; seconds from where it scores weights to its journal, or 0, and in all."""
+    began, start, scoring = time.perf_counter(), 0.0, None
     child = attempt([*args, "--run.run_dir", str(run)], log)
-    while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-        if journal is None and (run / "journal.bin").exists():
-            journal = time.perf_counter() - began
+    while not over(child):
+        now = time.perf_counter()
+        if scoring is None and is_scoring(run):
+            scoring = now
+        if scoring is not None and not (run / "journal.bin").exists():
+            start = now - scoring
         time.sleep(0.001)
     _, status = os.waitpid(child, 0)
-    if status or journal is None:
+    if status:
         raise SystemExit(f"the undisturbed run failed:\n{log.read_text(encoding='utf-8')}")
-    return journal, time.perf_counter() - began
+    return start, time.perf_counter() - began
+
+
+def over(child: int) -> bool:
+    """Whether a process has ended."""
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def is_scoring(run: Path) -> bool:
+    """Whether a run scores weights, or has done so."""
+    file = RunFolder(run).saliency
+    return file.exists() or work_folder(file).exists()
 
 
 def main_loop(
@@ -202,7 +159,6 @@ def main_loop(
     log = folder / "log.txt"
     whole = folder / "whole"
     start, seconds = undisturbed(base, whole, log)
-    scores = RunFolder(whole).saliency.exists()
     draw = random.Random(seed)  # noqa: S311
     moments: Counter[str] = Counter()
     done = runs = lost = 0
@@ -211,17 +167,21 @@ def main_loop(
         while True:
             journal = run / "journal.bin"
             args = [*base, "--run.salvage", str(salvage).lower()]
-            args += ["--resume", str(run)] if journal.exists() else ["--run.run_dir", str(run)]
-            if run.exists() and not journal.exists():
+            # A journal whose header was cut is refused, with the advice to start anew.
+            begun = journal.exists() and read_journal(journal).header is not None
+            args += ["--resume", str(run)] if begun else ["--run.run_dir", str(run)]
+            if not begun and occupied(run):
                 args += ["--run.overwrite", "true"]
             killed = done < kills
             size = journal.stat().st_size if journal.exists() else 0
             # A quarter of the kills fall into a write, as many anywhere, the others soon after the
-            # first new record. Of a run that scores weights first, most that find no journal come
-            # before there is one.
+            # first new record. A run that scores weights first is killed before it has a journal
+            # most of the time, and often left alone when it has one.
             kind = draw.choice(("write", "anywhere", "step", "step"))
-            if scores and not journal.exists():
-                kind = draw.choice(("start", "start", "start", kind))
+            if start:
+                other = "none" if begun else "start"
+                kind = draw.choice((other, other, other, kind))
+            killed = killed and kind != "none"
             limit = None
             if killed and size and kind == "write":
                 limit = size + draw.randrange(1, 16 * RECORD)
@@ -232,9 +192,11 @@ def main_loop(
             elif killed and kind == "anywhere":
                 time.sleep(draw.uniform(0, seconds / 2))
             elif killed and kind == "start":
+                while not over(child) and not is_scoring(run):
+                    time.sleep(0.001)
                 time.sleep(draw.uniform(0, start))
             elif killed:
-                while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                while not over(child):
                     if journal.exists() and journal.stat().st_size > size:
                         break
                     time.sleep(0.001)
@@ -249,6 +211,9 @@ def main_loop(
                 moments[before_the_journal(run)] += 1
                 continue
             contents = read_journal(journal)
+            if contents.header is None:
+                moments["inside the journal's header"] += 1
+                continue
             salvage = contents.fault is not None
             lost += contents.end < end
             end = contents.end
@@ -261,6 +226,7 @@ def main_loop(
         if not same_end(run, whole):
             raise SystemExit(f"{run} did not come to the same end")
         runs += 1
+        print(f"{runs} runs with the same end after {done} kills: {dict(moments)}", file=sys.stderr)
     return {"kills": done, "runs": runs, "steps_lost": lost, "moments": dict(moments)}
 
 
