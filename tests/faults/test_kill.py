@@ -10,10 +10,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
+SCORES = ["--recipe", str(ROOT / "configs/senszoq/int4_rotten_tomatoes.yaml"), "--steps=10"]
+"""A recipe that scores its weights when it starts."""
+
+
 @pytest.mark.slow
-def test_killed_at_random_moments() -> None:
+@pytest.mark.parametrize("options", [["--steps=60"], SCORES], ids=["codes", "scores"])
+def test_killed_at_random_moments(options: list[str]) -> None:
     """benchmarks/kill.py with 100 kills is the long form."""
-    command = [sys.executable, str(ROOT / "benchmarks" / "kill.py"), "--kills", "8", "--steps=60"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "kill.py"), "--kills", "8", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)  # noqa: S603
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
