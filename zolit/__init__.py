@@ -14,6 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zolit.comparison.compare import Comparison as Comparison
+    from zolit.comparison.compare import compare as compare
     from zolit.coordinates import Coordinates as Coordinates
     from zolit.coordinates import Elements as Elements
     from zolit.coordinates import LowRank as LowRank
@@ -91,6 +93,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _NAMES = {
+    "zolit.comparison.compare": ("Comparison", "compare"),
     "zolit.coordinates": ("Coordinates", "Elements", "LowRank", "OutputScales", "Scales"),
     "zolit.datamodules": (
         "BenchmarkRows",

@@ -42,6 +42,23 @@ class ProjectedGradient:
         return self.keys.numel()
 
 
+@dataclass
+class Passes:
+    """How often batches have gone through a network to make steps; evaluations do not count.
+
+    Attributes:
+        forwards: forward passes; one that reads two versions of the weights counts as two.
+        backwards: backward passes; each costs about two forwards.
+
+    Example:
+        >>> Passes(forwards=2)
+        Passes(forwards=2, backwards=0)
+    """
+
+    forwards: int = 0
+    backwards: int = 0
+
+
 @dataclass(frozen=True)
 class TakenStep:
     """An optimizer step that was made. With the weights before it, it determines those after it.

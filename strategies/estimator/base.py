@@ -2,14 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from zolit.errors import UserError
-from zolit.gradient import ProjectedGradient
+from zolit.gradient import Passes, ProjectedGradient
 from zolit.objectives.base import Objective
 from zolit.options import OnResume
 from zolit.tensors.reading import Reading
@@ -24,6 +24,7 @@ class Losses:
         objective: what is minimized.
         model: the prepared model.
         batch: the batch, as `Objective.draw` returned it.
+        passes: counts the forward passes, two of a pass that reads both signs.
 
     Example:
         >>> from zolit import LossFunction
@@ -35,14 +36,27 @@ class Losses:
     objective: Objective
     model: nn.Module
     batch: Any
+    passes: Passes = field(default_factory=Passes, compare=False, repr=False)
 
     def __call__(self, copies: int) -> Tensor:
         """Loss of each copy of the batch, ``[copies]`` float32."""
+        self.passes.forwards += copies
         return self.objective.losses(self.model, self.batch, copies)
 
     def read(self) -> Tensor:
         """The result of one forward pass, which `compare` takes with the results of others."""
+        self.passes.forwards += 1
         return self.objective.read(self.model, self.batch)
+
+    def scores(self) -> Tensor:
+        """Score of each candidate answer by one forward pass, ``[B, C]`` float32.
+
+        For estimators whose ``needs`` is `Scored`.
+        """
+        self.passes.forwards += 1
+        objective: Any = self.objective
+        found: Tensor = objective.scores(self.model, self.batch)
+        return found
 
     def compare(self, reads: Sequence[Tensor]) -> Tensor:
         """Losses of several results of `read`, ``[len(reads)]`` float32."""

@@ -106,16 +106,11 @@ class GaussNewton(Estimator):
                 "least; try ConstantQueries with n: 32"
             )
         objective: Any = losses.objective
-
-        def read() -> Tensor:
-            found: Tensor = objective.scores(losses.model, losses.batch)
-            return found.float()
-
-        scores, targets = read(), objective.targets(losses.batch)
+        scores, targets = losses.scores().float(), objective.targets(losses.batch)
         slopes = []
         for key in keys:
             with reading.perturbed(key, eps, copies=1):
-                slopes.append((read() - scores) / eps)
+                slopes.append((losses.scores().float() - scores) / eps)
         residual = scores.softmax(dim=1) - F.one_hot(targets, scores.shape[1])
         found = torch.stack(slopes)
         return Linearization(

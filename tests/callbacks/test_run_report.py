@@ -37,6 +37,8 @@ def test_figures_before_during_and_after(tmp_path: Path) -> None:
     assert told["skipped_queries"] == 1
     assert told["seed"] == 3
     assert told["fit_seconds"] >= 0
+    assert told["forwards"] is None, "the module counts none"
+    assert told["judged"] == {"primary": "accuracy", "modes": {"loss": "min", "accuracy": "max"}}
     assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"summary.json", "curves.png"}
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from zolit.commands.help import help_text, takes_run
-from zolit.commands.listing import described, runs_below, table
+from zolit.commands.listing import table
 from zolit.commands.on_runs import run as run_command
 from zolit.errors import UserError
 from zolit.runs.folder import RunFolder
+from zolit.runs.found import described, runs_below
 from zolit.runs.journal.writer import JournalWriter
 
 METRICS = "epoch,step,train_loss,val_loss\n0,0,0.7,\n0,1,0.6,0.65\n0,2,0.5,\n"

@@ -14,6 +14,7 @@ from zolit.cli import run
 from zolit.runs.journal import Weights, read_journal
 
 STEPS, VALIDATE = 7, 3
+TIMES = ("step_ms", "seconds")
 # One within the first epoch, one with a checkpoint, one after it.
 MOMENTS = (1, 3, 5)
 FIRST = sorted(name for name in IDS if name.startswith("configs/first_order/"))
@@ -50,7 +51,7 @@ def state(folder: Path) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]
     saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     with (folder / "metrics.csv").open(encoding="utf-8") as file:
         rows = [
-            {name: float(value) for name, value in row.items() if value and name != "step_ms"}
+            {name: float(value) for name, value in row.items() if value and name not in TIMES}
             for row in csv.DictReader(file)
         ]
     return saved["state_dict"], rows

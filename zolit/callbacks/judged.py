@@ -1,13 +1,13 @@
 """Which figures a run is judged by, for modules with an `Evaluation` and for others."""
 
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import lightning as L
 
 from zolit.evaluations import Evaluation, Mode
 
-VAL = "val_"
+VAL, TEST = "val_", "test_"
 
 _Figure = TypeVar("_Figure")
 
@@ -37,6 +37,22 @@ def primary(evaluation: Evaluation | None, figures: Iterable[str]) -> str | None
         return evaluation.primary
     names = [name.partition("_")[2] for name in figures]
     return next((name for name in names if name != "loss"), names[0] if names else None)
+
+
+def judged(evaluation: Evaluation | None, figures: Iterable[str]) -> dict[str, Any]:
+    """What a run is judged by, as summary.json keeps it for those who compare runs.
+
+    Args:
+        evaluation: of the module.
+        figures: names of the figures of its validations and tests, with the name of their stage.
+
+    Returns:
+        ``primary``, and ``modes``: of each figure, without its stage, ``min`` or ``max``.
+    """
+    staged = [name for name in figures if name.startswith((VAL, TEST)) and "/" not in name]
+    plain = dict.fromkeys(name.partition("_")[2] for name in staged)
+    modes = {name: direction(evaluation, name) for name in plain}
+    return {"primary": primary(evaluation, staged), "modes": modes}
 
 
 def chooser(evaluation: Evaluation | None) -> str:

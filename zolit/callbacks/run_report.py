@@ -15,7 +15,8 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 
 from zolit.callbacks.best import BestCheckpoint, Validation, best_validation
-from zolit.callbacks.judged import VAL, chooser, evaluation_of, primary, validation_figures
+from zolit.callbacks.costs import Costs
+from zolit.callbacks.judged import VAL, chooser, evaluation_of, judged, primary, validation_figures
 from zolit.callbacks.peak_memory import memory_kind, peak_memory, reset_peak_memory
 from zolit.callbacks.progress import say
 from zolit.callbacks.watch import Watch
@@ -47,6 +48,7 @@ class RunReport(Callback):
         text_loss: loss on the prompts' own text, ``zero_shot`` and ``fine_tuned`` (`TextLoss`).
         against_start: what else the model lost, where the run's options ask for it.
         watch: looks for signs that the run does nothing or ruins the model.
+        costs: wall-clock and passes, which metrics.csv gets at each step.
         curves: pairs of step and value of ``train_loss`` and of each figure of validation.
 
     Example:
@@ -60,6 +62,7 @@ class RunReport(Callback):
         self.text_loss: dict[str, float] = {}
         self.against_start: dict[str, Any] = {}
         self.watch = Watch(print)
+        self.costs = Costs()
         self.zero_shot: dict[str, float] = {}
         self.final: dict[str, float] = {}
         self.curves: dict[str, list[tuple[int, float]]] = {"train_loss": []}
@@ -69,6 +72,7 @@ class RunReport(Callback):
         self._status: str | None = None
         self._started = 0.0
         self._seconds = 0.0
+        self._totals: dict[str, float] = {}
         self._peak = 0
 
     def take_up(
@@ -85,6 +89,7 @@ class RunReport(Callback):
         if zero_shot:
             self.zero_shot = zero_shot
             self.text_loss = earlier_text_loss(self.folder)
+        self.costs.take_up(rows)
         for row in rows:
             step, done = steps(int(row["step"]) + 1), self.curves["train_loss"]
             self._validated(step, row)
@@ -105,6 +110,7 @@ class RunReport(Callback):
             say(trainer, f"no curves.png: {EXTRAS['plots']} is not installed; {mend('plots')}")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.costs.start(pl_module, trainer.global_step, self._started)
         self.watch.started(trainer, pl_module)
 
     def on_train_batch_end(
@@ -115,6 +121,8 @@ class RunReport(Callback):
         *args: Any,
         **kwargs: Any,
     ) -> None:
+        for name, total in self.costs.so_far().items():
+            pl_module.log(name, total)
         done = self.curves["train_loss"]
         if done and done[-1][0] == trainer.global_step:
             return  # the step needs further batches
@@ -188,8 +196,10 @@ class RunReport(Callback):
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")
         length = self.watch.length
         step_ms = statistics.median(self._step_ms) if self._step_ms else None
+        figures = dict.fromkeys([*self._last, *self.zero_shot, *self.final])
         return {
             "status": self._status,
+            "judged": judged(evaluation_of(pl_module), figures),
             "zero_shot": self.zero_shot or None,
             "final": self.final or None,
             "text_loss": self.text_loss or None,
@@ -205,6 +215,8 @@ class RunReport(Callback):
             "skipped_queries": int(self._last.get("skipped_queries", 0)),
             "step_ms_median": round(step_ms, 3) if step_ms is not None else None,
             "fit_seconds": round(self._seconds, 1),
+            "forwards": self._totals.get("forwards"),
+            "backwards": self._totals.get("backwards"),
             "peak_memory_mb": round(self._peak / 2**20, 1),
             "memory": memory_kind(),
             "device": str(pl_module.device),
@@ -231,7 +243,8 @@ class RunReport(Callback):
 
     def _finish(self, status: str, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._status = status
-        self._seconds = time.perf_counter() - self._started
+        self._totals = self.costs.so_far()
+        self._seconds = self._totals.get("seconds", time.perf_counter() - self._started)
         self._peak = peak_memory()
         self.write(trainer, pl_module)
 

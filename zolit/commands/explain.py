@@ -10,6 +10,7 @@ from zolit.commands.forms import one_form, unfit_form
 from zolit.commands.given import Given
 from zolit.commands.help import RECIPE_COMMANDS
 from zolit.errors import nearest_names
+from zolit.recipes.flat import public_name
 
 _LISTED = 8
 
@@ -56,7 +57,7 @@ def explain_unmade(error: BaseException, given: Given) -> str | None:
     keys = (key for key, got in given.values.items() if str(got).rpartition(".")[2] == name)
     package = re.search(r"[`']([A-Za-z][\w-]*)", str(root))
     needed = package[1] if package else str(root)
-    key = _public(next(keys, name))
+    key = public_name(next(keys, name))
     rest = ", or leave it out: metrics.csv is written in any case" if "logger" in key else ""
     return (
         f"{key}: {name} needs the package {needed}, which is not installed; install it "
@@ -80,7 +81,7 @@ def explain(message: str, given: Given, known: Iterable[str], classes: Classes) 
     # Each parser around a class repeats the fault; the innermost message names it.
     _, inner, detail = text.rpartition('Parser key "')
     message = inner + detail if inner else detail
-    options = sorted({_public(name) for name in known})
+    options = sorted({public_name(name) for name in known})
     if found := re.search(r"unrecognized arguments: (\S+)", message):
         if not found[1].startswith("--"):
             return f"got the argument {found[1]!r}, expected options such as --config FILE."
@@ -120,7 +121,7 @@ def explain(message: str, given: Given, known: Iterable[str], classes: Classes) 
         return f"{message.rstrip('.')}."
     for pattern, reason in _CLASS_FAULTS:
         if found := re.search(pattern, message):
-            return _unknown_class(_public(key[1]), found, reason, given, classes)
+            return _unknown_class(public_name(key[1]), found, reason, given, classes)
     if found := re.search(_TYPE_FAULT, message):
         name = given.key_ending(key[1])
         # A list has a key for each of its items.
@@ -133,7 +134,7 @@ def _unknown_option(
     name: str, given: Given, options: list[str], classes: Classes, owner: str | None = None
 ) -> str:
     """One sentence; ``owner`` is the class that does not take the option, where it is known."""
-    full = _public(name)
+    full = public_name(name)
     chosen = owner or given.class_above(name)
     group, _, leaf = full.rpartition(".")
     candidates = [one for some in classes.values() for one in some if one.__name__ == chosen]
@@ -184,7 +185,7 @@ def _parser_path(text: str) -> str:
     for key in re.findall(r'Parser key "([^"]*)"', text):
         if key != path and not path.endswith(f".{key}"):
             path = key if not path or key.startswith(f"{path}.") else f"{path}.{key}"
-    return _public(path)
+    return public_name(path)
 
 
 def _unknown_class(
@@ -192,7 +193,7 @@ def _unknown_class(
 ) -> str:
     got = found[1]
     # The parser names the outermost argument; the value may belong to one inside it.
-    places = [_public(name) for name, value in given.values.items() if value == got]
+    places = [public_name(name) for name, value in given.values.items() if value == got]
     key = next((name for name in places if f".{key}." in f".{name}."), key)
     choices = [cls.__name__ for cls in classes.get(re.sub(r"\.\d+$", "", key), ())]  # of a list
     return (
@@ -210,16 +211,16 @@ def _required(key: str) -> str:
 
 def _wrong_type(key: str, expected: str, got: str) -> str:
     if got == "None" and "NoneType" not in expected:
-        return _required(_public(key))
-    return f"{_public(key)}: got {got!r}, expected {_plain_type(expected)}."
+        return _required(public_name(key))
+    return f"{public_name(key)}: got {got!r}, expected {_plain_type(expected)}."
 
 
 def _union(key: str, message: str) -> str:
     got = re.search(r"Given value: (.*)$", message)
     expected = re.search(r"Subtypes: \[(.*?)\] Errors", message)
     if got is None or expected is None:
-        return f"{_public(key)}: {message.rstrip('.')}."
-    return f"{_public(key)}: got {got[1]!r}, expected one of {_plain_type(expected[1])}."
+        return f"{public_name(key)}: {message.rstrip('.')}."
+    return f"{public_name(key)}: got {got[1]!r}, expected one of {_plain_type(expected[1])}."
 
 
 def _not_yaml(message: str, given: Given) -> str:
@@ -234,11 +235,6 @@ def _plain_type(text: str) -> str:
     text = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", text)
     text = re.sub(r"(?:typing\.)?Literal\[(.*?)\]", r"one of \1", text)
     return text.replace("NoneType", "null")
-
-
-def _public(key: str) -> str:
-    """The key as users write it on the command line."""
-    return key.replace(".init_args.", ".").removesuffix(".class_path").removesuffix(".init_args")
 
 
 def _near(name: str, names: Iterable[str]) -> str:

@@ -16,6 +16,7 @@ RECIPE_COMMANDS = {
 
 RUN_COMMANDS = {
     "runs": "list the runs below a folder, with state, step and figures",
+    "compare": "tables and pictures of runs side by side, with their spread over seeds",
     "predict": "answer every row of a file with the model of a run, as CSV",
     "generate": "write on from prompts with the model of a run, and with its base",
     "evaluate": "measure the model of a run on tasks of lm-evaluation-harness",
@@ -47,6 +48,7 @@ examples:
   zolit predict runs/first --rows new.csv --to answers.csv
   zolit generate runs/first --prompt "The film was" --base
   zolit export runs/first --to model
+  zolit compare runs/first runs/second --png compared.png
 
 zolit COMMAND --help lists the options of a command, zolit --version prints the version.
 Every option of a recipe is also an option of the command line: a dot for each level of the YAML.

@@ -2,15 +2,13 @@
 
 import argparse
 import json
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from zolit.errors import UserError
-from zolit.runs.folder import RunFolder, summary_of
-from zolit.runs.journal.writer import is_written
-from zolit.runs.metrics_file import Row, read_rows
+from zolit.runs.folder import RunFolder
+from zolit.runs.found import described, runs_below
 
 COLUMNS = ("run", "state", "steps", "zero-shot", "best", "final")
 
@@ -43,45 +41,6 @@ def start(given: argparse.Namespace) -> None:
     print(table([_cells(run) for run in found]))
 
 
-def runs_below(folder: Path) -> Iterator[Path]:
-    """Folders of runs in a folder, itself included, by name.
-
-    Raises:
-        UserError: if it is not there.
-    """
-    if not folder.is_dir():
-        raise UserError(f"runs: got {str(folder)!r}, which is no folder; name one with runs in it")
-    if RunFolder(folder).holds_run():
-        yield folder
-        return
-    names = ("config.yaml", "journal.bin", "summary.json")
-    found = {file.parent for name in names for file in folder.rglob(name)}
-    yield from (path for path in sorted(found) if RunFolder(path).holds_run())
-
-
-def described(run: RunFolder) -> dict[str, Any]:
-    """State, steps and figures of a run, from its files; a file that cannot be read is left out.
-
-    Returns:
-        ``run``, ``state`` (running, finished, interrupted, failed, or killed if the process ended
-        without writing a summary), ``steps``, and where they are known ``zero_shot``, ``best`` and
-        ``final``, as in summary.json.
-    """
-    summary = summary_of(run)
-    rows = _rows(run)
-    state = "running" if is_written(run.journal) else summary.get("status") or "killed"
-    steps = [int(row["step"]) + 1 for row in rows if 0 <= row.get("step", -1) < math.inf]
-    found = {"run": str(run.path), "state": state, "steps": max(steps, default=0)}
-    if state != "running":  # a resumed run has the summary of its first part until it ends
-        found["steps"] = summary.get("steps", found["steps"])
-        for name in ("best", "final"):
-            if summary.get(name):
-                found[name] = summary[name]
-    if summary.get("zero_shot"):
-        found["zero_shot"] = summary["zero_shot"]
-    return found
-
-
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Columns of text under `COLUMNS`."""
     lines = [COLUMNS, *rows]
@@ -109,10 +68,3 @@ def _cells(run: dict[str, Any]) -> list[str]:
 def _figures(figures: dict[str, Any]) -> str:
     numbers = {name: one for name, one in figures.items() if isinstance(one, int | float)}
     return ", ".join(f"{name.replace('_', ' ')} {one:.4g}" for name, one in numbers.items())
-
-
-def _rows(run: RunFolder) -> list[Row]:
-    try:
-        return read_rows(run.metrics)
-    except (OSError, ValueError):
-        return []

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from zolit.commands import (
     apply,
+    compare,
     evaluate,
     export,
     generate,
@@ -25,6 +26,7 @@ from zolit.quiet import quiet_libraries
 
 _COMMANDS: dict[str, ModuleType] = {
     "runs": listing,
+    "compare": compare,
     "predict": predict,
     "generate": generate,
     "evaluate": evaluate,
@@ -56,10 +58,10 @@ def run(args: list[str]) -> None:
     parser = _Parser(
         f"zolit {name}", description=f"{what[0].upper()}{what[1:]}.", allow_abbrev=False
     )
-    if name not in ("apply", "runs"):
+    if name not in ("apply", "compare", "runs"):
         parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
     command.add_options(parser)
     given = parser.parse_args(rest)
-    if name != "runs":  # it loads no library that would print anything
+    if name not in ("compare", "runs"):  # they load no library that would print anything
         quiet_libraries()
     command.start(given)

@@ -8,6 +8,7 @@ from typing import Any
 
 from zolit.errors import UserError
 from zolit.options import OnResume, on_resume
+from zolit.recipes.flat import flatten, public_name
 from zolit.recipes.guard import load_yaml
 from zolit.runs.journal.format import Record, Session
 from zolit.training.zero_order import ZeroOrderModule
@@ -164,10 +165,10 @@ def refuse_other_recipe(
             f"{describe_changes(now.past)}); use --config {run}/config.yaml"
         )
     changes = now.future | (now.rows if other_rows else {})
-    wanted = {_public(key) for key in asked}
+    wanted = {public_name(key) for key in asked}
     unasked = {key: pair for key, pair in changes.items() if not _named(key, wanted)}
     if unasked:
-        options = (f"--{_public(key)} {_written(new)}" for key, (_, new) in unasked.items())
+        options = (f"--{public_name(key)} {_written(new)}" for key, (_, new) in unasked.items())
         raise UserError(
             f"resume: the configuration differs from that of {run} ("
             f"{describe_changes(unasked)}); leave out --config to go on as the run was, or ask for "
@@ -179,16 +180,6 @@ def refuse_other_recipe(
 def describe_changes(changes: Changes) -> str:
     """``name old -> new`` of each, for a sentence."""
     return ", ".join(f"{key} {old} -> {new}" for key, (old, new) in changes.items())
-
-
-def flatten(content: Any, prefix: str = "") -> dict[str, Any]:
-    """Values of a configuration by dotted key."""
-    if not isinstance(content, dict) or not content:
-        return {prefix: content}
-    found: dict[str, Any] = {}
-    for name, value in content.items():
-        found.update(flatten(value, f"{prefix}.{name}" if prefix else str(name)))
-    return found
 
 
 def _same_class(old: Any, new: Any) -> bool:
@@ -205,12 +196,7 @@ def _same_class(old: Any, new: Any) -> bool:
 
 def _named(key: str, wanted: Collection[str]) -> bool:
     """Whether an option of the command line names a key, or the part that it belongs to."""
-    return any(f"{_public(key)}.".startswith(f"{name}.") for name in wanted)
-
-
-def _public(key: str) -> str:
-    """A key as it is written on the command line."""
-    return key.replace(".init_args", "").removesuffix(".class_path")
+    return any(f"{public_name(key)}.".startswith(f"{name}.") for name in wanted)
 
 
 def _written(value: Any) -> str:

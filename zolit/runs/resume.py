@@ -12,6 +12,7 @@ from zolit.caller import by_caller, option
 from zolit.checkpoints.file import FileCheckpoints
 from zolit.datamodules.epochs import ResumableLoader
 from zolit.errors import UserError, tell
+from zolit.recipes.flat import flatten
 from zolit.recipes.guard import load_yaml
 from zolit.runs.differences import (
     Changes,
@@ -19,7 +20,6 @@ from zolit.runs.differences import (
     changed_since,
     describe_changes,
     find_differences,
-    flatten,
     refuse_other_recipe,
 )
 from zolit.runs.folder import RunFolder, summary_of

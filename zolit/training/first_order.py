@@ -259,8 +259,11 @@ class FirstOrderModule(TuningModule):
             UserError: if the loss does not depend on a trained weight.
         """
         loss = self.loss(batch, data_key)
+        self.passes.forwards += 1
         if torch.isfinite(loss):
             loss.backward()
+            self.passes.backwards += 1
+            self.passes.forwards += self.gradient_checkpointing  # the blocks run again
         return loss.detach()
 
     def loss(self, batch: Any, data_key: int = 0) -> Tensor:

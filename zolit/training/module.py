@@ -20,6 +20,7 @@ from zolit.checkpoints.tensors import (
 )
 from zolit.errors import UserError
 from zolit.evaluations import Evaluation, evaluation_for
+from zolit.gradient import Passes
 from zolit.models.adapters import Adapter
 from zolit.models.loading.load import load_prepared
 from zolit.models.passes.calls import check_calls
@@ -62,6 +63,8 @@ class TuningModule(L.LightningModule):
             optimizers that declare the same; see `takes_optimizer`.
         evaluated: by stage, ``val`` and ``test``: its last evaluations, one for each loader.
         started: checkpoints that the model was started from, besides its source.
+        passes: through the network that steps have made since the module was made. A subclass
+            counts them; runs report them where they were counted.
 
     Raises:
         UserError: if an option is out of range or two parts do not combine.
@@ -111,6 +114,7 @@ class TuningModule(L.LightningModule):
         self.dtype_given = dtype is not None
         self.dtype_name = dtype or faster_dtype()
         self.seed = seed
+        self.passes = Passes()
         self.compiles_blocks = compile == "blocks"
         self.model: nn.Module | None = None
         self.evaluated: dict[str, list[Evaluation]] = {}

@@ -291,7 +291,7 @@ class ZeroOrderModule(TuningModule):
             data_key: key of the objective's random numbers, which all directions share.
         """
         drawn = self.objective.draw(batch, data_key)
-        losses = Losses(self.objective, self.network, drawn)
+        losses = Losses(self.objective, self.network, drawn, self.passes)
         return self.estimator.estimate(
             losses, self.reading, keys, self.perturber.eps, self.pairable
         )

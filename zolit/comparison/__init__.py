@@ -1,0 +1,1 @@
+"""Finished runs side by side: a line for each recipe, with its spread over seeds."""
