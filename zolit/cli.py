@@ -81,6 +81,11 @@ def _start(given: list[str], model_class: "type[L.LightningModule] | None") -> N
 
         on_runs.run(given)
         return
+    if given[:1] == ["sweep"]:
+        from zolit.commands import sweep
+
+        sweep.run(given[1:], model_class)
+        return
     from zolit.commands.early import refuse_early
 
     refuse_early(given, model_class is None)

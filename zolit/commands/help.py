@@ -10,6 +10,7 @@ RECIPE_COMMANDS = {
     "test": "measure a model, or a checkpoint, on the test rows",
     "predict": "print the answer to each test row of the recipe as CSV",
     "estimate": "tell the memory that a recipe needs before anything is loaded",
+    "sweep": "try some values of options on the validation rows, and stop hopeless ones early",
     "saliency": "score how much the loss depends on each weight, for masks and quantizers",
 }
 """Commands that read a recipe."""
@@ -49,6 +50,7 @@ examples:
   zolit generate runs/first --prompt "The film was" --base
   zolit export runs/first --to model
   zolit compare runs/first runs/second --png compared.png
+  zolit sweep --config configs/quickstart.yaml --grid lr=0.001,0.01,0.1
 
 zolit COMMAND --help lists the options of a command, zolit --version prints the version.
 Every option of a recipe is also an option of the command line: a dot for each level of the YAML.

@@ -39,8 +39,11 @@ _COMMANDS: dict[str, ModuleType] = {
 """The file of each command: ``add_options`` adds its options, and ``start`` runs it with them."""
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Refuses options as every command does."""
+
     def error(self, message: str) -> NoReturn:
+        """Raise a `UserError`."""
         raise UserError(f"{self.prog}: {message}; see {self.prog} --help")
 
 
@@ -55,7 +58,7 @@ def run(args: list[str]) -> None:
     """
     name, *rest = args
     command, what = _COMMANDS[name], RUN_COMMANDS[name]
-    parser = _Parser(
+    parser = Parser(
         f"zolit {name}", description=f"{what[0].upper()}{what[1:]}.", allow_abbrev=False
     )
     if name not in ("apply", "compare", "runs"):

@@ -9,26 +9,23 @@ from typing import Any
 import lightning as L
 from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
-from zolit.callbacks import StopRequested
 from zolit.callbacks.defaults import TRAINER_DEFAULTS
 from zolit.callbacks.judged import evaluation_of
 from zolit.callbacks.trainer import make_trainer
 from zolit.commands.checks import check_options, settle_files
 from zolit.commands.classes import class_options
+from zolit.commands.console import as_console_script
 from zolit.commands.estimate import Trainer
 from zolit.commands.explain import explain, explain_unmade
 from zolit.commands.find_lr import add_find_lr, check_find_lr, tell_rates, use_rates
 from zolit.commands.given import read_given, with_recipe
-from zolit.commands.help import RECIPE_COMMANDS
 from zolit.commands.model import RecipeParser, add_class_path
 from zolit.commands.option_help import HelpAll, short_help
 from zolit.commands.predict import show
 from zolit.commands.tables import figures_table, predictions_csv, result_table
 from zolit.errors import UserError, tell, user_error_behind
-from zolit.quiet import quiet_libraries
 from zolit.recipes.guard import check_parts, confine_parser
 from zolit.runs.fit import fit, said_of_finished
 from zolit.runs.folder import RunFolder, RunOptions
@@ -82,7 +79,7 @@ class ZolitCLI(LightningCLI):
             parser_kwargs={
                 "prog": "zolit",
                 **strict,
-                **{command: dict(strict) for command in RECIPE_COMMANDS},
+                **{command: dict(strict) for command in self.subcommands()},
             },
             args=written,
         )
@@ -132,13 +129,18 @@ class ZolitCLI(LightningCLI):
             if (said := user_error_behind(error)) is not None:
                 raise said from error
             message = getattr(error, "message", None) or str(error)
-            known = next(iter(self._subcommand_parsers.values())).get_defaults().keys()
             model_class: Any = self.model_class
             classes = class_options(model_class, self.default_datamodule)
+            known = self.known_options()
             raise UserError(explain(message, self.given, known, classes)) from error
         self.command = str(self.config.subcommand)
         config = self.config[self.command]
         settle_files(config, self.command, self.given)
+
+    def known_options(self) -> list[str]:
+        """Dotted names of the options that the parser knows, without those of classes."""
+        parsers: dict[str, Any] = self._subcommand_parsers
+        return list(next(iter(parsers.values())).get_defaults().keys())
 
     def _parse_ckpt_path(self) -> None:
         """The configuration says what the model is; a checkpoint does not overrule it."""
@@ -198,22 +200,28 @@ class ZolitCLI(LightningCLI):
         if resume and (said := said_of_finished(model, self.folder, self._recipe({}))) is not None:
             print(said)
             sys.exit(0)
-        summary = fit(
+        summary = self.make_run(model, datamodule, **kwargs)
+        if summary and self.trainer.is_global_zero:
+            Console().print(result_table(summary, str(self.folder.path)))
+
+    def make_run(
+        self, model: L.LightningModule, datamodule: L.LightningDataModule, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Make the run, or go on with it; what came of it, as in summary.json."""
+        return fit(
             self.trainer,
             model,
             datamodule,
             self.folder,
             self.config_init[self.command].run,
             self._recipe,
-            resume,
+            self.config.fit.resume is not None,
             self.given.options,
             loaded=partial(use_rates, self.trainer, model, datamodule, self.config.fit)
             if finds
             else None,
             **kwargs,
         )
-        if summary and self.trainer.is_global_zero:
-            Console().print(result_table(summary, str(self.folder.path)))
 
     def validate(
         self, model: L.LightningModule, datamodule: L.LightningDataModule, **kwargs: Any
@@ -277,24 +285,21 @@ class ZolitCLI(LightningCLI):
 
 
 def run(
-    model_class: type[L.LightningModule] | None = None, args: list[str] | None = None
+    model_class: type[L.LightningModule] | None = None,
+    args: list[str] | None = None,
+    cli: type[ZolitCLI] = ZolitCLI,
 ) -> ZolitCLI:
     """Parse, run, and hand back the finished command; errors are raised."""
     from zolit.datamodules import PromptDataModule
 
-    return ZolitCLI(model_class or ZeroOrderModule, PromptDataModule, args)
+    return cli(model_class or ZeroOrderModule, PromptDataModule, args)
 
 
 def run_command(model_class: type[L.LightningModule] | None, args: list[str] | None) -> None:
-    """Run a command as the console script does: quietly, and by its exit codes.
+    """Run a command as the console script does.
 
     Raises:
         UserError: whatever the user can mend, also where a library refuses it.
     """
-    quiet_libraries()
-    try:
+    with as_console_script():
         run(model_class, args)
-    except MisconfigurationException as error:
-        raise UserError(f"trainer: {error}") from error
-    except StopRequested as stop:
-        sys.exit(128 + stop.signal)

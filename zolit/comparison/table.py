@@ -80,11 +80,25 @@ def markdown(rows: Sequence[Row], figure: Figure) -> str:
         heads[f"s to val {figure.name} {rows[0]['reach']:g}"] = _reached
     columns = [[head, *(cell(one) for one in rows)] for head, cell in heads.items()]
     always = ("recipe", "runs", figure.key.replace("_", " "))
-    shown = [one for one in columns if one[0] in always or any(cell != "-" for cell in one[1:])]
-    widths = [max(map(len, column)) for column in shown]
+    return aligned(
+        [one for one in columns if one[0] in always or any(cell != "-" for cell in one[1:])]
+    )
+
+
+def aligned(columns: Sequence[Sequence[str]]) -> str:
+    """Columns of text, the first cell of each its head, as a table in Markdown.
+
+    Example:
+        >>> print(aligned([["name", "a"], ["steps", "100"]]))
+        | name | steps |
+        |------|-------|
+        | a    | 100   |
+    """
+    plain = [[cell.replace("|", "\\|") for cell in column] for column in columns]
+    widths = [max(map(len, column)) for column in plain]
     lines = [
         f"| {' | '.join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))} |"
-        for cells in zip(*shown, strict=True)
+        for cells in zip(*plain, strict=True)
     ]
     rule = f"|{'|'.join('-' * (width + 2) for width in widths)}|"
     return "\n".join([lines[0], rule, *lines[1:]])

@@ -62,6 +62,18 @@ def with_absolute_paths(config: Any) -> Any:
     return found
 
 
+def absolute_option(name: str, value: str) -> str:
+    """The value of an option of the command line: a relative path of an existing file absolute.
+
+    Args:
+        name: of the option, such as ``--model.source.path``.
+        value: as it is written.
+    """
+    leaf = name.rpartition(".")[2]
+    paths = {"start_from", "path", *(one for some in _READERS.values() for one in some)}
+    return str(_absolute(value)) if leaf in paths or name == "--ckpt_path" else value
+
+
 def files_of_parts(config: Any) -> list[str]:
     """The files that the parts of a configuration read, as they are named there.
 
