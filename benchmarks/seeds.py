@@ -1,4 +1,4 @@
-"""Accuracy of recipes over seeds: runs what is missing, then a table and validation curves.
+"""Accuracy of recipes over seeds: runs what is missing, then the table of ``zolit compare``.
 
     OMP_NUM_THREADS=1 python benchmarks/seeds.py configs/qzo/gguf_sst2.yaml --jobs 2 \\
       --folder runs/seeds --plot docs/sst2_gguf.png
@@ -14,29 +14,18 @@ and its curve goes on from there.
 
 import argparse
 import json
-import math
 import os
-import statistics
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from results import validation_curve
 
-COLUMNS = (
-    "recipe",
-    "zero-shot",
-    "fine-tuned, each seed",
-    "mean ± s.d.",
-    "steps",
-    "fit, min",
-    "peak MB",
-)
+import zolit
+from zolit.runs.metrics_file import read_rows
 
 
 def finished(folder: Path) -> bool:
@@ -82,21 +71,10 @@ def chain(configs: list[Path], seed: int, folder: Path, options: list[str]) -> N
         run(config, seed, place(folder, config.stem, seed), options)
 
 
-def row(name: str, runs: list[Path]) -> list[str]:
-    """Cells of one recipe, in the order of `COLUMNS`."""
-    found: list[dict[str, Any]] = [json.loads((r / "summary.json").read_text()) for r in runs]
-    after = [one["final"]["test_accuracy"] for one in found]
-    spread = statistics.stdev(after) if len(after) > 1 else math.nan
-    minutes = [one["fit_seconds"] / 60 for one in found]
-    return [
-        name,
-        " ".join(sorted({f"{one['zero_shot']['test_accuracy']:.3f}" for one in found})),
-        " ".join(f"{one:.3f}" for one in after),
-        f"{statistics.mean(after):.3f} ± {spread:.3f}",
-        " ".join(sorted({str(one["steps"]) for one in found})),
-        f"{min(minutes):.1f} to {max(minutes):.1f}",
-        f"{max(one['peak_memory_mb'] for one in found):.0f}",
-    ]
+def validations(run: Path) -> list[tuple[int, float]]:
+    """Batch and accuracy of each validation."""
+    rows = read_rows(run / "metrics.csv")
+    return [(int(row["step"]) + 1, row["val_accuracy"]) for row in rows if "val_accuracy" in row]
 
 
 def plot(configs: list[Path], recipes: dict[str, list[Path]], path: Path) -> None:
@@ -107,7 +85,7 @@ def plot(configs: list[Path], recipes: dict[str, list[Path]], path: Path) -> Non
     for number, config in enumerate(configs):
         runs, before = recipes[config.stem], recipes.get(predecessor(config) or "")
         for seed, one in enumerate(runs):
-            points = validation_curve(one, "val_accuracy")
+            points = validations(one)
             if before is not None:
                 start = ends[before[seed]]
                 points = [start, *((start[0] + batch, value) for batch, value in points)]
@@ -144,10 +122,7 @@ def main() -> None:
     for job in jobs:
         job.result()
     print(f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS')}, {arguments.jobs} at a time\n")
-    print("| " + " | ".join(COLUMNS) + " |")
-    print("|" + "---|" * len(COLUMNS))
-    for name, runs in recipes.items():
-        print("| " + " | ".join(row(name, runs)) + " |")
+    print(zolit.compare(recipes).markdown())
     if arguments.plot:
         plot(arguments.configs, recipes, arguments.plot)
 

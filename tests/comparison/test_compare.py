@@ -52,6 +52,7 @@ def test_the_table_in_markdown(seeds: Path) -> None:
         "recipe",
         "runs",
         "test accuracy",
+        "each run",
         "untuned",
         "steps",
         "forwards",
@@ -61,6 +62,7 @@ def test_the_table_in_markdown(seeds: Path) -> None:
         "s to val accuracy 0.6",
     ], "nothing was counted backwards: the column is left out"
     assert "0.76 ± 0.066" in first
+    assert "| 0.7 0.75 0.83 |" in first
     assert "| 40 " in first, "the second validation came after 40 s"
     assert "not reached" in second
     assert "- slow: model.optimizer.lr 0.001" in rest
