@@ -196,6 +196,12 @@ def test_runs_without_validations_are_refused(tmp_path: Path) -> None:
         go_on(started(tmp_path / "one"), blind)
 
 
+def test_runs_without_the_figure_are_refused(tmp_path: Path) -> None:
+    judge = Judge("val_f1", {"val_f1": "max"})
+    with pytest.raises(UserError, match=r"best_by: .*has no val_f1.*val_loss, val_accuracy"):
+        go_on(started(tmp_path / "one"), Runs(), judge)
+
+
 def test_first_steps_beyond_the_last_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="first_steps: got 90, but a point makes 90 steps"):
         go_on(started(tmp_path / "one", first_steps=90), Runs())

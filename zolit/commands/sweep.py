@@ -32,11 +32,11 @@ def run(args: list[str], model_class: "type[L.LightningModule] | None" = None) -
     """
     given, recipe = _parser().parse_known_args(args)
     if given.resume is not None:
-        others = [name for name in ("grid", "run_dir") if getattr(given, name) is not None]
-        if recipe or others:
+        own = {name for name, value in vars(given).items() if value is not None} - {"resume"}
+        if others := [*recipe, *sorted(own)]:
             raise UserError(
-                f"resume: got {str(given.resume)!r} beside other options "
-                f"({(recipe or others)[0]}); a sweep goes on as it began: leave them out"
+                f"resume: got {str(given.resume)!r} beside other options ({others[0]}); a sweep "
+                "goes on as it began: leave them out"
             )
         share_cores()
         from zolit.commands.points import go_on
@@ -47,7 +47,9 @@ def run(args: list[str], model_class: "type[L.LightningModule] | None" = None) -
         raise UserError(
             "--grid: is missing, expected KEY=VALUE,VALUE,..., such as lr=0.01,0.1,eps=0.001"
         )
-    options = SweepOptions(given.stopping, given.reduction, given.first_steps)
+    names = ("stopping", "reduction", "first_steps")
+    chosen = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
+    options = SweepOptions(**chosen)
     grid = read_grid(given.grid)
     points = points_of(grid)
     refuse_early(["fit", *recipe], model_class is None)
@@ -75,14 +77,12 @@ def _parser() -> argparse.ArgumentParser:
         "--sweep.stopping",
         dest="stopping",
         choices=("halving", "none"),
-        default="halving",
         help="halving, or none to give every point all steps (halving)",
     )
     parser.add_argument(
         "--sweep.reduction",
         dest="reduction",
         type=int,
-        default=3,
         help="of the points that are left, one in so many goes on at each stop (3)",
     )
     parser.add_argument(

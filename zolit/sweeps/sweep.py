@@ -146,6 +146,11 @@ def _bring(
             f"are compared; set {option('trainer.val_check_interval')} to at most {stop} batches "
             f"with validation rows, or {option('sweep.first_steps')} to more"
         )
+    if judge.by not in found["last"]:
+        raise UserError(
+            f"{option('run.best_by')}: the run in {str(path)!r} has no {judge.by}, by which points "
+            f"are compared; name one of its figures: {', '.join(found['last'])}"
+        )
     kept.note(point, stop, found)
     say(f"{point.told()}: {judge.by.replace('_', ' ')} {_told(judge.figure(found, 'last'))}")
 
