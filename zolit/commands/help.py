@@ -50,7 +50,7 @@ examples:
   zolit generate runs/first --prompt "The film was" --base
   zolit export runs/first --to model
   zolit compare runs/first runs/second --png compared.png
-  zolit sweep --config configs/quickstart.yaml --grid lr=0.001,0.01,0.1
+  zolit sweep --config configs/quickstart.yaml --grid lr=0.04,0.4,4
 
 zolit COMMAND --help lists the options of a command, zolit --version prints the version.
 Every option of a recipe is also an option of the command line: a dot for each level of the YAML.
