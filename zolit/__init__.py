@@ -73,7 +73,6 @@ if TYPE_CHECKING:
     from zolit.python import generate as generate
     from zolit.python import load as load
     from zolit.python import replay as replay
-    from zolit.python import sweep as sweep
     from zolit.python import verify as verify
     from zolit.rates.proposal import Proposal as Proposal
     from zolit.runs.find_lr import find_lr as find_lr
@@ -84,6 +83,7 @@ if TYPE_CHECKING:
     from zolit.supports import Blocks as Blocks
     from zolit.supports import Hashed as Hashed
     from zolit.supports import Support as Support
+    from zolit.sweeps.from_python import sweep as sweep
     from zolit.sweeps.options import SweepOptions as SweepOptions
     from zolit.tensors.reading import Reading as Reading
     from zolit.threads import share_cores as share_cores
@@ -144,13 +144,13 @@ _NAMES = {
         "generate",
         "load",
         "replay",
-        "sweep",
         "verify",
     ),
     "zolit.rates.proposal": ("Proposal",),
     "zolit.runs.find_lr": ("find_lr",),
     "zolit.runs.folder": ("RunOptions",),
     "zolit.supports": ("ALL", "Bits", "Blocks", "Hashed", "Support"),
+    "zolit.sweeps.from_python": ("sweep",),
     "zolit.sweeps.options": ("SweepOptions",),
     "zolit.tensors.reading": ("Reading",),
     "zolit.threads": ("share_cores",),

@@ -90,9 +90,9 @@ def _start(given: list[str], model_class: "type[L.LightningModule] | None") -> N
 
     refuse_early(given, model_class is None)
     share_cores()
-    from zolit.commands import parser
+    from zolit.commands import console
 
-    parser.run_command(model_class, given)
+    console.run_command(model_class, given)
 
 
 def _refuse(sentence: str) -> NoReturn:

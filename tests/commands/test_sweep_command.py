@@ -178,6 +178,7 @@ def test_grids_are_refused_before_anything_runs(
     ("options", "sentence"),
     [
         (["--trainer.max_steps", "-1"], "trainer.max_steps: got -1, expected the steps of a point"),
+        (["--find_lr", "use"], "find_lr: goes with one run of zolit fit"),
         (["--run.journal", "false"], "with which no run can be taken up again"),
         (["--trainer.limit_val_batches", "0"], "trainer.limit_val_batches: got 0, but points are"),
         (["--sweep.reduction", "1"], "sweep.reduction: got 1, expected 2 or more"),

@@ -4,11 +4,23 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import lightning as L
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from zolit.callbacks import StopRequested
+from zolit.commands.parser import run
 from zolit.errors import UserError
 from zolit.quiet import quiet_libraries
+
+
+def run_command(model_class: type[L.LightningModule] | None, args: list[str] | None) -> None:
+    """Run a command as the console script does.
+
+    Raises:
+        UserError: whatever the user can mend, also where a library refuses it.
+    """
+    with as_console_script():
+        run(model_class, args)
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from zolit.callbacks.judged import evaluation_of
 from zolit.callbacks.trainer import make_trainer
 from zolit.commands.checks import check_options, settle_files
 from zolit.commands.classes import class_options
-from zolit.commands.console import as_console_script
 from zolit.commands.estimate import Trainer
 from zolit.commands.explain import explain, explain_unmade
 from zolit.commands.find_lr import add_find_lr, check_find_lr, tell_rates, use_rates
@@ -189,8 +188,7 @@ class ZolitCLI(LightningCLI):
         self, model: L.LightningModule, datamodule: L.LightningDataModule, **kwargs: Any
     ) -> None:
         """Zero-shot figure, fit, figure of the best checkpoint, report; or rates alone."""
-        finds = self.config.fit.find_lr
-        if finds == "tell":
+        if self.config.fit.find_lr == "tell":
             tell_rates(self.trainer, model, datamodule)
             return
         if not self._keeps_run:
@@ -218,7 +216,7 @@ class ZolitCLI(LightningCLI):
             self.config.fit.resume is not None,
             self.given.options,
             loaded=partial(use_rates, self.trainer, model, datamodule, self.config.fit)
-            if finds
+            if self.config.fit.find_lr
             else None,
             **kwargs,
         )
@@ -293,13 +291,3 @@ def run(
     from zolit.datamodules import PromptDataModule
 
     return cli(model_class or ZeroOrderModule, PromptDataModule, args)
-
-
-def run_command(model_class: type[L.LightningModule] | None, args: list[str] | None) -> None:
-    """Run a command as the console script does.
-
-    Raises:
-        UserError: whatever the user can mend, also where a library refuses it.
-    """
-    with as_console_script():
-        run(model_class, args)

@@ -112,6 +112,10 @@ def _check_recipe(base: PointCLI) -> None:
             "sweep: got run.journal: false or trainer.fast_dev_run, with which no run can be taken "
             "up again; leave it out"
         )
+    if config.find_lr:
+        raise UserError(
+            "find_lr: goes with one run of zolit fit; leave it out, and name the rates in --grid"
+        )
     if base.trainer.limit_val_batches == 0:
         raise UserError(
             "trainer.limit_val_batches: got 0, but points are compared by their validations; leave "

@@ -318,7 +318,8 @@ class ZeroOrderModule(TuningModule):
         optimizer, step = self.optimizers(), self.global_step
         inner: Any = self.optimizers(use_pl_optimizer=False)
         if isinstance(inner, Choosing):
-            losses = Losses(self.objective, self.network, self.objective.draw(batch, data_key))
+            drawn = self.objective.draw(batch, data_key)
+            losses = Losses(self.objective, self.network, drawn, self.passes)
             values = chosen_values(inner, self.reading, losses, keys, values)
             keys = keys[: len(values)]
         rounding_key = fold(self.seed, _ROUNDING, step)
