@@ -158,7 +158,6 @@ def test_first_order_recipes(
         ("max_steps=1,2", "which is trainer.max_steps; a sweep sets it itself"),
         ("run.best_by=a,b", "a sweep sets it itself"),
         ("model.optimizer.lrr=1,2", "--grid: model.optimizer.lrr is no option of this recipe; "),
-        ("data.rows.path.x=1", "data.rows.path"),
         ("lr=0.1,high", "model.optimizer.lr: got "),
         ("lr=0.1,-1", "lr must be"),
         ("quantizer=Int8,Int5", "model.quantizer: 'Int5' is not a known name"),
