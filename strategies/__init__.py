@@ -22,6 +22,7 @@ from zolit.strategies.mask import (
     RandomMask,
     ScoredMask,
     Sensitive,
+    SmallWeights,
 )
 from zolit.strategies.perturber import (
     CodePerturber,
@@ -77,6 +78,7 @@ __all__ = [
     "ScalePerturber",
     "ScoredMask",
     "Sensitive",
+    "SmallWeights",
     "SparsePerturber",
     "SqueezeLLM",
     "Stored",

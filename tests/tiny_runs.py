@@ -34,6 +34,7 @@ from zolit.strategies import (
     RandomBlocks,
     RandomMask,
     ScalePerturber,
+    SmallWeights,
     SparsePerturber,
 )
 from zolit.training.zero_order import ZeroOrderModule
@@ -128,6 +129,11 @@ RECIPES: dict[str, Options] = {
         "optimizer": sgd(100.0, **KEPT),
         "mask": Magnitude(0.2),
         "query_scheduler": ConstantQueries(2),
+    },
+    "small weights": {
+        "quantizer": Int8(keep_error=True),
+        "optimizer": sgd(100.0, **KEPT),
+        "mask": SmallWeights(0.2),
     },
     "overlay": {
         "quantizer": Int4(32),

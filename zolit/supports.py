@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,8 @@ _CHUNK_ELEMENTS = 1 << 20
 class Support:
     """Which coordinates of one weight move, in reads and in updates alike.
 
-    A support is frozen data. It stays the same for a whole run, and a replay makes it again.
+    A support is frozen data, and a replay makes it again. It stays the same for a whole run, or
+    follows the values of its weight (`follow`).
 
     Example:
         >>> ALL.density, ALL.includes(key=7)
@@ -87,6 +89,19 @@ class Support:
             if words is not None:
                 rows = torch.arange(start, stop, dtype=torch.int32, device=values.device)
                 part.masked_fill_(~hash_includes(lane_counters(rows, part), words), 0)
+
+    def follow(self, store: Any) -> bool:
+        """Choose anew, in place, by the values that a stored weight has now.
+
+        Called whenever it has moved, or was read from a checkpoint. Returns whether the choice
+        depends on its values; by default it does not.
+        """
+        return False
+
+    @property
+    def identity(self) -> Tensor | None:
+        """What tells a choice of single coordinates from another, the same for a whole run."""
+        return self.bits()
 
     def on(self, device: torch.device) -> "Support":
         """The same support, with its tensors on another device."""

@@ -11,6 +11,7 @@ from zolit.strategies.mask.random import RandomMask
 from zolit.strategies.mask.random_blocks import RandomBlocks
 from zolit.strategies.mask.scored import ScoredMask
 from zolit.strategies.mask.sensitive import Sensitive
+from zolit.strategies.mask.small_weights import SmallWeights
 
 __all__ = [
     "Candidate",
@@ -25,4 +26,5 @@ __all__ = [
     "RandomMask",
     "ScoredMask",
     "Sensitive",
+    "SmallWeights",
 ]

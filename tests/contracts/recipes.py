@@ -82,6 +82,7 @@ MASKS = {
 BITS = {
     "Magnitude": part("Magnitude", fraction=0.25),
     "Outliers": part("Outliers", reach=0.5),
+    "SmallWeights": part("SmallWeights", fraction=0.25),
 }
 """Masks whose supports are bits, which kernels read all alike: a few combinations will do."""
 ONE_BLOCK = {"DominantBlock": part("DominantBlock", block=1)}
@@ -206,6 +207,8 @@ BY_BITS = [
     Recipe("NoQuantizer", "DensePerturber", "Outliers"),
     Recipe("Int8, activations int8", "CodePerturber, rademacher", "Magnitude"),
     Recipe("Int4", "CodePerturber", "Magnitude"),
+    Recipe("NoQuantizer", "DensePerturber", "SmallWeights"),
+    Recipe("Int8, activations int8", "CodePerturber", "SmallWeights"),
     Recipe("Int4", "ScalePerturber", "Magnitude"),
     Recipe("Int4", "ScalePerturber, group", "Magnitude"),
     Recipe("Int4", "SparsePerturber", "Magnitude"),

@@ -60,6 +60,9 @@ def load_weight_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
             )
     for name, tensor in mine.items():
         tensor.copy_(tensors[name])
+    for weight in perturbed_weights(model):
+        if weight.site is not None:
+            weight.site.support.follow(weight.store)
 
 
 def frozen_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -118,9 +121,9 @@ def _float_format(one: Found) -> str:
 def weight_format(weight: PerturbedWeight) -> str:
     """The format and shape of a weight in a line; of an overlay also which entries it has."""
     facts = weight.store.describe()
-    bits = None if weight.site is None else weight.site.support.bits()
+    chosen = None if weight.site is None else weight.site.support.identity
     # Chosen anew by whoever reads a checkpoint: they must come out the same.
-    moving = "" if bits is None else ", of which move " + tensor_digests({"": bits})[""]
+    moving = "" if chosen is None else ", of which move " + tensor_digests({"": chosen})[""]
     if "entries" in facts:
         moving = f", {facts['entries']} entries {facts['at']}"
     return f"{facts['format']} {facts['rows']}x{facts['columns']}{moving}"

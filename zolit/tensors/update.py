@@ -44,3 +44,15 @@ def move(
         kinds[type(weight.site.coordinates)].append(moving)
     for kind, moved in kinds.items():
         kind.move_all(moved, step)
+        for one in moved:
+            follow(one)
+
+
+def follow(moved: Moving) -> None:
+    """Let the support of a weight that has moved follow its values (`Support.follow`).
+
+    What rounding left of a coordinate that rests from now on is not carried.
+    """
+    site = moved.site
+    if site.support.follow(moved.store) and moved.feedback is not None:
+        site.support.clear_others(moved.feedback.residual, site.index)
