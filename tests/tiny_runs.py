@@ -15,7 +15,7 @@ from zolit.datamodules.epochs import EpochSampler, ResumableLoader
 from zolit.errors import UserError
 from zolit.models.source import ModelSource
 from zolit.objectives.prompt_batch import PromptBatch
-from zolit.optim import ZOSGD, ZOAdam, ZOConservative, ZOMomentum
+from zolit.optim import ZOSGD, DiZO, HiZOO, ZOAdam, ZOConservative, ZOMomentum
 from zolit.runs.folder import RunFolder
 from zolit.runs.journal import Contents, read_journal
 from zolit.runs.rebuild import resumed_checkpoint
@@ -29,11 +29,14 @@ from zolit.strategies import (
     Float8,
     Int4,
     Int8,
+    LayerLengths,
     Magnitude,
     NoQuantizer,
+    PerExample,
     RandomBlocks,
     RandomMask,
     ScalePerturber,
+    SecondDifference,
     SmallWeights,
     SparsePerturber,
 )
@@ -154,6 +157,39 @@ RECIPES: dict[str, Options] = {
     "conservative": {
         "optimizer": lambda params: ZOConservative(params, lr=100.0),
         "lr_scheduler": schedule,
+    },
+    "curvature": {
+        "quantizer": NoQuantizer(),
+        "perturber": DensePerturber(eps=0.05),
+        "estimator": SecondDifference(),
+        "optimizer": lambda params: HiZOO(params, lr=0.1, smooth=0.2),
+        "query_scheduler": ConstantQueries(2),
+    },
+    "curvature of scales": {
+        "quantizer": Int4(32),
+        "perturber": ScalePerturber(),
+        "estimator": SecondDifference(),
+        "optimizer": lambda params: HiZOO(params, lr=0.1, smooth=0.2, unbiased=True),
+        "micro_batches": 2,
+    },
+    "lengths": {
+        "estimator": LayerLengths(),
+        "optimizer": lambda params: DiZO(params, 100.0, interval=3, iterations=2, length_lr=0.1),
+        "query_scheduler": ConstantQueries(2),
+    },
+    "lengths, feedback": {
+        "quantizer": Int4(32, keep_error=True),
+        "estimator": LayerLengths(paired=False),
+        "optimizer": lambda params: DiZO(
+            params, 30.0, ["*"], interval=2, iterations=2, error_feedback=True
+        ),
+        "micro_batches": 2,
+    },
+    "examples": {
+        "perturber": ScalePerturber(),
+        "estimator": PerExample(),
+        "optimizer": sgd(0.01),
+        "micro_batches": 2,
     },
     "micro-batches": {"optimizer": sgd(100.0), "micro_batches": 4},
     # Their estimators have states of their own: see `module`.

@@ -63,6 +63,8 @@ if TYPE_CHECKING:
     from zolit.objectives.prompt_batch import PromptBatch as PromptBatch
     from zolit.optim import FZOO as FZOO
     from zolit.optim import ZOSGD as ZOSGD
+    from zolit.optim import DiZO as DiZO
+    from zolit.optim import HiZOO as HiZOO
     from zolit.optim import ZOAdam as ZOAdam
     from zolit.optim import ZOConservative as ZOConservative
     from zolit.optim import ZOMomentum as ZOMomentum
@@ -136,7 +138,16 @@ _NAMES = {
     "zolit.objectives.loss_function": ("LossFunction",),
     "zolit.objectives.option_scoring": ("OptionScoring",),
     "zolit.objectives.prompt_batch": ("PromptBatch",),
-    "zolit.optim": ("FZOO", "ZOAdam", "ZOConservative", "ZOMomentum", "ZOSGD", "ZOSignSGD"),
+    "zolit.optim": (
+        "FZOO",
+        "DiZO",
+        "HiZOO",
+        "ZOAdam",
+        "ZOConservative",
+        "ZOMomentum",
+        "ZOSGD",
+        "ZOSignSGD",
+    ),
     "zolit.python": (
         "evaluate",
         "export_model",

@@ -41,6 +41,10 @@ RADIUS, ANGLE, READ_ROUNDING, UPDATE_ROUNDING, STEP_ROUNDING, MASK = range(6)
 LEFT, RIGHT = 6, 7
 # Which blocks a direction moves.
 BLOCKS = 8
+# How the lengths of layers change together (DiZO).
+LENGTHS = 9
+# The directions of single examples (GRZO).
+EXAMPLES = 10
 
 Key = Any
 """A 64-bit key as a Python integer, or an array of them as uint64."""

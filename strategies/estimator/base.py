@@ -12,6 +12,8 @@ from zolit.errors import UserError
 from zolit.gradient import Passes, ProjectedGradient
 from zolit.objectives.base import Objective
 from zolit.options import OnResume
+from zolit.strategies.perturber.base import Perturber
+from zolit.strategies.quantizer.base import Quantizer
 from zolit.tensors.reading import Reading
 from zolit.tensors.weight import PerturbedWeight
 
@@ -69,7 +71,8 @@ class Estimate:
 
     Attributes:
         values: ``[Q]`` float32, change of the loss per unit of the coordinate. NaN or infinite
-            where a loss was.
+            where a loss was. Of an estimator with several ``measures`` ``[measures * Q]``: these
+            first, then what else it gives, each for all directions in turn.
         loss: float32 scalar tensor: the loss at the stored weights where the estimator reads these,
             else the mean loss of the perturbed reads.
 
@@ -94,6 +97,12 @@ class Estimator(ABC):
             declare it by `Objective.compares`.
         one_sided: whether differences are taken from the loss at the stored weights, not from the
             other side of the direction.
+        measures: how many numbers it gives for each direction.
+        by_example: whether each row of a batch reads along a direction of its own.
+        scale_free: whether its values do not count losses, so that no learning rate fits by
+            default.
+        gives: what these are; an optimizer says in the same words what it ``takes``.
+        fitting: the optimizer that takes these, for messages.
         default_lr: the learning rate to start with, whatever the perturber; None leaves it to the
             perturber.
 
@@ -110,6 +119,11 @@ class Estimator(ABC):
     on_resume: ClassVar[Mapping[str, OnResume]] = {"paired": OnResume.FREE}
     default_lr: ClassVar[float | None] = None
     one_sided: ClassVar[bool] = False
+    measures: ClassVar[int] = 1
+    by_example: ClassVar[bool] = False
+    scale_free: bool = False
+    gives: ClassVar[str] = "slopes"
+    fitting: ClassVar[str] = "ZOSGD"
     paired: bool = False
     compares: bool = False
 
@@ -131,6 +145,17 @@ class Estimator(ABC):
                 f"{type(self).__name__} does not show it together; use TwoPoint, or set "
                 "OptionScoring's shared: 1"
             )
+
+    def check_parts(self, perturber: Perturber, quantizer: Quantizer | None) -> None:  # noqa: B027
+        """Refuse directions from which this estimator learns nothing; most refuse none.
+
+        Args:
+            perturber: that names the directions.
+            quantizer: of the weights that move; None where only an adapter moves.
+
+        Raises:
+            UserError: naming both parts and what to use instead.
+        """
 
     @abstractmethod
     def estimate(
@@ -173,6 +198,15 @@ class Estimator(ABC):
         """
         return micro_batches
 
+    def joined_keys(self, estimates: Sequence[Estimate], keys: list[int]) -> list[int]:
+        """The 64-bit keys of the directions whose slopes `combine` joins, ``[Q]``.
+
+        Args:
+            estimates: of the step's micro-batches.
+            keys: that `estimate` was given; by default these.
+        """
+        return keys
+
     def finish(self, values: Tensor) -> Tensor:
         """Change the projected gradients of a step before the optimizer gets them.
 
@@ -182,10 +216,10 @@ class Estimator(ABC):
 
         Args:
             values: ``[Q]`` float32 on the CPU, the result of `combine` without the queries that are
-                not finite. May be empty.
+                not finite; ``[measures * Q]`` as in `Estimate`. May be empty.
 
         Returns:
-            ``[Q]`` float32, finite.
+            As many float32, finite.
         """
         return values
 

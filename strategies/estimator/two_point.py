@@ -1,6 +1,7 @@
 """The central difference along each direction."""
 
 import torch
+from torch import Tensor
 
 from zolit.strategies.estimator.base import Estimate, Estimator, Losses
 from zolit.tensors.reading import Reading
@@ -33,16 +34,19 @@ class TwoPoint(Estimator):
     def estimate(
         self, losses: Losses, reading: Reading, keys: list[int], eps: float, pairable: bool
     ) -> Estimate:
-        pairs = []
-        for key in keys:
-            if self.paired and pairable:
-                with reading.perturbed(key, eps, copies=2):
-                    pairs.append(losses(2))
-                continue
-            both = []
-            for sign in (1.0, -1.0):
-                with reading.perturbed(key, sign * eps, copies=1):
-                    both.append(losses.read())
-            pairs.append(losses.compare(both))
+        pairs = [self.both(losses, reading, key, eps, pairable) for key in keys]
         found = torch.stack(pairs).float()
         return Estimate((found[:, 0] - found[:, 1]) / (2.0 * eps), found.mean())
+
+    def both(
+        self, losses: Losses, reading: Reading, key: int, eps: float, pairable: bool
+    ) -> Tensor:
+        """The losses at plus and at minus a direction, ``[2]`` float32; see `estimate`."""
+        if self.paired and pairable:
+            with reading.perturbed(key, eps, copies=2):
+                return losses(2)
+        reads = []
+        for sign in (1.0, -1.0):
+            with reading.perturbed(key, sign * eps, copies=1):
+                reads.append(losses.read())
+        return losses.compare(reads)

@@ -20,7 +20,7 @@ from zolit.kernels.dispatch import Preference
 from zolit.models.source import ModelSource
 from zolit.noise import fold, signed
 from zolit.objectives.base import Objective
-from zolit.optim import ZOSignSGD
+from zolit.optim import HiZOO, ZOSignSGD
 from zolit.strategies import FromFile, Mask, Perturber, Quantizer
 from zolit.tensors.weight import PerturbedWeight
 from zolit.training.zero_order import ZeroOrderModule
@@ -107,6 +107,10 @@ OPTIMIZERS: dict[str, Config] = {
     "FZOO": part("FZOO"),
 }
 """Beside `ZOSignSGD`, which makes the steps of all others: one recipe of each kind will do."""
+OF_HIZOO = {"SecondDifference": part("SecondDifference")}
+"""Estimators that go with `HiZOO` alone: a few combinations will do."""
+APART = {"LayerLengths": part("LayerLengths"), "PerExample": part("PerExample")}
+"""Estimators with tests of their own: test_dizo.py and test_per_example.py."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,8 @@ def module(
         "seed": 17,
         "optimizer": lambda params: ZOSignSGD(params, lr=lr, error_feedback=feedback),
     }
+    if recipe.estimator in OF_HIZOO:
+        defaults["optimizer"] = lambda params: HiZOO(params, lr=100 * lr, smooth=1e-3)
     quantizer: Quantizer = built((QUANTIZERS | OPTIONS)[recipe.quantizer])
     perturber: Perturber = built(PERTURBERS[recipe.perturber])
     mask: Mask = built((MASKS | BITS | ONE_BLOCK | FILES)[recipe.mask])
@@ -167,7 +173,7 @@ def module(
         ModelSource("unused"),
         quantizer,
         perturber,
-        estimator=built(ESTIMATORS[recipe.estimator]),
+        estimator=built((ESTIMATORS | OF_HIZOO)[recipe.estimator]),
         mask=mask,
         kernels=kernels,
         **{**defaults, **options},
@@ -232,6 +238,15 @@ BY_OPTIONS = [
     Recipe("SqueezeLLM, 4 bits", "SparsePerturber", "RandomMask"),
     *(Recipe(name, "CodePerturber", "RandomMask") for name in OPTIONS if "keep_error" in name),
 ]
+BY_CURVATURE = [
+    Recipe("NoQuantizer", "DensePerturber", "RandomMask", "SecondDifference"),
+    Recipe("Int8", "CodePerturber", "Magnitude", "SecondDifference"),
+    Recipe("Int4", "CodePerturber, unrounded", "RandomBlocks", "SecondDifference"),
+    Recipe("Int4", "ScalePerturber", "RandomMask", "SecondDifference"),
+    Recipe("Int8, activations int8", "ScalePerturber", "Magnitude", "SecondDifference"),
+    Recipe("Float8", "ScalePerturber, group", "Magnitude", "SecondDifference"),
+    Recipe("Int4", "SparsePerturber", "Magnitude", "SecondDifference"),
+]
 _OTHERS = [name for name in ESTIMATORS if name != "TwoPoint"]
 _TURN = {
     Recipe(pair.quantizer, pair.perturber, mask): _OTHERS[(i + shift) % len(_OTHERS)]
@@ -245,7 +260,7 @@ SWEEP = [
     for r in WORKING
     if r.estimator == _TURN.get(Recipe(r.quantizer, r.perturber, r.mask), "TwoPoint")
     and (r.perturber != "SparsePerturber" or r.quantizer in _OVERLAYS)
-] + [*BY_BITS, *OF_A_BLOCK, *BY_OPTIONS]
+] + [*BY_BITS, *OF_A_BLOCK, *BY_OPTIONS, *BY_CURVATURE]
 """Each working pair of quantizer and perturber with each mask; under masks that leave something
 out the other estimators take turns. And a few of each kind of coordinates under masks of bits, of
 a block, and of options. Overlays are over some formats: they share their reads."""
@@ -333,9 +348,8 @@ def train(one: ZeroOrderModule, steps: int, queries: int = 2) -> list[ProjectedG
         keys = [fold(one.seed, 0, step, query) for query in range(queries)]
         keys = one.estimator.directions(keys)
         values = one.estimator.finish(estimate(one, keys))
-        gradient = ProjectedGradient(
-            torch.tensor([signed(key) for key in keys]), values, fold(one.seed, 1, step)
-        )
+        named = torch.tensor([signed(key) for key in keys * one.estimator.measures])
+        gradient = ProjectedGradient(named, values, fold(one.seed, 1, step))
         one.estimator.before_step(gradient, one.weights)
         optimizer.step(gradient=gradient)
         history.append(gradient)

@@ -9,10 +9,12 @@ import pytest
 import yaml
 from jsonargparse import ArgumentParser
 from recipes import (
+    APART,
     BITS,
     ESTIMATORS,
     MASKS,
     MATRIX,
+    OF_HIZOO,
     ONE_BLOCK,
     OPTIONS,
     PERTURBERS,
@@ -42,7 +44,7 @@ KINDS = {
         | {"DominantBlock, found": part("DominantBlock", text="c4.txt")}
         | {name: part(name, file="c4.file") for name in ("Sensitive", "FromFile")},
     ),
-    "estimator": (Estimator, ESTIMATORS),
+    "estimator": (Estimator, ESTIMATORS | OF_HIZOO | APART),
     "query_scheduler": (
         QueryScheduler,
         {"two": {"class_path": "ConstantQueries", "init_args": {"n": 2}}},

@@ -38,6 +38,8 @@ class StepLength:
         if not isinstance(optimizer, StepsAlongDirections) or not len(taken.gradient):
             return
         factors = optimizer.direction_factors(taken.gradient.values).double()
+        if not len(factors):  # a step of another kind
+            return
         length = max(taken.rates) * float(factors.square().sum().sqrt()) * self._direction
         self._squares.append(length**2)
         self._without = self._without + 1 if length == 0 else 0

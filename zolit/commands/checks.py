@@ -80,6 +80,8 @@ def _class(path: Any) -> type | None:
 
 def _check_optimizer(config: Any, module: type[TuningModule]) -> ZOSGD | None:
     path = getattr(config, "class_path", None)
+    if path is None and module.projected_gradient:
+        return ZOSGD([torch.zeros(1)])  # the default
     if (cls := _class(path)) is None:
         return None
     if module.takes_optimizer(cls):

@@ -58,10 +58,12 @@ class Entries(Coordinates):
             moved = torch.zeros(vectors.shape, device=step.device)
             parts = vectors.split(moved)
             torch._foreach_copy_(parts, values)
+            known = step.reading.curvatures
+            curvature = vectors.by_coordinate([known.get(site) for site in sites])
             # A mask chose which floats there are, so every direction moves all of them.
             for table, length in zip(step.controls, step.coefficients(some[0].site), strict=True):
                 control = vectors.by_word(torch.stack([table[site] for site in sites]))
-                query = Query(step.reading.direction, control, length)
+                query = Query(step.reading.direction, control, length, None, curvature)
                 accumulate(moved, vectors.rows, query, preference=step.reading.preference)
             torch._foreach_copy_(values, parts)
 

@@ -84,7 +84,7 @@ class LowRank(Coordinates):
             )
 
     def outputs(self, store: StoredWeight, site: Site, reading: Reading) -> Outputs | None:
-        active = reading.along(site)
+        active = reading.along_one(site)
         if active is None:
             return None
         factors = reading.noise.made(

@@ -15,8 +15,9 @@ from zolit.formats.layout import without_base
 from zolit.kernels.accumulate import accumulate
 from zolit.kernels.arguments import Perturbation, Query
 from zolit.kernels.outputs import output_factors
-from zolit.tensors.outputs import Outputs, ScaledOutputs
-from zolit.tensors.reading import Active, Reading
+from zolit.tensors.members import Active
+from zolit.tensors.outputs import Outputs, RowScaledOutputs, ScaledOutputs
+from zolit.tensors.reading import Reading
 from zolit.tensors.site import Coordinates, Extent, Moving, Site
 from zolit.tensors.step import Step
 
@@ -51,7 +52,8 @@ class OutputScales(Coordinates):
         factors = reading.noise.made(
             OutputScales, lambda: _factors_of_all(reading, active, store.device)
         )
-        return ScaledOutputs(factors[site.index])
+        kind = RowScaledOutputs if active.examples else ScaledOutputs
+        return kind(factors[site.index])
 
     def scales_outputs(self, store: StoredWeight) -> bool:
         return True
@@ -69,6 +71,8 @@ class OutputScales(Coordinates):
         weights = [site.support.importance_weight for site in sites]
         times = torch.tensor(weights, device=step.device)
         bits = vectors.joined([site.support.bits() for site in sites])
+        known = step.reading.curvatures
+        curvature = vectors.by_coordinate([known.get(site.index) for site in sites])
         for key, table, length in zip(step.keys, step.controls, step.lengths, strict=True):
             inside = torch.tensor([site.support.includes(key) for site in sites])
             lengths = units * (length * times) * inside.to(step.device)
@@ -80,6 +84,7 @@ class OutputScales(Coordinates):
                     vectors.by_word(torch.stack([table[site.index] for site in sites])),
                     vectors.by_word(lengths).view(-1, 1, 1, 1),
                     bits,
+                    curvature,
                 ),
                 preference=step.reading.preference,
             )
@@ -96,20 +101,28 @@ class OutputScales(Coordinates):
 def _factors_of_all(reading: Reading, active: Active, device: torch.device) -> dict[int, Tensor]:
     """The factors ``1 +- eps * unit * z`` of all weights, by the index of the site.
 
-    Those of a weight are ``[copies, 1, rows]`` float32.
+    Those of a weight are ``[copies, 1, rows]`` float32, or ``[copies * R, 1, rows]`` where each of
+    R rows of the batch has its own.
     """
     members = [one for one in reading.members(OutputScales) if reading.moves(one.place)]
     vectors = Vectors.of([one.rows for one in members], device)
-    controls = reading.control_table(active.key, [one.place.index for one in members])
+    indices = [one.place.index for one in members]
     amplitudes = torch.tensor([active.eps * one.coordinates.unit for one in members])
-    factors = torch.empty(active.copies, *vectors.shape, device=device)
-    noise = Perturbation(
+    along = Perturbation(
         reading.direction,
-        vectors.by_word(controls).to(device),
+        torch.empty(0),  # of each key in turn
         vectors.by_word(amplitudes).view(-1, 1, 1, 1).to(device),
         vectors.joined([one.place.support.bits() for one in members]),
+        vectors.by_coordinate([reading.curvatures.get(index) for index in indices]),
     )
-    outs = [without_base(copy) for copy in factors]
-    output_factors(outs, vectors.rows, noise, preference=reading.preference)
-    parts = vectors.split(factors)
-    return {one.place.index: part.unsqueeze(1) for one, part in zip(members, parts, strict=True)}
+    keys = active.examples or (active.key,)
+    factors = torch.empty(active.copies, len(keys), *vectors.shape, device=device)
+    for number, key in enumerate(keys):
+        controls = vectors.by_word(reading.control_table(key, indices)).to(device)
+        outs = [without_base(copy[number]) for copy in factors]
+        noise = along._replace(control=controls)
+        output_factors(outs, vectors.rows, noise, preference=reading.preference)
+    if active.rows > 1:
+        factors = factors.repeat_interleave(active.rows, dim=1)
+    parts = vectors.split(factors.flatten(0, 1))
+    return {index: part.unsqueeze(1) for index, part in zip(indices, parts, strict=True)}

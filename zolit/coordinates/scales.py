@@ -71,7 +71,7 @@ class Scales(Coordinates):
         if noise is None:
             return None
         one = torch.ones((), device=scale.device)
-        query = Query(noise.direction, noise.control, one, noise.bits)
+        query = Query(noise.direction, noise.control, one, noise.bits, noise.curvature)
         z = scale_step(scale, query, reading.preference)
         move = relative_length(scale, noise.amplitude) * z
         return [1.0 + move, 1.0 - move][: reading.copies(site)]

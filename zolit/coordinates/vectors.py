@@ -65,6 +65,21 @@ class Vectors:
         ]
         return torch.cat(parts).unsqueeze(1)
 
+    def by_coordinate(self, values: Sequence[Tensor | None]) -> Tensor | None:
+        """A number of each coordinate of all vectors, ``[W, 32]`` float32; None for ones.
+
+        Args:
+            values: for each vector ``[1, 32 * words]``; None for ones.
+        """
+        if all(one is None for one in values):
+            return None
+        ones = torch.ones(int(self.counts.max()), WORD, device=self.rows.device)
+        parts = [
+            ones[:count] if one is None else one.view(-1, WORD)
+            for one, count in zip(values, self.counts.tolist(), strict=True)
+        ]
+        return torch.cat(parts)
+
     def split(self, words: Tensor) -> list[Tensor]:
         """The vectors, each ``[..., length]``, as views of ``words``, ``[..., W, 1, 1, WORD]``."""
         parts = words.flatten(-4).split([WORD * count for count in self.counts.tolist()], dim=-1)

@@ -2,9 +2,10 @@
 
 from torch import Tensor
 
+from zolit.kernels.along import coordinates_along
 from zolit.kernels.arguments import Query, Update
 from zolit.kernels.dispatch import kernel
-from zolit.noise import check_lanes, coordinates
+from zolit.noise import check_lanes
 
 
 def whole_step(update: Update, like: Tensor, rows: Tensor) -> Tensor:
@@ -32,8 +33,7 @@ def whole_step(update: Update, like: Tensor, rows: Tensor) -> Tensor:
 def _along(query: Query, like: Tensor, rows: Tensor) -> Tensor:
     """``coefficient * z`` in the shape of ``like``."""
     check_lanes(like)
-    shape = like.shape[1], like.shape[2]
-    z = coordinates(query.direction, query.control, rows, *shape, query.bits)
+    z = coordinates_along(query, rows, like.shape[1], like.shape[2])
     return query.coefficient * z.view(like.shape)
 
 
@@ -47,3 +47,18 @@ def accumulate(total: Tensor, rows: Tensor, query: Query) -> None:
         query: the direction and the step along it; its bits are those of these rows.
     """
     total.copy_(total + _along(query, total, rows))
+
+
+@kernel
+def accumulate_squares(total: Tensor, rows: Tensor, query: Query, shift: Tensor) -> None:
+    """``total += coefficient * (z**2 - shift)``.
+
+    Args:
+        total: ``[R, G, W, 32]`` float32.
+        rows: ``[R]`` int32 row indices.
+        query: the direction and its coefficient; its bits are those of these rows.
+        shift: float32 scalar tensor.
+    """
+    check_lanes(total)
+    z = coordinates_along(query, rows, total.shape[1], total.shape[2])
+    total.copy_(total + query.coefficient * (z * z - shift))

@@ -36,12 +36,16 @@ class Perturbation(NamedTuple):
         bits: ``[rows, words]`` int32, which coordinates of the whole weight move
             (`zolit.supports.Bits`). A kernel gets those of its rows (`on_rows`). None where no bits
             are kept.
+        curvature: ``[rows, 32 * words]`` float32, an estimate of the loss's curvature along each
+            coordinate of the whole weight (HiZOO): the coordinates of the direction are divided by
+            its square root. A kernel gets that of its rows. None for 1 everywhere.
     """
 
     direction: Direction
     control: Tensor
     amplitude: Tensor
     bits: Tensor | None = None
+    curvature: Tensor | None = None
 
 
 class Query(NamedTuple):
@@ -54,28 +58,34 @@ class Query(NamedTuple):
         coefficient: the signed step, in units of the coordinate: a float32 scalar tensor, or
             ``[R, 1, 1, 1]``, one for each row.
         bits: see `Perturbation`.
+        curvature: see `Perturbation`.
     """
 
     direction: Direction
     control: Tensor
     coefficient: Tensor
     bits: Tensor | None = None
+    curvature: Tensor | None = None
 
 
 Along = TypeVar("Along", Perturbation, Query)
 
 
 def on_rows(along: Along, rows: slice | Tensor) -> Along:
-    """A direction as a kernel of some rows takes it: with the bits of these rows alone.
+    """A direction as a kernel of some rows takes it: with bits and curvature of these rows alone.
 
     Args:
         along: the direction on the whole weight.
         rows: a slice, or ``[R]`` int64 indices.
     """
-    bits = along.bits
-    if bits is None or (isinstance(rows, slice) and rows.stop - rows.start == len(bits)):
-        return along
-    return along._replace(bits=bits[rows])
+    return along._replace(bits=_of(along.bits, rows), curvature=_of(along.curvature, rows))
+
+
+def _of(values: Tensor | None, rows: slice | Tensor) -> Tensor | None:
+    """Some rows of a tensor that holds those of a whole weight."""
+    if values is None or (isinstance(rows, slice) and rows.stop - rows.start == len(values)):
+        return values
+    return values[rows]
 
 
 class Update(NamedTuple):

@@ -26,10 +26,12 @@ def put_entries(
         values: ``[N]`` float32.
         entries: ``[N]`` int32, the number of each float in its weight, by which its coordinate is
             drawn.
-        noise: the direction.
+        noise: the direction; its curvature is that of all floats of the weight.
     """
     control = noise.control
     move = noise.amplitude[1] * coordinates_at(noise.direction, control, entries)
+    if noise.curvature is not None:
+        move = move * torch.rsqrt(noise.curvature.view(-1)[entries])
     draw = hash_words(entries, control[4], control[5]) & 0xFFFF
     outs[0][places] = _in_dtype(values + move, outs[0].dtype, draw)
     if len(outs) == 2:

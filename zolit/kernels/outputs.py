@@ -2,9 +2,10 @@
 
 from torch import Tensor
 
+from zolit.kernels.along import coordinates_along
 from zolit.kernels.arguments import Perturbation
 from zolit.kernels.dispatch import kernel
-from zolit.noise import check_lanes, coordinates
+from zolit.noise import check_lanes
 
 
 @kernel
@@ -17,10 +18,11 @@ def output_factors(factors: list[Tensor], rows: Tensor, noise: Perturbation) -> 
         factors: one or two ``[W, 1, 1, 32]`` float32, written.
         rows: ``[W]`` int32 number of each word within its weight.
         noise: ``control`` is ``[W, K]``, the key words of each word's weight; ``amplitude`` is
-            ``[W, 1, 1, 1]``, eps as a fraction of the scale; ``bits`` is ``[W, 1]`` or None.
+            ``[W, 1, 1, 1]``, eps as a fraction of the scale; ``bits`` is ``[W, 1]`` or None;
+            ``curvature`` is ``[W, 32]`` or None.
     """
     check_lanes(factors[0])
-    z = coordinates(noise.direction, noise.control, rows, 1, factors[0].shape[2], noise.bits)
+    z = coordinates_along(noise, rows, 1, factors[0].shape[2])
     move = noise.amplitude * z
     factors[0].copy_(1.0 + move)
     if len(factors) == 2:

@@ -2,8 +2,9 @@
 
 from torch import Tensor
 
+from zolit.kernels.along import coordinates_along
 from zolit.kernels.arguments import Perturbation, Stored
-from zolit.noise import check_lanes, coordinates
+from zolit.noise import check_lanes
 
 
 def scaled(codes: Tensor, stored: Stored) -> Tensor:
@@ -38,8 +39,7 @@ def write_versions(
     length = noise.amplitude[1]
     if stored.scale is not None:
         length = noise.amplitude[0] * stored.scale + length
-    shape = value.shape[1], value.shape[2]
-    z = coordinates(noise.direction, noise.control, stored.rows, *shape, noise.bits)
+    z = coordinates_along(noise, stored.rows, value.shape[1], value.shape[2])
     move = length * z.view(value.shape)
     outs[0].copy_((value + move).to(outs[0].dtype))
     if len(outs) == 2:

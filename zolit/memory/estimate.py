@@ -87,7 +87,7 @@ class Estimate:
         loading: the largest weight as floats while it is quantized, with the quantizer's
             temporaries.
         gradients: of the weights that gradients move.
-        states: what an optimizer keeps of each of these weights, or of earlier directions.
+        states: what an optimizer keeps of each weight, or of earlier directions.
         anchors: copies of the weights that move, which an estimator keeps.
         workspace: buffers that decoded rows and sums over queries are written to.
         step: activations at the peak of a training step; of a backward pass what is there beyond
@@ -188,6 +188,9 @@ def estimate_memory(
         optimizer.settle(1.0)  # any rate: tensors on the meta device hold no numbers
     update = passing(_update, module, optimizer)
     step = passing(_step, module, batches.train)
+    if module.reading.lengths is not None:
+        with module.reading.lengths.as_if_learning():
+            step = max(step, passing(_step, module, batches.train))
     evaluation = 0
     if batches.evaluation is not None:
         evaluation = passing(evaluate, module, batches.evaluation)
@@ -234,6 +237,7 @@ def _update(module: ZeroOrderModule, optimizer: Any) -> None:
         most = optimizer.most_directions(queries) if isinstance(optimizer, ZOSGD) else queries
         # Momentum remembers the first of the two steps that are made here.
         count = queries if most == queries else -(-most // 2)
+    count *= module.estimator.measures
     gradient = ProjectedGradient(torch.arange(count), torch.ones(count), 1)
     if not module.estimator.tensors():  # an anchor is made by the first step alone
         module.estimator.finish(gradient.values)

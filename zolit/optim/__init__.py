@@ -7,11 +7,14 @@ from zolit.optim.base import (
     Particular,
     StepParts,
     StepsAlongDirections,
+    check_fitting,
     check_rate,
     open_rate_error,
 )
 from zolit.optim.conservative import ZOConservative
+from zolit.optim.dizo import DiZO
 from zolit.optim.fzoo import FZOO
+from zolit.optim.hizoo import HiZOO
 from zolit.optim.momentum import ZOMomentum
 from zolit.optim.sgd import ZOSGD
 from zolit.optim.sign import ZOSignSGD
@@ -20,6 +23,8 @@ __all__ = [
     "FZOO",
     "ZOSGD",
     "Choosing",
+    "DiZO",
+    "HiZOO",
     "OpenRate",
     "Particular",
     "StepParts",
@@ -28,6 +33,7 @@ __all__ = [
     "ZOConservative",
     "ZOMomentum",
     "ZOSignSGD",
+    "check_fitting",
     "check_rate",
     "open_rate_error",
 ]

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -35,6 +35,34 @@ def open_rate_error(name: str, counts: str, lr: float | None) -> UserError:
     return UserError(
         f"optimizer: {name} needs an lr, got none; it is {counts}: try {advice}, or ZOSGD, which "
         "can do without"
+    )
+
+
+class Gives(Protocol):
+    """What an optimizer has to know of an estimator, see `zolit.strategies.Estimator`."""
+
+    gives: ClassVar[str]
+    fitting: ClassVar[str]
+
+
+def check_fitting(optimizer: object, estimator: Gives) -> None:
+    """Refuse an optimizer that takes other numbers than an estimator gives.
+
+    Args:
+        optimizer: says what it ``takes``, and the ``fitting`` estimator; slopes if it says nothing.
+        estimator: says what it ``gives``.
+
+    Raises:
+        UserError: naming both and what to use instead.
+    """
+    takes = getattr(optimizer, "takes", "slopes")
+    if takes == estimator.gives:
+        return
+    mine, theirs = type(optimizer).__name__, type(estimator).__name__
+    raise UserError(
+        f"model.optimizer: {mine} takes {takes}, got estimator {theirs}, which gives "
+        f"{estimator.gives}; use estimator {getattr(optimizer, 'fitting', 'TwoPoint')} with it, or "
+        f"optimizer {estimator.fitting} with {theirs}"
     )
 
 

@@ -52,6 +52,8 @@ class ZOSGD(Optimizer):
 
     projected_gradient: ClassVar[bool] = True
     needs_lr: ClassVar[str | None] = None
+    takes: ClassVar[str] = "slopes"
+    fitting: ClassVar[str] = "TwoPoint"
     # lr may change: the journal records the rates of each step.
     on_resume: ClassVar[Mapping[str, OnResume]] = {"lr": OnResume.FREE}
 

@@ -83,13 +83,20 @@ def load_aside(module: ZeroOrderModule, data: L.LightningDataModule) -> None:
 
 
 def check_finds(module: L.LightningModule) -> ZeroOrderModule:
-    """Refuse a module that has no directions.
+    """Refuse a module that has no directions, or whose steps follow from more than their slopes.
 
     Raises:
-        UserError: naming its class.
+        UserError: naming its class, or its estimator's.
     """
     if isinstance(module, ZeroOrderModule):
-        return module
+        estimator = module.estimator
+        if estimator.measures == 1 and not estimator.by_example:
+            return module
+        raise UserError(
+            f"find_lr: it goes by slopes of the mean loss, got estimator "
+            f"{type(estimator).__name__}, whose steps follow from more; try some learning rates, a "
+            "factor of three apart"
+        )
     raise UserError(
         f"find_lr: it compares losses along the directions of ZeroOrderModule, got "
         f"{type(module).__name__}; try some learning rates, a factor of three apart"

@@ -140,3 +140,45 @@ class ScaledOutputs(Outputs):
         for part in parts:
             mine = self.factors[part.half % self.copies, 0].view(-1, out.shape[1])[part.expert]
             out[part.tokens] *= mine
+
+
+class RowScaledOutputs(ScaledOutputs):
+    """Multiplies the output channels of each row of a batch by factors of its own.
+
+    Args:
+        factors: ``[copies * R, 1, rows]`` float32 for R rows, those at plus first.
+    """
+
+    def change_product(
+        self,
+        out: Tensor,
+        x: Tensor,
+        scale: Tensor | None,
+        store: StoredWeight,
+        preference: Preference,
+    ) -> None:
+        if out.shape[0] % self.copies:
+            raise UserError(
+                "estimator: a direction for each example needs products with rows of the batch in "
+                f"their order, got {tuple(out.shape)} for {self.copies} rows; use TwoPoint"
+            )
+        super().change_product(out, x, scale, store, preference)
+
+    def change_rows(self, values: Tensor, rows: Rows, store: StoredWeight) -> list[Tensor]:
+        raise UserError(
+            "estimator: a direction for each example moves linear layers alone, got a weight in "
+            "`tune` that is read by another operation; take it out, or use TwoPoint"
+        )
+
+    def change_experts(
+        self,
+        out: Tensor,
+        x: Tensor,
+        scale: Tensor | None,
+        store: StoredWeight,
+        parts: Sequence[Part],
+    ) -> None:
+        raise UserError(
+            "estimator: a direction for each example cannot follow the rows that experts see "
+            "together; take experts out of `tune`, or use TwoPoint"
+        )

@@ -66,13 +66,18 @@ def current_versions(weight: Weight) -> Versions:
     site = weight.site
     if site is None:
         return AS_STORED
+    stretched = weight.reading.stretch(site)
+    if stretched is not None:
+        return stretched
     return site.coordinates.versions(weight.store, site, weight.reading)
 
 
 def current_outputs(weight: Weight) -> Outputs | None:
     """How a product with the decoded weight changes now; None if it does not."""
     site = weight.site
-    return None if site is None else site.coordinates.outputs(weight.store, site, weight.reading)
+    if site is None or weight.reading.stretch(site) is not None:
+        return None
+    return site.coordinates.outputs(weight.store, site, weight.reading)
 
 
 def scales_outputs(weight: Weight) -> bool:

@@ -1,63 +1,25 @@
 """The direction that the weights of a model are read along: one state that all of them share."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
+from zolit.errors import UserError
 from zolit.formats.layout import own_rows
 from zolit.kernels.arguments import Perturbation
 from zolit.kernels.dispatch import Preference, is_compiled
 from zolit.noise import Direction, control_table
-from zolit.supports import Support, support_table
+from zolit.supports import support_table
+from zolit.tensors.lengths import Lengths
+from zolit.tensors.members import Active, Member, Place
 from zolit.tensors.noise_cache import NoiseCache
+from zolit.tensors.versions import Stretched, Versions
 from zolit.tensors.workspace import Workspace
 
 Kind = TypeVar("Kind")
-
-
-class Place(Protocol):
-    """What the noise of a weight depends on: its number, and which of its coordinates move."""
-
-    @property
-    def index(self) -> int: ...
-
-    @property
-    def support(self) -> Support: ...
-
-
-@dataclass(frozen=True)
-class Member(Generic[Kind]):
-    """A weight that moves, as it is registered with the shared state.
-
-    Attributes:
-        place: its number and support.
-        coordinates: the kind of its coordinates (`zolit.coordinates`).
-        rows: its output channels.
-        columns: its input channels, rounded up to a multiple of 32.
-    """
-
-    place: Place
-    coordinates: Kind
-    rows: int
-    columns: int
-
-
-class Active(NamedTuple):
-    """A direction that weights are read along.
-
-    Attributes:
-        key: its 64-bit key.
-        eps: step along it, in units of the coordinate; its sign counts.
-        copies: 2 where the batch has two halves that read at ``+eps`` and at ``-eps``; else 1.
-    """
-
-    key: int
-    eps: float
-    copies: int
 
 
 class Reading:
@@ -74,6 +36,11 @@ class Reading:
     Attributes:
         workspace: memory that decoded rows are written to.
         noise: what the weights share of the current direction, such as key words.
+        curvatures: by the number of a weight, the curvature of the loss along each of its
+            coordinates, by whose square root directions are divided (`Perturbation.curvature`). An
+            optimizer that estimates it puts its tensors here, and changes them in place.
+        lengths: how far each layer has moved from where it started, for reads that stretch this
+            way (`stretched`); None where nothing keeps it. An optimizer puts it here.
         repeated: results that the passes over one batch share, by name; None outside of
             `same_batch`.
 
@@ -96,6 +63,8 @@ class Reading:
         self.preference: Preference = preference
         self.workspace = Workspace(chunk_bytes)
         self.noise = NoiseCache()
+        self.curvatures: dict[int, Tensor] = {}
+        self.lengths: Lengths | None = None
         self.repeated: dict[str, Any] | None = None
         self._active: Active | None = None
         self._has_read = False
@@ -150,14 +119,67 @@ class Reading:
         Raises:
             RuntimeError: inside another such context.
         """
+        with self._reading(Active(key, eps, copies)):
+            yield
+
+    @contextmanager
+    def perturbed_by_example(
+        self, keys: Sequence[int], rows: int, eps: float, copies: Literal[1, 2]
+    ) -> Iterator[None]:
+        """Read the weights along a direction of its own for each example of the batch.
+
+        Coordinates must be factors of output channels (`zolit.coordinates.OutputScales`), whose
+        directions change a product row by row. Others would read along the first key, and refuse.
+
+        Args:
+            keys: 64-bit key of each example's direction, in the order of the batch.
+            rows: rows of the batch that belong to each example, which stand together.
+            eps: see `perturbed`.
+            copies: see `perturbed`.
+
+        Raises:
+            RuntimeError: inside another such context.
+        """
+        with self._reading(Active(keys[0], eps, copies, None, tuple(keys), rows)):
+            yield
+
+    @contextmanager
+    def stretched(self, ratios: Mapping[int, Sequence[float]]) -> Iterator[None]:
+        """Read weights at ``anchor + ratio * (weight - anchor)`` inside this context.
+
+        The anchors are those of `lengths`.
+
+        Args:
+            ratios: by the number of a weight; two for the two halves of the batch, in one pass, or
+                one for the whole batch. Weights that are not named read as they are stored.
+
+        Raises:
+            RuntimeError: inside another such context.
+        """
+        copies = max(map(len, ratios.values()), default=1)
+        with self._reading(Active(0, 0.0, copies, ratios)):
+            yield
+
+    @contextmanager
+    def _reading(self, active: Active) -> Iterator[None]:
         if self._active is not None:
             raise RuntimeError("the weights are read perturbed already; contexts do not nest")
-        self._active, self._has_read = Active(key, eps, copies), False
+        self._active, self._has_read = active, False
         try:
             yield
         finally:
             self._active = None
             self.noise.clear()
+
+    def stretch(self, place: Place) -> Versions | None:
+        """The versions of a weight that is read stretched now; None if it is not."""
+        active = self._active
+        if active is None or active.ratios is None or self.lengths is None:
+            return None
+        if not active.moves(place):
+            return None
+        self._has_read = True
+        return Stretched(self.lengths.anchors[place.index], active.ratios[place.index])
 
     @contextmanager
     def same_batch(self) -> Iterator[None]:
@@ -179,15 +201,29 @@ class Reading:
         relies on it.
         """
         active = self._active
-        if active is None or not place.support.includes(active.key):
+        if active is None or not active.moves(place):
             return None
         self._has_read = True
+        return active
+
+    def along_one(self, place: Place) -> Active | None:
+        """`along` for coordinates that have one direction for all rows of a batch.
+
+        Raises:
+            UserError: if each example has its own now.
+        """
+        active = self.along(place)
+        if active is not None and active.examples:
+            raise UserError(
+                "estimator: a direction for each example moves factors of output channels alone, "
+                "got weights with other coordinates in `tune`; take these out, or use TwoPoint"
+            )
         return active
 
     def moves(self, place: Place | None) -> bool:
         """Whether a weight would be read perturbed now."""
         active = self._active
-        return place is not None and active is not None and place.support.includes(active.key)
+        return place is not None and active is not None and active.moves(place)
 
     def copies(self, place: Place | None) -> int:
         """The number of versions that a weight would read as now: 1, or 2 inside a pair."""
@@ -226,12 +262,14 @@ class Reading:
             unit: length of the coordinate's unit, in codes and in weights.
             device: where the noise is made.
         """
-        active = self.along(place)
+        active = self.along_one(place)
         if active is None:
             return None
         controls = self.noise.made("controls", lambda: self.controls(active.key, device))
         amplitude = self.amplitude(active, unit, device)
-        return Perturbation(self.direction, controls[place.index], amplitude, place.support.bits())
+        control, bits = controls[place.index], place.support.bits()
+        curvature = self.curvatures.get(place.index)
+        return Perturbation(self.direction, control, amplitude, bits, curvature)
 
     def amplitude(self, active: Active, unit: tuple[float, float], device: torch.device) -> Tensor:
         """The step along a direction, ``[2]`` float32: counted in codes, and in weights.

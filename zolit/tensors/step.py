@@ -8,8 +8,9 @@ from torch import Tensor
 from zolit.formats.layout import own_rows
 from zolit.kernels.arguments import Query
 from zolit.noise import rounding_table
+from zolit.tensors.members import Place
 from zolit.tensors.noise_cache import NoiseCache
-from zolit.tensors.reading import Place, Reading
+from zolit.tensors.reading import Reading
 
 
 class Step:
@@ -68,8 +69,10 @@ class Step:
         """The directions that move a weight, with the step along each."""
         lengths, controls = self.coefficients(place), self.controls
         direction, bits = self.reading.direction, place.support.bits()
+        curvature = self.reading.curvatures.get(place.index)
         return [
-            Query(direction, controls[q][place.index], lengths[q], bits) for q in self.moving(place)
+            Query(direction, controls[q][place.index], lengths[q], bits, curvature)
+            for q in self.moving(place)
         ]
 
     def rounding(self, place: Place) -> Tensor:

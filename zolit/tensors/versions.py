@@ -1,7 +1,9 @@
 """The decoded elements of a weight along a direction: one version of them, or two."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from zolit.errors import UserError
@@ -105,3 +107,47 @@ class Rescaled(Versions):
     ) -> None:
         for one, out in zip(self._stores, outs, strict=True):
             one.read(rows, [out], None, preference)
+
+
+class Stretched(Versions):
+    """``anchor + ratio * (weight - anchor)`` with another ratio in each version (DiZO).
+
+    Args:
+        anchor: the weight as it was, in the same format.
+        ratios: of each version.
+    """
+
+    def __init__(self, anchor: StoredWeight, ratios: Sequence[float]) -> None:
+        self.copies, self._anchor, self._ratios = len(ratios), anchor, ratios
+
+    def read(
+        self, store: StoredWeight, rows: Rows, outs: list[Tensor], preference: Preference
+    ) -> None:
+        start, moved = moved_since(self._anchor, store, rows, outs[0].shape, preference)
+        for ratio, out in zip(self._ratios, outs, strict=True):
+            out.copy_(torch.add(start, moved, alpha=ratio))
+
+
+def moved_since(
+    anchor: StoredWeight,
+    store: StoredWeight,
+    rows: Rows,
+    shape: torch.Size,
+    preference: Preference,
+) -> tuple[Tensor, Tensor]:
+    """Some rows of a weight as it was, and how far they have moved since, both decoded.
+
+    Args:
+        anchor: the weight as it was.
+        store: the weight.
+        rows: which rows.
+        shape: ``[R, padded_columns]``, of the result.
+        preference: kernel choice.
+
+    Returns:
+        Two tensors of this shape, float32.
+    """
+    start, now = (torch.empty(shape, device=store.device) for _ in range(2))
+    anchor.read(rows, [start], None, preference)
+    store.read(rows, [now], None, preference)
+    return start, now.sub_(start)

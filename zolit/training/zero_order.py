@@ -19,9 +19,10 @@ from zolit.models.families import last_logits
 from zolit.models.passes.arrange import arrange_passes
 from zolit.models.prepare import Parts
 from zolit.models.source import ModelSource
+from zolit.models.trials.pairs import why_not_by_row
 from zolit.noise import fold, signed
 from zolit.objectives.base import Objective
-from zolit.optim import ZOSGD, Choosing, OpenRate, Particular, StepParts
+from zolit.optim import ZOSGD, Choosing, OpenRate, Particular, StepParts, check_fitting
 from zolit.options import OnResume
 from zolit.strategies import (
     ConstantQueries,
@@ -164,6 +165,8 @@ class ZeroOrderModule(TuningModule):
         self.perturber = perturber
         self.estimator = estimator or TwoPoint()
         self.estimator.check(self.objective)
+        codes_move = self.tune != ["adapter"]
+        self.estimator.check_parts(perturber, quantizer if codes_move else None)
         self.mask = mask or NoMask()
         self.mask.check(perturber)
         self.query_scheduler = query_scheduler or ConstantQueries()
@@ -183,6 +186,11 @@ class ZeroOrderModule(TuningModule):
 
     def arrange(self, model: nn.Module, pairable: bool) -> None:
         how = pairable, self.compiles_blocks and self.reading.compiled, self.estimator.paired
+        if self.estimator.by_example and (why := why_not_by_row(model, last_logits)):
+            raise UserError(
+                f"estimator: {type(self.estimator).__name__} reads each row along a direction of "
+                f"its own, but {why}; use TwoPoint"
+            )
         self.pairable = arrange_passes(model, self.reading, last_logits, *how)
         self.default_lr = self._plain_lr = None
 
@@ -195,6 +203,13 @@ class ZeroOrderModule(TuningModule):
         Raises:
             UserError: naming what does not fit.
         """
+        check_fitting(optimizer, self.estimator)
+        if self.estimator.scale_free and any(one["lr"] is None for one in optimizer.param_groups):
+            raise UserError(
+                f"model.optimizer: {type(optimizer).__name__} needs an lr, got none: estimator "
+                f"{type(self.estimator).__name__} gives slopes without a unit, so that lr counts "
+                "units of the coordinate; try 1e-3"
+            )
         if isinstance(optimizer, Particular):
             queries = self.query_scheduler.queries(0, 0)
             parts = (self.estimator, self.quantizer, self.perturber)
@@ -313,8 +328,12 @@ class ZeroOrderModule(TuningModule):
             UserError: after ``max_skipped`` skipped queries in a row.
         """
         values = self.estimator.combine(pending.estimates).float().cpu()
-        finite = self._skipped.finite(values, self.global_step)
-        keys, values = torch.tensor([signed(key) for key in pending.keys])[finite], values[finite]
+        measured = values.view(self.estimator.measures, -1)
+        # A sum is finite only if all of its numbers are: inf - inf is NaN.
+        finite = self._skipped.finite(measured.sum(0), self.global_step)
+        own = self.estimator.joined_keys(pending.estimates, pending.keys)
+        keys = torch.tensor([signed(key) for key in own])[finite].repeat(len(measured))
+        values = measured[:, finite].flatten()
         optimizer, step = self.optimizers(), self.global_step
         inner: Any = self.optimizers(use_pl_optimizer=False)
         if isinstance(inner, Choosing):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zolit.coordinates import OutputScales
 from zolit.errors import UserError, first_line
 from zolit.models.anatomy import word_embeddings
 from zolit.models.special_tokens import special_tokens
@@ -158,3 +159,43 @@ def _halves(late: Read, early: Read) -> bool:
         and not early.marked[half:].any()
         and torch.equal(late.marked[half:], early.marked[:half])
     )
+
+
+def why_not_by_row(model: nn.Module, forward: Forward) -> str | None:
+    """A reason why each row of a batch cannot read the weights along a direction of its own.
+
+    The model runs with stand-ins for its weights, once for each row, which is marked. The input of
+    each tuned weight must be marked in this row's share of it, and nowhere else.
+
+    Args:
+        model: prepared; its blocks are not compiled.
+        forward: how the model will be called.
+
+    Returns:
+        None for no reason.
+    """
+    for weight in perturbed_weights(model):
+        if weight.site is not None and not isinstance(weight.site.coordinates, OutputScales):
+            return f"{weight.path} moves by other coordinates than factors of output channels"
+        if weight.dim() > 2:
+            return f"{weight.path} holds experts, which see rows in another order"
+    copy = make_blank(model)
+    plain, marked, mask = trial_rows(copy.model, ROWS)
+    for row in range(ROWS):
+        tokens = torch.where(torch.arange(ROWS).unsqueeze(1) == row, marked, plain)
+        stand_ins = StandIns(copy, marked[row])
+        stand_ins.run(forward, tokens, mask)
+        for path, operation in stand_ins.elsewhere.items():
+            return f"{path} is read by {operation}"
+        for read in stand_ins.reads:
+            if read.shape[0] % ROWS or not _only(read.marked, row):
+                shape = list(read.shape)
+                return f"{read.path} reads {shape} of {ROWS} rows, not these rows in their order"
+    return None
+
+
+def _only(marked: Tensor, row: int) -> bool:
+    """Whether an input is marked in one row's share of it alone; none is marked if no token is."""
+    shares = marked.view(ROWS, -1).any(1)
+    others = [share for other, share in enumerate(shares.tolist()) if other != row]
+    return not any(others)
