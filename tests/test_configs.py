@@ -5,25 +5,36 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tiny_recipes import CONFIGS, IDS, MASKED, ROOT, tiny_options, write_rows
+from tiny_recipes import (
+    CONFIGS,
+    IDS,
+    MASKED,
+    PRUNING,
+    ROOT,
+    SHIPPED,
+    tiny_options,
+    tiny_pruning_options,
+    write_rows,
+)
 
 from zolit.cli import run
 
 
 def test_recipes_are_found() -> None:
-    folders = {str(path.parent.relative_to(ROOT)) for path in CONFIGS}
-    kinds = ("mezo", "quzo", "qzo", "senszoq", "tasks")
+    folders = {str(path.parent.relative_to(ROOT)) for path in SHIPPED}
+    kinds = ("mezo", "quzo", "qzo", "senszoq", "tasks", "wandapp")
     assert folders >= {"configs", *(f"configs/{kind}" for kind in kinds)}
     files = [p for p in (ROOT / "configs").rglob("*") if p.is_file()]
-    assert sorted(files) == CONFIGS, "a file in configs/ that no test reads"
+    assert sorted(files) == SHIPPED, "a file in configs/ that no test reads"
     assert set(IDS) >= MASKED
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=IDS)
+@pytest.mark.parametrize("path", SHIPPED, ids=[one.stem for one in SHIPPED])
 def test_header(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     name = path.relative_to(ROOT).as_posix()
-    assert lines[0] == f"# zolit fit --config {name}"
+    command = "prune" if path in PRUNING else "fit"
+    assert lines[0] == f"# zolit {command} --config {name}"
     assert lines[1].startswith("# Measured: ")
     header = [line for line in lines[: lines.index("model:")] if line.startswith("#")]
     assert any("arXiv" in line for line in header)
@@ -45,6 +56,19 @@ def test_two_steps(path: Path, tmp_path: Path, tiny_llama: Path, tiny_roberta: P
     assert summary["skipped_queries"] == 0
     figures = summary["final"]
     assert 0 <= figures["test_f1" if "test_f1" in figures else "test_accuracy"] <= 1
+
+
+@pytest.mark.parametrize("path", PRUNING, ids=[one.stem for one in PRUNING])
+def test_pruning_recipes(path: Path, tmp_path: Path, tiny_llama: Path) -> None:
+    changes = tiny_pruning_options(path, tmp_path, tiny_llama)
+    changes["run"] = {"run_dir": str(tmp_path / "run")}
+    override = tmp_path / "tiny.yaml"
+    override.write_text(yaml.safe_dump(changes), encoding="utf-8")
+    cli = run(args=["prune", "--config", str(path), "--config", str(override)])
+    assert cli.trainer.global_step == 2
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
+    assert (summary["status"], summary["steps"], summary["zeros"]) == ("finished", 2, 0.5)
+    assert summary["final"]["test_perplexity"] != summary["zero_shot"]["test_perplexity"]
 
 
 def test_parts_are_swapped_on_the_command_line(tmp_path: Path, tiny_llama: Path) -> None:

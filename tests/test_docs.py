@@ -89,6 +89,9 @@ def test_the_readme_names_every_part() -> None:
         strategies.Estimator,
         strategies.Mask,
         strategies.QueryScheduler,
+        strategies.Pruner,
+        strategies.Pattern,
+        strategies.Reconstruction,
     )
     parts = [getattr(strategies, name) for name in strategies.__all__]
     shipped = [

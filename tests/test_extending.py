@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from tiny_recipes import tiny_pruning_options
 
 from zolit.cli import run
 from zolit.errors import UserError
@@ -37,6 +38,9 @@ EXAMPLES = {
     "my_evaluation": "Calibration",
     "my_callback": "StopAtAccuracy",
 }
+
+PRUNING = {"my_pruner": "RelativeImportance"}
+"""Examples that go with a recipe of zolit prune."""
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +78,9 @@ def run_example(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def test_the_page_shows_each_kind() -> None:
-    assert set(BLOCKS) == {f"{name}.{end}" for name in EXAMPLES for end in ("py", "yaml")}
-    for name, part in EXAMPLES.items():
+    shown = {**EXAMPLES, **PRUNING}
+    assert set(BLOCKS) == {f"{name}.{end}" for name in shown for end in ("py", "yaml")}
+    for name, part in shown.items():
         text = BLOCKS[f"{name}.py"]
         assert f"class {part}(" in text
         code = text[text.index(f"class {part}(") :].rstrip()
@@ -90,6 +95,23 @@ def test_two_steps(run_example: Any, name: str) -> None:
     assert cli.model.skipped_queries == 0
     parts = (*vars(cli.model).values(), *cli.trainer.callbacks)
     assert EXAMPLES[name] in {type(part).__name__ for part in parts}
+
+
+@pytest.mark.parametrize("name", PRUNING)
+def test_pruning(
+    name: str, folder: Path, tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(folder)
+    shipped = ROOT / "configs" / "wandapp" / "wanda.yaml"
+    tiny = tmp_path / "tiny.yaml"
+    tiny.write_text(yaml.safe_dump(tiny_pruning_options(shipped, tmp_path, tiny_llama)))
+    recipes = (shipped, tiny, folder / f"{name}.yaml")
+    files = [part for path in recipes for part in ("--config", str(path))]
+    cli = run(args=["prune", *files, "--run.run_dir", str(tmp_path / "run")])
+    assert cli.trainer.global_step == 2
+    assert type(cli.model.pruner).__name__ == PRUNING[name]
+    zeros = sum(int((one == 0).sum()) for one in cli.model.weights)
+    assert 2 * zeros == sum(one.numel() for one in cli.model.weights)
 
 
 def test_clipping_quantizer(run_example: Any) -> None:

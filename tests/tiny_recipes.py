@@ -19,7 +19,11 @@ from quantized_folders import quantized_llama
 from zolit.models.plan import KINDS
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = sorted((ROOT / "configs").rglob("*.y*ml"))
+SHIPPED = sorted((ROOT / "configs").rglob("*.y*ml"))
+PRUNING = [path for path in SHIPPED if path.parent.name == "wandapp"]
+"""Recipes of zolit prune."""
+CONFIGS = [path for path in SHIPPED if path not in PRUNING]
+"""Recipes of zolit fit."""
 IDS = [str(path.relative_to(ROOT)) for path in CONFIGS]
 MASKED = {"configs/mezo/roberta_sst2.yaml"}
 
@@ -109,6 +113,25 @@ def stored_source(kind: str, folder: Path, llama: Path) -> dict[str, str]:
     form = {"gptq": "4 bits", "aqlm": "1x16"}[kind]
     quantized_llama(folder, form, **{name: sizes[name] for name in kept})
     return {"path": str(folder)}
+
+
+def tiny_pruning_options(path: Path, folder: Path, llama: Path) -> dict[str, Any]:
+    """Options that make a shipped pruning recipe run on a tiny model and a short text.
+
+    Args:
+        path: of the recipe.
+        folder: for its text.
+        llama: folder of the tiny causal model.
+    """
+    text = folder / "text.txt"
+    text.write_text("".join(f"{one} \n" for one, _ in 20 * FILMS), encoding="utf-8")
+    source = {"path": str(llama), "package": None, "gguf_file": None}
+    calibration = {"text": str(text), "samples": 6, "length": 16}
+    data = {"test_text": str(text), "length": 16, "test_windows": 8}
+    return {
+        "model": {"source": source, "calibration": calibration},
+        "data": {"init_args": data},
+    }
 
 
 def tiny_options(path: Path, folder: Path, llama: Path, roberta: Path) -> dict[str, Any]:

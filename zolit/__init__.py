@@ -14,6 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zolit.calibration.layer_statistics import LayerStatistics as LayerStatistics
+    from zolit.calibration.options import CalibrationText as CalibrationText
     from zolit.comparison.compare import Comparison as Comparison
     from zolit.comparison.compare import compare as compare
     from zolit.coordinates import Coordinates as Coordinates
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
     from zolit.python import fit as fit
     from zolit.python import generate as generate
     from zolit.python import load as load
+    from zolit.python import prune as prune
     from zolit.python import replay as replay
     from zolit.python import verify as verify
     from zolit.rates.proposal import Proposal as Proposal
@@ -91,12 +94,15 @@ if TYPE_CHECKING:
     from zolit.threads import share_cores as share_cores
     from zolit.training.first_order import FirstOrderModule as FirstOrderModule
     from zolit.training.module import TuningModule as TuningModule
+    from zolit.training.pruning import PruningModule as PruningModule
     from zolit.training.wrap import wrap as wrap
     from zolit.training.zero_order import ZeroOrderModule as ZeroOrderModule
 
 __version__ = "0.1.0"
 
 _NAMES = {
+    "zolit.calibration.layer_statistics": ("LayerStatistics",),
+    "zolit.calibration.options": ("CalibrationText",),
     "zolit.comparison.compare": ("Comparison", "compare"),
     "zolit.coordinates": ("Coordinates", "Elements", "LowRank", "OutputScales", "Scales"),
     "zolit.datamodules": (
@@ -154,6 +160,7 @@ _NAMES = {
         "fit",
         "generate",
         "load",
+        "prune",
         "replay",
         "verify",
     ),
@@ -167,6 +174,7 @@ _NAMES = {
     "zolit.threads": ("share_cores",),
     "zolit.training.first_order": ("FirstOrderModule",),
     "zolit.training.module": ("TuningModule",),
+    "zolit.training.pruning": ("PruningModule",),
     "zolit.training.wrap": ("wrap",),
     "zolit.training.zero_order": ("ZeroOrderModule",),
 }

@@ -40,3 +40,19 @@ def on_resume(cls: type | None, name: str) -> OnResume:
             found: OnResume = declared[name]
             return found
     return OnResume.REPLAYED
+
+
+def described(part: object) -> str:
+    """A part with its arguments, in a line that is the same for equal parts.
+
+    Example:
+        >>> class Part:
+        ...     def __init__(self, eps):
+        ...         self.eps = eps
+        >>> described(Part(0.1))
+        'Part(eps=0.1)'
+    """
+    if part is None:
+        return "None"
+    given = ", ".join(f"{name}={value!r}" for name, value in sorted(vars(part).items()))
+    return f"{type(part).__name__}({given})"

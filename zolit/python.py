@@ -13,11 +13,13 @@ from zolit.extras import require_extra
 from zolit.objectives.decoding import find_decoder
 from zolit.quiet import quiet_about_the_folder
 from zolit.runs import fit as runs
+from zolit.runs import prune as pruning
 from zolit.runs.finished import checkpoint_file, load_checkpoint, module_of_run, recipe_text
 from zolit.runs.folder import RunFolder, RunOptions
 from zolit.runs.generate import write_behind
 from zolit.runs.replay import replay as replayed
 from zolit.runs.verify import verify as verified
+from zolit.training.pruning import PruningModule
 from zolit.training.zero_order import ZeroOrderModule
 
 
@@ -72,6 +74,48 @@ def fit(
     made = make_trainer(given, module, folder, options, fits=True)
     with quiet_about_the_folder():
         return runs.fit(made, module, data, folder, options, resume=resume)
+
+
+def prune(
+    module: PruningModule,
+    data: L.LightningDataModule,
+    run_dir: str | Path,
+    resume: bool = False,
+    overwrite: bool = False,
+    options: RunOptions | None = None,
+    callbacks: tuple[L.Callback, ...] = (),
+    **trainer: Any,
+) -> dict[str, Any]:
+    """Prune the model of a module, block by block, as ``zolit prune`` does.
+
+    Args:
+        module: its model is changed.
+        data: its test rows are measured before and after.
+        run_dir: folder of the run.
+        resume: continue the run in that folder. Module and data must be made as they were for it.
+        overwrite: replace an earlier run in that folder.
+        options: ``zero_shot`` and ``test_after_fit`` say whether there are tests.
+        callbacks: your own callbacks.
+        trainer: options of Lightning's trainer, such as ``enable_progress_bar``.
+
+    Returns:
+        What came of it, as in summary.json.
+
+    Raises:
+        UserError: if an option is wrong, or the model cannot be pruned.
+
+    Example:
+        >>> summary = prune(module, data, "runs/pruned")  # doctest: +SKIP
+    """
+    folder = RunFolder(run_dir, overwrite)
+    if resume:
+        folder.check_resumable()
+    else:
+        folder.check()
+    options = options or RunOptions()
+    made = make_trainer({"callbacks": callbacks, **trainer}, module, folder, options, fits=True)
+    with quiet_about_the_folder():
+        return pruning.prune(made, module, data, folder, options, resume=resume)
 
 
 def load(

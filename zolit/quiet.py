@@ -75,6 +75,14 @@ def quiet_libraries() -> None:
 
 
 @contextmanager
+def quiet_about_validation() -> Iterator[None]:
+    """Drop what Lightning says of a run that makes no validations."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"You defined a `validation_step` but have no")
+        yield
+
+
+@contextmanager
 def quiet_about_the_folder() -> Iterator[None]:
     """Drop, for a run from Python, what Lightning says of a folder that zolit has checked.
 

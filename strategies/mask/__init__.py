@@ -7,6 +7,7 @@ from zolit.strategies.mask.from_file import FromFile
 from zolit.strategies.mask.magnitude import Magnitude
 from zolit.strategies.mask.none import NoMask
 from zolit.strategies.mask.outliers import Outliers
+from zolit.strategies.mask.pruned import Pruned
 from zolit.strategies.mask.random import RandomMask
 from zolit.strategies.mask.random_blocks import RandomBlocks
 from zolit.strategies.mask.scored import ScoredMask
@@ -22,6 +23,7 @@ __all__ = [
     "Mask",
     "NoMask",
     "Outliers",
+    "Pruned",
     "RandomBlocks",
     "RandomMask",
     "ScoredMask",

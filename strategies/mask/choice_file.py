@@ -1,7 +1,7 @@
 """The file of a choice that a mask of single coordinates made: bits, or positions where few."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -74,14 +74,43 @@ def write_choice(
                 "single coordinates; keep the mask's seed and options instead"
             )
         shapes[weight.path] = support.shape
-        packed = in_model_order(support, store)
-        entries = Bits(packed, support.shape[1]).chosen().flatten().nonzero().flatten()
-        small = _narrow(entries, packed.numel() * 32)
-        few = small.numel() * small.element_size() < packed.numel() * packed.element_size()
-        tensors[f"{weight.path}.entries" if few else weight.path] = (small if few else packed).cpu()
-    facts = json.dumps(asdict(Facts(VERSION, shapes, digests, title)))
+        name, tensor = as_tensor(weight.path, in_model_order(support, store), support.shape[1])
+        tensors[name] = tensor
+    write_tensors(file, tensors, Facts(VERSION, shapes, digests, title))
+
+
+def write_bits(
+    file: Path, supports: Mapping[str, Bits], digests: dict[str, str], title: str
+) -> None:
+    """Write which entries of some matrices are chosen, in the form of `write_choice`.
+
+    Args:
+        file: written whole or not at all.
+        supports: the entries of each weight, columns in the model's order, by its parameter's name.
+        digests: see `Facts`.
+        title: see `Facts`.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    tensors = dict(as_tensor(path, one.packed, one.shape[1]) for path, one in supports.items())
+    shapes = {path: one.shape for path, one in supports.items()}
+    write_tensors(file, tensors, Facts(VERSION, shapes, digests, title))
+
+
+def as_tensor(path: str, packed: Tensor, columns: int) -> tuple[str, Tensor]:
+    """The name and the tensor that the file has for a weight: bits, or positions where fewer."""
+    entries = Bits(packed, columns).chosen().flatten().nonzero().flatten()
+    small = _narrow(entries, packed.numel() * 32)
+    few = small.numel() * small.element_size() < packed.numel() * packed.element_size()
+    return (f"{path}.entries", small.cpu()) if few else (path, packed.cpu())
+
+
+def write_tensors(file: Path, tensors: dict[str, Tensor], facts: Facts) -> None:
+    """Write the tensors of a choice with its facts; the file is whole or not there."""
+    text = json.dumps(asdict(facts))
     with replacing(file, durable=True) as scratch:
-        scratch.write_bytes(save(tensors, {"zolit_mask": facts}))
+        scratch.write_bytes(save(tensors, {"zolit_mask": text}))
 
 
 def read_choice_facts(file: str, where: str, again: str) -> Facts:

@@ -41,6 +41,7 @@ class FromFile(ElementMask):
 
     kept: ClassVar[bool] = True
     on_resume: ClassVar[Mapping[str, OnResume]] = {"file": OnResume.COMPARED}
+    name: ClassVar[str] = "FromFile"
     again: ClassVar[str] = "keep one of this model's run with FromFile.save(model, file)"
 
     def __init__(self, file: str) -> None:
@@ -85,7 +86,7 @@ class FromFile(ElementMask):
         why = other_model(model, dict.fromkeys(facts.shapes), facts.digests)
         if why is not None:
             raise UserError(
-                f"mask FromFile: {self.file!r} is of another model: {why}; {self.again}"
+                f"mask {self.name}: {self.file!r} is of another model: {why}; {self.again}"
             )
 
     def choose(self, path: str, weight: StoredWeight, block: int, blocks: int) -> Support:
@@ -100,14 +101,15 @@ class FromFile(ElementMask):
         shape = one.shape or (one.weight.rows, one.weight.columns)
         if one.path not in facts.shapes:
             raise UserError(
-                f"mask FromFile: {self.file!r} says nothing of {one.path}; leave it out of `tune`, "
-                f"or {self.again}"
+                f"mask {self.name}: {self.file!r} says nothing of {one.path}; leave it out of "
+                f"`tune`, or {self.again}"
             )
         if facts.shapes[one.path] != shape:
             rows, columns = facts.shapes[one.path]
             raise UserError(
-                f"mask FromFile: {self.file!r} holds {rows}x{columns} coordinates of {one.path}, "
-                f"expected {shape[0]}x{shape[1]}; use the perturber that it was made with, or "
+                f"mask {self.name}: {self.file!r} holds {rows}x{columns} coordinates of "
+                f"{one.path}, expected {shape[0]}x{shape[1]}; use the perturber that it was made "
+                "with, or "
                 f"{self.again}"
             )
         support = read_choice(self.file, one.path, shape)
@@ -116,4 +118,4 @@ class FromFile(ElementMask):
         return support.on(one.weight.device)
 
     def _facts(self) -> Facts:
-        return read_choice_facts(self.file, "mask FromFile", self.again)
+        return read_choice_facts(self.file, f"mask {self.name}", self.again)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from zolit.calibration.inverse_factor import inverse_factor
 from zolit.calibration.text import windows_of_text
 from zolit.calibration.visitors import replace_weights
 from zolit.errors import UserError
@@ -202,7 +203,7 @@ def gptq(
     grids = []
     if act_order:
         grids = [grid(part) for part in filled(rest, excluded, group_size).split(group_size, dim=1)]
-    rest, factor = rest[:, order], _inverse_factor(moments[order][:, order], damping)
+    rest, factor = rest[:, order], inverse_factor(moments[order][:, order], damping)
     codes = torch.empty(weight.shape, dtype=torch.int8)
     for start in range(0, columns, group_size):
         stop = start + group_size
@@ -225,14 +226,3 @@ def gptq(
         rest[:, stop:] -= errors @ factor[start:stop, stop:]
     scales, zeros = zip(*grids, strict=True)
     return codes, torch.stack(scales, 1), torch.stack(zeros, 1), rest[:, order.argsort()]
-
-
-def _inverse_factor(moments: Tensor, damping: float) -> Tensor:
-    """Upper Cholesky factor of the inverse of the damped moments (the paper's step 3)."""
-    damped = moments.double().clone()
-    diagonal = damped.diagonal()
-    mean = diagonal.mean()
-    diagonal[diagonal == 0] = 1
-    diagonal += damping * mean
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
-    return torch.linalg.cholesky(inverse, upper=True).float()

@@ -25,3 +25,15 @@ def test_killed_at_random_moments(options: list[str]) -> None:
     assert found["kills"] == 8
     assert found["runs"] >= 1
     assert found["steps_lost"] == 0
+
+
+@pytest.mark.slow
+def test_pruning_killed_at_random_moments() -> None:
+    """benchmarks/kill_pruning.py with 20 kills of each method is the long form."""
+    script = str(ROOT / "benchmarks" / "kill_pruning.py")
+    command = [sys.executable, script, "--kills", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)  # noqa: S603
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert len(found) == 4
+    assert all(one["kills"] == 3 and one["runs"] >= 1 for one in found)

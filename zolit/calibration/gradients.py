@@ -1,6 +1,6 @@
 """Gradients of one block's weights, from the gradient by the block's output."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Literal
 
@@ -70,13 +70,16 @@ class BlockGradients:
                 into.add_(values)
         leaf.grad = None
 
-    def back(self, hidden: Tensor, rest: Rest, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def back(
+        self, hidden: Tensor, rest: Rest, gradient: Tensor | Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
         """Run the block forward and backward on one window.
 
         Args:
             hidden: input of the block, ``[1, length, columns]``.
             rest: its other arguments.
-            gradient: of the loss by the block's output, ``[1, length, columns]`` float32.
+            gradient: of the loss by the block's output, ``[1, length, columns]`` float32; or a
+                function that makes it from that output.
 
         Returns:
             The output of the block, and the gradient of the loss by ``hidden``; both float32.
@@ -84,7 +87,8 @@ class BlockGradients:
         with torch.enable_grad(), eager_experts(self.block):
             leaf = hidden.detach().to(self.dtype).requires_grad_()
             out = run_block(self._call, leaf, with_dtype(rest, self.dtype))
-            torch.autograd.backward(out, gradient.to(out.dtype))
+            slope = gradient(out.detach()) if callable(gradient) else gradient
+            torch.autograd.backward(out, slope.to(out.dtype))
         found = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
         return out.detach().float(), found.float()
 

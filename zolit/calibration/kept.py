@@ -47,6 +47,14 @@ class Kept:
                 data = bytearray(stream.read(length * self.columns * self.dtype.itemsize))
                 yield torch.frombuffer(data, dtype=self.dtype).view(1, length, self.columns)
 
+    def one(self, window: int) -> Tensor:
+        """The hidden states of one window, ``[1, length, columns]`` on the CPU."""
+        size = self.columns * self.dtype.itemsize
+        with self.file.open("rb") as stream:
+            stream.seek(sum(self.lengths[:window]) * size)
+            data = bytearray(stream.read(self.lengths[window] * size))
+        return torch.frombuffer(data, dtype=self.dtype).view(1, -1, self.columns)
+
     @contextmanager
     def writing(self) -> Iterator[Callable[[Tensor], None]]:
         """A function that appends one window; the file is complete when the context ends."""

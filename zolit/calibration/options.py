@@ -1,9 +1,10 @@
-"""What a saliency is computed of, as a user says it: of ``zolit saliency``, and of a mask."""
+"""Which text is looked at, as a user says it: for saliency, masks and pruning."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from zolit.calibration.gradients import Method
+from zolit.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -44,3 +45,40 @@ class SaliencyOptions:
     seed: int = 0
     stored: bool = False
     dtype: Literal["float32", "bfloat16"] | None = None
+
+
+@dataclass(frozen=True)
+class CalibrationText:
+    """The text on which a model is pruned.
+
+    Attributes:
+        text: file of text: JSON lines with a field ``text`` as C4 has them, perhaps compressed by
+            gzip, of which each document long enough gives a window at a random place; or plain
+            text, cut into windows of which some are drawn.
+        package: name of an installed pip distribution that holds ``text``.
+        samples: number of windows.
+        length: tokens of a window; by default 512, or as many as the model reads.
+        seed: draws the windows.
+
+    Raises:
+        UserError: if a number is out of range.
+
+    Example:
+        >>> CalibrationText("c4.txt").samples
+        128
+    """
+
+    text: str | None = None
+    package: str | None = None
+    samples: int = 128
+    length: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("samples", 1), ("length", 2), ("seed", 0)):
+            given = getattr(self, name)
+            if given is not None and given < least:
+                raise UserError(
+                    f"calibration.{name}: got {given}, expected at least {least}; try "
+                    f"{128 if least else 0}"
+                )

@@ -140,6 +140,31 @@ def windows_of_documents(
     )
 
 
+def drawn_windows(file: Path, tokenizer: Any, samples: int, length: int, seed: int) -> list[Window]:
+    """Windows of a text file that a seed draws: of JSON lines by `windows_of_documents`.
+
+    Of plain text the tokens are cut into windows, one after another, and some of these are drawn,
+    each at most once.
+
+    Arguments are those of `windows_of_documents`.
+
+    Raises:
+        UserError: if the file cannot be read, or is too short.
+    """
+    if file.name.endswith(_JSON_LINES):
+        return [Window(one) for one in windows_of_documents(file, tokenizer, samples, length, seed)]
+    ids = tokenizer(whole_text(file), return_tensors="pt", verbose=False).input_ids[0]
+    each = ids[: len(ids) // length * length].view(-1, length)
+    if len(each) < samples:
+        raise UserError(
+            f"text {str(file)!r} has {len(ids)} tokens, but samples={samples} windows of "
+            f"length={length} need {samples * length}; lower samples or length, or give a longer "
+            "text"
+        )
+    order = torch.randperm(len(each), generator=torch.Generator().manual_seed(seed))
+    return [Window(one) for one in each[order[:samples]]]
+
+
 def windows_of_file(
     file: Path, tokenizer: Any, samples: int, length: int, seed: int
 ) -> list[Window]:

@@ -10,10 +10,12 @@ from zolit.callbacks import Journal, Progress, RunReport, StopBetweenSteps
 from zolit.callbacks.best import BestCheckpoint
 from zolit.callbacks.judged import evaluation_of
 from zolit.callbacks.last import LastCheckpoint
+from zolit.callbacks.prune_report import PruneReport
 from zolit.evaluations import Evaluation
 from zolit.runs.folder import RunFolder, RunOptions
 from zolit.runs.metrics_file import csv_logger
 from zolit.runs.resume_checkpoint import resumes_by_checkpoint
+from zolit.training.pruning import PruningModule
 from zolit.training.zero_order import ZeroOrderModule
 
 TRAINER_DEFAULTS = {
@@ -49,15 +51,18 @@ def keeping_options(
     """
     bare = bool(given.get("barebones"))
     theirs = listed(given.get("callbacks"))
+    progress = given.get("enable_progress_bar") is not False and not bare
     own = default_callbacks(
         folder,
         options.best_by,
         evaluation_of(module),
         options.journal and isinstance(module, ZeroOrderModule),
-        progress=given.get("enable_progress_bar") is not False and not bare,
+        progress=progress,
         checkpoints=given.get("enable_checkpointing") is not False and not bare,
         resumed_by_checkpoint=resumes_by_checkpoint(module),
     )
+    if isinstance(module, PruningModule):
+        own = pruning_callbacks(folder, progress)
     own = [one for one in own if not any(isinstance(other, type(one)) for other in theirs)]
     logger = given.get("logger")
     loggers = [] if logger is None or logger is True else listed(logger)
@@ -70,6 +75,19 @@ def keeping_options(
     if given.get("default_root_dir") is None:
         found["default_root_dir"] = str(folder.path)
     return found
+
+
+def pruning_callbacks(folder: RunFolder | None, progress: bool = True) -> list[Callback]:
+    """The callbacks of a pruning run; each block is kept by the run itself.
+
+    Args:
+        folder: of the run that is kept, None where none is.
+        progress: whether a bar tells how far it has come.
+    """
+    callbacks: list[Callback] = [Progress()] if progress else []
+    if folder is not None:
+        callbacks += [StopBetweenSteps(), PruneReport(str(folder.path))]
+    return callbacks
 
 
 def listed(parts: Any) -> list[Any]:

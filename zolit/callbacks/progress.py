@@ -45,6 +45,7 @@ class Progress(ProgressBar):
         self._told_compiling = False
         self._bar: bars.Progress | None = None
         self._total: int | None = None
+        self._before = 0
         self._printed = 0
         self._batches: int | None = None
         self._tested = 0
@@ -64,15 +65,18 @@ class Progress(ProgressBar):
             print(*args, **{"flush": True, **kwargs})
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._total = _total_steps(trainer)
-        self._printed = trainer.global_step
+        # Blocks of a pruning run that were pruned before it was resumed.
+        self._before = int(getattr(pl_module, "steps_before", 0))
+        left = _total_steps(trainer)
+        self._total = None if left is None else left + self._before
+        self._printed = self._before + trainer.global_step
         self._tell_compiling(pl_module)
-        self._start_bar("fit", self._total, trainer.global_step)
+        self._start_bar("fit", self._total, self._printed)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        step = trainer.global_step
+        step = self._before + trainer.global_step
         if self._bar is not None:
             text = self._text(trainer)
             self._bar.update(self._bar.task_ids[0], completed=step, text=text)
@@ -140,6 +144,8 @@ class Progress(ProgressBar):
         parts = []
         if (loss := metrics.get("train_loss")) is not None:
             parts.append(f"loss {float(loss):.3f}")
+        if (error := metrics.get("output_error")) is not None:
+            parts.append(f"output error {float(error):.4f}")
         if self._validated is not None:
             step, name, value = self._validated
             parts.append(f"val {name} {value:.3f} (step {step})")

@@ -13,7 +13,10 @@ from zolit.caller import option, setting
 from zolit.checkpoints.file import use_whole_files
 from zolit.errors import UserError
 from zolit.runs.folder import RunFolder, RunOptions
+from zolit.runs.prune import refuse_trainer_steps
 from zolit.training.first_order import FirstOrderModule
+from zolit.training.module import TuningModule
+from zolit.training.pruning import PruningModule
 from zolit.training.trainer_options import refuse_trainer_options
 from zolit.training.zero_order import ZeroOrderModule
 
@@ -41,6 +44,10 @@ def make_trainer(
         UserError: if the module cannot be run with one of the options, or Lightning refuses it.
     """
     options = options or RunOptions()
+    if isinstance(module, PruningModule) and fits:
+        refuse_trainer_steps(given)
+        refuse_trainer_options(given, False, True)
+        given = {**given, "max_epochs": 1, "enable_checkpointing": False}
     if isinstance(module, ZeroOrderModule | FirstOrderModule):
         first = not module.projected_gradient
         refuse_trainer_options(given, fits, first)
@@ -55,7 +62,7 @@ def make_trainer(
         if isinstance(error, UserError):
             raise
         raise UserError(f"trainer: {error}") from error
-    if isinstance(module, ZeroOrderModule | FirstOrderModule):
+    if isinstance(module, TuningModule):
         _check_made(trainer)
     use_whole_files(trainer)
     return trainer

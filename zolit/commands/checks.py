@@ -4,12 +4,15 @@ import inspect
 import sys
 from typing import Any
 
+import lightning as L
 import torch
 
 from zolit.commands.given import Given, checkpoint_path
 from zolit.errors import UserError
 from zolit.optim import ZOSGD, open_rate_error
+from zolit.training.choose import module_class
 from zolit.training.module import TuningModule
+from zolit.training.pruning import PruningModule
 
 
 def check_options(config: Any, module: type[TuningModule]) -> ZOSGD | None:
@@ -35,6 +38,34 @@ def check_options(config: Any, module: type[TuningModule]) -> ZOSGD | None:
     return optimizer
 
 
+def module_of_command(
+    command: str, named: Any, default: type[L.LightningModule]
+) -> type[L.LightningModule]:
+    """The class of the module that a command runs.
+
+    Args:
+        command: that is run.
+        named: ``model.class_path`` of the configuration; None if it names none.
+        default: the class then; `PruningModule` for ``zolit prune``.
+
+    Raises:
+        UserError: if there is no such class, or the command does nothing with it.
+    """
+    module = module_class(named, PruningModule if command == "prune" else default)
+    prunes = issubclass(module, PruningModule)
+    if command == "prune" and not prunes:
+        raise UserError(
+            f"model.class_path: got {module.__name__} with zolit prune, expected PruningModule; "
+            "leave it out, or run zolit fit"
+        )
+    if command in ("fit", "estimate", "saliency", "sweep", "validate") and prunes:
+        raise UserError(
+            f"model.class_path: got {module.__name__} with zolit {command}, which takes modules "
+            "that are tuned; run zolit prune, and zolit test for figures"
+        )
+    return module
+
+
 def settle_files(config: Any, command: str, given: Given) -> None:
     """Set the folder of the run and the file of a checkpoint, if the user left them open.
 
@@ -49,12 +80,12 @@ def settle_files(config: Any, command: str, given: Given) -> None:
     if config.run.run_dir is None:
         config.run.run_dir = given.run_dir(command)
     if config.resume is not None:
-        if command != "fit" or config.ckpt_path is not None:
+        if command not in ("fit", "prune") or config.ckpt_path is not None:
             raise UserError(
-                f"resume: got {config.resume!r} beside {command} or ckpt_path; it goes "
-                "with zolit fit alone, which takes the run's own checkpoints"
+                f"resume: got {config.resume!r} beside {command} or ckpt_path; it goes with zolit "
+                "fit and zolit prune alone, which take the run's own files"
             )
-        if not config.run.journal:
+        if command == "fit" and not config.run.journal:
             raise UserError("resume: needs the journal; leave out --run.journal=false")
         config.run.run_dir = config.resume
     if config.ckpt_path is not None:

@@ -29,7 +29,7 @@ def class_options(
         hints = get_type_hints(cls.__init__)
         options.update({f"{group}.{name}": hint for name, hint in hints.items()})
     found = {name: subclasses(hint) for name, hint in options.items()}
-    if issubclass(model, TuningModule):
+    if issubclass(model, TuningModule) and "model.optimizer" in found:
         optimizers, schedules = found["model.optimizer"], found["model.lr_scheduler"]
         found["model.optimizer"] = [one for one in optimizers if model.takes_optimizer(one)]
         found["model.lr_scheduler"] = [one for one in schedules if not follows_a_figure(one)]

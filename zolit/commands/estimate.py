@@ -109,6 +109,24 @@ class Trainer(L.Trainer):
         """
         make_saliency(model, datamodule, saliency, to)
 
+    def prune(
+        self,
+        model: L.LightningModule,
+        datamodule: L.LightningDataModule,
+        ckpt_path: str | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Set weights of the model to zero, block by block; the command line calls
+        `zolit.runs.prune.prune`, which keeps the run.
+
+        Args:
+            model: a `PruningModule`.
+            datamodule: whose test rows are measured before and after.
+            ckpt_path: ignored; it is an argument because the config.yaml of a run names it.
+            weights_only: ignored, too.
+        """
+        raise NotImplementedError("call zolit.prune, which keeps the run")
+
     # The method has another name than the command: the parser makes a group of options with the
     # name of the method, and there is a group ``saliency`` already.
     saliency = score

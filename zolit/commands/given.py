@@ -247,7 +247,7 @@ def with_recipe(args: list[str]) -> list[str]:
     Raises:
         UserError: the folder holds no configuration.
     """
-    if args[:1] != ["fit"]:
+    if args[:1] not in (["fit"], ["prune"]):
         return args
     given = Given(args[1:])
     run = given.values.get("resume")
@@ -259,7 +259,7 @@ def with_recipe(args: list[str]) -> list[str]:
         if (Path(run) / "journal.bin").is_file():
             instead = (
                 "give its recipe by --config, or where the run was made from Python go on there: "
-                f"zolit.fit(module, data, {run!r}, resume=True)"
+                f"zolit.{args[0]}(module, data, {run!r}, resume=True)"
             )
         raise UserError(f"resume: {run!r} holds no config.yaml; {instead}")
-    return ["fit", "--config", str(file), *args[1:]]
+    return [args[0], "--config", str(file), *args[1:]]

@@ -11,6 +11,7 @@ RECIPE_COMMANDS = {
     "predict": "print the answer to each test row of the recipe as CSV",
     "estimate": "tell the memory that a recipe needs before anything is loaded",
     "sweep": "try some values of options on the validation rows, and stop hopeless ones early",
+    "prune": "set weights to zero, block by block, and keep the pruned model",
     "saliency": "score how much the loss depends on each weight, for masks and quantizers",
 }
 """Commands that read a recipe."""
@@ -47,6 +48,7 @@ examples:
   zolit fit --config configs/quickstart.yaml --model.optimizer.lr 0.01 --run.run_dir runs/second
   zolit test --config runs/first/config.yaml --ckpt_path runs/first/checkpoints/best.ckpt
   zolit predict runs/first --rows new.csv --to answers.csv
+  zolit prune --config configs/wandapp/wanda.yaml --run.run_dir runs/pruned
   zolit generate runs/first --prompt "The film was" --base
   zolit export runs/first --to model
   zolit compare runs/first runs/second --png compared.png

@@ -34,6 +34,7 @@ _TRAINER = (
 _SINGLE = {"config": "FILE", "print_config": "", "to": "FILE", "json": ""}
 _OF_COMMAND = {
     "fit": {"resume": "RUN", "find_lr": "[tell|use]", "ckpt_path": "FILE"},
+    "prune": {"resume": "RUN"},
     **{command: {"ckpt_path": "FILE"} for command in ("validate", "test", "predict")},
 }
 """Options without a group that are shown, with what stands for their values: of every command that
@@ -97,7 +98,7 @@ def short_help(
             one for one in _group(parser, "trainer") if one.dest.partition(".")[2] in _TRAINER
         ],
         # The other commands take these options too, so that they can read a run's config.yaml.
-        "run": list(_group(parser, "run")) if command == "fit" else [],
+        "run": list(_group(parser, "run")) if command in ("fit", "prune") else [],
     }
     sections = [
         "\n".join([f"{title}:", *(_lines(one, _named(one, classes), single) for one in actions)])

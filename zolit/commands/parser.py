@@ -14,7 +14,7 @@ from rich.console import Console
 from zolit.callbacks.defaults import TRAINER_DEFAULTS
 from zolit.callbacks.judged import evaluation_of
 from zolit.callbacks.trainer import make_trainer
-from zolit.commands.checks import check_options, settle_files
+from zolit.commands.checks import check_options, module_of_command, settle_files
 from zolit.commands.classes import class_options
 from zolit.commands.estimate import Trainer
 from zolit.commands.explain import explain, explain_unmade
@@ -23,13 +23,13 @@ from zolit.commands.given import read_given, with_recipe
 from zolit.commands.model import RecipeParser, add_class_path
 from zolit.commands.option_help import HelpAll, short_help
 from zolit.commands.predict import show
-from zolit.commands.tables import figures_table, predictions_csv, result_table
+from zolit.commands.tables import figures_table, predictions_csv, pruned_table, result_table
 from zolit.errors import UserError, tell, user_error_behind
 from zolit.recipes.guard import check_parts, confine_parser
 from zolit.runs.fit import fit, said_of_finished
 from zolit.runs.folder import RunFolder, RunOptions
+from zolit.runs.prune import prune
 from zolit.runs.recorded_paths import text_with_absolute_paths
-from zolit.training.choose import module_class
 from zolit.training.first_order import FirstOrderModule
 from zolit.training.zero_order import ZeroOrderModule
 
@@ -62,7 +62,8 @@ class ZolitCLI(LightningCLI):
         self.default_datamodule = default_datamodule
         written = with_recipe(sys.argv[1:] if args is None else args)
         self.given = read_given(written)
-        model_class = module_class(self.given.value("model.class_path"), model_class)
+        named = self.given.value("model.class_path")
+        model_class = module_of_command(written[0], named, model_class)
         self._tunes = issubclass(model_class, ZeroOrderModule | FirstOrderModule)
         strict = {"exit_on_error": False, "allow_abbrev": False}
         super().__init__(
@@ -85,7 +86,8 @@ class ZolitCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        own = {name: {"model", "datamodule", "options"} for name in ("estimate", "saliency")}
+        known = {"model", "datamodule", "options"}
+        own = dict.fromkeys(("estimate", "saliency", "prune"), known)
         return {**LightningCLI.subcommands(), **own}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -153,7 +155,7 @@ class ZolitCLI(LightningCLI):
         self._optimizer = check_options(config, model_class) if self._tunes else None
         self.folder = RunFolder(config.run.run_dir, config.run.overwrite)
         keeps = not config.trainer.fast_dev_run and config.find_lr != "tell"
-        self._keeps_run = self.command == "fit" and keeps
+        self._keeps_run = self.command == "prune" or (self.command == "fit" and keeps)
 
     def instantiate_classes(self) -> None:
         options = self.config[self.command].model
@@ -182,7 +184,8 @@ class ZolitCLI(LightningCLI):
             else:
                 folder.check_resumable()
         given = {**vars(config.trainer), **kwargs}
-        return make_trainer(given, self.model, folder, config.run, self.command == "fit", Trainer)
+        fits = self.command in ("fit", "prune")
+        return make_trainer(given, self.model, folder, config.run, fits, Trainer)
 
     def fit(
         self, model: L.LightningModule, datamodule: L.LightningDataModule, **kwargs: Any
@@ -270,16 +273,25 @@ class ZolitCLI(LightningCLI):
         config: Namespace = self.config_init[self.command]
         self.trainer.saliency(model, datamodule, config.to, config.saliency)
 
+    def prune(self, model: Any, datamodule: L.LightningDataModule, **kwargs: Any) -> None:
+        """Prune the model of the recipe, block by block."""
+        config: Namespace = self.config_init[self.command]
+        how = config.run, self._recipe, config.resume is not None
+        summary = prune(self.trainer, model, datamodule, self.folder, *how)
+        Console().print(pruned_table(summary, str(self.folder.path)))
+
     def _recipe(self, settled: Mapping[str, Any]) -> str:
         """The configuration as YAML, with numbers that the module chose once it was loaded."""
-        config = self.config.fit.clone()
+        config = self.config[self.command].clone()
         config.resume = config.find_lr = None
         if self._model_class is ZeroOrderModule:
             del config.model["class_path"]  # as in every recipe of before there was a choice
         for key, value in settled.items():
             if config.get(key, value) is None:
                 config[key] = value  # a number, so that the run can be made again
-        return text_with_absolute_paths(str(self._parser("fit").dump(config, skip_none=False)))
+        return text_with_absolute_paths(
+            str(self._parser(self.command).dump(config, skip_none=False))
+        )
 
 
 def run(

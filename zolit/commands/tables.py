@@ -90,6 +90,33 @@ def moved_rows(moved: Mapping[str, float | None]) -> list[tuple[str, float | Non
     return rows
 
 
+def pruned_table(summary: dict[str, Any], folder: str) -> Table:
+    """Figures of the dense and of the pruned model side by side, and the cost.
+
+    Args:
+        summary: of `zolit.runs.prune.prune`.
+        folder: of the run, named in the title.
+    """
+    title = f"{folder}: {summary['steps']} blocks pruned ({summary['pattern']})"
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    table.add_column("dense", justify="right")
+    table.add_column("pruned", justify="right")
+    before, after = summary["zero_shot"] or {}, summary["final"] or {}
+    for name in sorted({*before, *after}):
+        table.add_row(name.replace("_", " "), _figure(before.get(name)), _figure(after.get(name)))
+    table.add_section()
+    if blocks := summary["blocks"]:
+        worst = max(blocks, key=lambda one: one["output_error"] or 0.0)
+        error = _figure(worst["output_error"])
+        table.add_row(f"largest output error ({worst['path']})", "", error)
+    table.add_row("linear weights that are zero", "", f"{100 * summary['zeros']:.2f} %")
+    table.add_row("pruning (s)", "", f"{summary['seconds']:.0f}")
+    memory = f"peak memory, {summary['memory']} (MB)"
+    table.add_row(memory, "", f"{summary['peak_memory_mb']:.0f}")
+    return table
+
+
 def figures_table(figures: dict[str, float], title: str) -> Table:
     """Figures of ``test`` and ``validate``.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
+from zolit.export.pruned_card import pruned_card
 from zolit.runs.differences import Changes
 
 _TEXT = (
@@ -33,6 +34,8 @@ def model_card(
         changes: options that were changed when the run was resumed, and after which step.
     """
     model, data = config["model"], (config.get("data") or {}).get("init_args") or {}
+    if str(model.get("class_path")).rpartition(".")[2] == "PruningModule":
+        return pruned_card(model, summary, stored)
     first = str(model.get("class_path")).rpartition(".")[2] == "FirstOrderModule"
     source = model["source"]
     task = data.get("task")

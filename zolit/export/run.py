@@ -15,12 +15,14 @@ from zolit.export.plain import save_plain
 from zolit.export.torchao import save_torchao
 from zolit.files import check_new_folder, new_folder
 from zolit.models.adapters.base import merge
+from zolit.options import described
 from zolit.runs.differences import changes_by_step
 from zolit.runs.finished import checkpoint_file, load_checkpoint, module_of_run, recipe_text
 from zolit.runs.folder import RunFolder, summary_of
 from zolit.runs.journal.reader import read_journal
 from zolit.runs.rebuild import optimizer_and_schedule
 from zolit.training.choose import class_path_of
+from zolit.training.pruning import PruningModule
 
 
 def export(
@@ -92,6 +94,15 @@ def export(
 def _parts(module: Any) -> dict[str, Any]:
     """What `model_card` reads of a configuration, of a module that was made without one: its parts
     by their classes, as their arguments are not known."""
+    if isinstance(module, PruningModule):
+        how = {
+            name: described(getattr(module, name))
+            for name in ("pruner", "pattern", "reconstruction")
+        }
+        text = {"calibration": asdict(module.calibration), "dtype": module.dtype_name}
+        source = asdict(module.source)
+        made = {"class_path": class_path_of(type(module)), "source": source, **how, **text}
+        return {"model": made}
     optimizer, schedule = optimizer_and_schedule(module)
     parts = {
         "quantizer": module.quantizer,

@@ -2,17 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from zolit.coordinates import Coordinates, Elements
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
+from zolit.formats.dense import DenseWeight
 from zolit.models.experts import is_experts
-from zolit.models.plan import Plan, Planned
+from zolit.models.parts import Candidate
+from zolit.models.plan import Found, Plan, Planned, find_parameters, is_transposed
 from zolit.models.prepare import Preparation
 from zolit.models.untouched import tell_untouched
+from zolit.supports import Bits, Support
 from zolit.tensors.master import Form, MasterWeight
 from zolit.tensors.weight import PerturbedWeight
 
@@ -106,6 +110,32 @@ class Trained(Preparation):
                 store = self.store(one, parameter.data)
             if store.quantized:
                 self._replace(model, one, self.wrap(one, store, None, parameter))
+        if self.mask is not None:
+            self.mask.look_at(model)
+            self.choose(model)
+
+    def choose(self, model: nn.Module) -> None:
+        """Ask the mask which entries of each trained weight move; the others get no gradient.
+
+        Args:
+            model: whose trained weights require gradients.
+
+        Raises:
+            UserError: if the mask cannot say.
+        """
+        if self.mask is None:
+            return
+        trained = [one for one in find_parameters(model) if one.parameter.requires_grad]
+        candidates = []
+        for one in trained:
+            floats: Tensor = one.parameter
+            store: StoredWeight = DenseWeight(one.as_stored())
+            if isinstance(floats, MasterWeight):
+                store = floats.rounded().store
+            candidates.append(Candidate(one.path, store, 0, 1, (store.rows, store.columns)))
+        for one, support in zip(trained, self.mask.choose_all(candidates), strict=True):
+            if support.density < 1:
+                one.parameter.register_hook(partial(_of_support, one, support))
 
     def _trained(self, one: Planned, parameter: nn.Parameter) -> nn.Parameter:
         if not (one.quantized and self.quantizer.quantized):
@@ -114,6 +144,15 @@ class Trained(Preparation):
         floats = parameter.data.to(self.master_dtype or parameter.dtype)
         form = Form(self.quantizer.store, self.reading, one.path, one.transposed)
         return MasterWeight.of(floats, form)
+
+
+def _of_support(one: Found, support: Support, gradient: Tensor) -> Tensor:
+    """A gradient with zeros where its weight does not move."""
+    if not isinstance(support, Bits):
+        raise TypeError(f"{one.path} moves by {type(support).__name__}, expected bits")
+    chosen = support.chosen()
+    held = chosen.mT if one.kind == "linear" and is_transposed(one.modules[0]) else chosen
+    return gradient * held.reshape(gradient.shape)
 
 
 def to_stored(model: nn.Module) -> None:

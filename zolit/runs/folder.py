@@ -18,6 +18,9 @@ from zolit.runs.journal.writer import is_written
 class RunOptions:
     """Options of a run besides its steps, for ``zolit fit``; the other commands ignore them.
 
+    Of these ``zolit prune`` goes by ``run_dir``, ``overwrite``, ``zero_shot`` and
+    ``test_after_fit``.
+
     Attributes:
         run_dir: folder of the run: config.yaml, metrics.csv, summary.json, curves.png and
             checkpoints/. By default ``runs/`` and the name of the last config file.
@@ -74,6 +77,8 @@ class RunFolder:
         self.saliency = self.path / "saliency.safetensors"
         self.start_tensors = self.path / "start.ckpt"
         self.start_figures = self.path / "start.json"
+        self.support = self.path / "support.safetensors"
+        self.blocks = self.path / "blocks"
         self._made: Path | None = None
         self._lock: Lock | None = None
         self._began = False
@@ -131,7 +136,7 @@ class RunFolder:
             UserError: there is no run, another process is writing to it, or it cannot be written.
         """
         kept = self.journal.is_file() or self.config.is_file() or self.holds_checkpoint()
-        if not kept:
+        if not (kept or self.blocks.is_dir()):
             raise UserError(
                 f"resume: {str(self.path)!r} holds no run; give the folder that "
                 f"{by_caller('--run.run_dir', 'run_dir')} named"
@@ -194,18 +199,24 @@ class RunFolder:
         """
         self.claim()
         try:
-            self._remove_files()
+            self.remove_files()
             if not keeps_saliency:
                 self.saliency.unlink(missing_ok=True)
         except OSError as error:
             raise self._unwritable(error) from error
 
-    def _remove_files(self) -> None:
+    def remove_files(self) -> None:
+        """Delete what a run has written, and only that; its saliency stays.
+
+        Raises:
+            OSError: if something cannot be deleted.
+        """
         made = (self.journal, self.config, self.metrics, self.summary, self.curves, self.mask)
-        for old in (*made, self.start_tensors, self.start_figures):
+        for old in (*made, self.support, self.start_tensors, self.start_figures):
             old.unlink(missing_ok=True)
-        if self.checkpoints.exists():
-            shutil.rmtree(self.checkpoints)
+        for folder in (self.checkpoints, self.blocks):
+            if folder.exists():
+                shutil.rmtree(folder)
 
     def discard(self) -> None:
         """Undo ``claim`` and ``create`` for a run that was refused before its first step.
@@ -217,7 +228,7 @@ class RunFolder:
             return
         if self._holds_start():
             with suppress(OSError):
-                self._remove_files()
+                self.remove_files()
             return
         if self._made is None:
             return

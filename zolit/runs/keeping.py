@@ -1,6 +1,6 @@
 """Protocols of the callbacks that keep a run; zolit's own callbacks are in `zolit.callbacks`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -69,6 +69,27 @@ class Reports(Protocol):
 
     def write(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write what there is."""
+
+
+@runtime_checkable
+class ReportsPruning(Protocol):
+    """Collects the figures of a pruning run (`zolit.callbacks.PruneReport`).
+
+    Attributes:
+        zero_shot: figures of the dense model; empty before they are known.
+    """
+
+    zero_shot: dict[str, float]
+
+    def take_up(self, zero_shot: dict[str, float]) -> None:
+        """Take over the figures of the dense model from an earlier part of the run."""
+
+    def pruned(self) -> None:
+        """Know that tests from here on are of the pruned model."""
+
+    def write(self, module: Any, blocks: Sequence[Any], status: str | None) -> dict[str, Any]:
+        """Write summary.json; returns what is written."""
+        ...
 
 
 @runtime_checkable

@@ -14,6 +14,7 @@ _READERS: dict[str, tuple[str, ...]] = {
     "GPTQ": ("text",),
     "Sensitive": ("file",),
     "FromFile": ("file",),
+    "Pruned": ("file",),
     "SqueezeLLM": ("saliency",),
     "TextDataModule": ("text", "validation_text", "test_text"),
 }
@@ -48,7 +49,7 @@ def with_absolute_paths(config: Any) -> Any:
     if not isinstance(config, dict):
         return config
     found = {name: with_absolute_paths(value) for name, value in config.items()}
-    for group, argument in (("source", "path"), ("saliency", "text")):
+    for group, argument in (("source", "path"), ("saliency", "text"), ("calibration", "text")):
         if isinstance(found.get(group), dict):
             _write_out(found[group], argument)
     if isinstance(found.get("init_args"), dict):

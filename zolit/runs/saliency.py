@@ -13,17 +13,16 @@ from zolit.calibration.saliency import There, begun_in, compute_saliency
 from zolit.calibration.saliency_file import Saliency
 from zolit.calibration.text import Window, windows_of_file
 from zolit.datamodules import PromptDataModule
-from zolit.datamodules.limits import context_length, vocabulary_of
 from zolit.errors import UserError
 from zolit.models.loading.load import load_model, load_prepared
 from zolit.models.prepare import Preparation
-from zolit.packages import find_in_package
 from zolit.runs.block_bar import block_bar
+from zolit.runs.text_windows import text_windows
 from zolit.strategies import ScalePerturber
 from zolit.training.dtype import DTYPES, float32_gain
 from zolit.training.module import TuningModule
 
-_TEXT_SAMPLES, _ROW_SAMPLES, _LENGTH, _KEEP = 100, 16, 512, 0.01
+_TEXT_SAMPLES, _ROW_SAMPLES, _KEEP = 100, 16, 0.01
 
 
 def score(
@@ -118,29 +117,16 @@ def find_windows(
             raise UserError(f"saliency.{name} must be at least {least}, got {given}; try 16")
     if options.text is None:
         return row_windows(data, options.samples or _ROW_SAMPLES)
-    config = module.source.load_config()
-    context = context_length(config)
-    length = options.length or min(_LENGTH, context or _LENGTH)
-    if context is not None and length > context:
-        raise UserError(
-            f"saliency.length: got {length}, the model reads at most {context} tokens; make it "
-            "smaller or leave it out"
-        )
-    file = Path(options.text).expanduser()
-    if options.package is not None:
-        file = find_in_package(options.package, options.text)
-    tokenizer = module.source.load_tokenizer()
-    samples = options.samples or _TEXT_SAMPLES
-    windows = windows_of_file(file, tokenizer, samples, length, options.seed)
-    known = vocabulary_of(config)
-    highest = max(int(one.ids.max()) for one in windows)
-    if known is not None and highest >= known:
-        raise UserError(
-            f"saliency.text: {str(file)!r} holds the token "
-            f"{tokenizer.convert_ids_to_tokens(highest)!r} (id {highest}), which the tokenizer has "
-            f"and the model has not, as its embedding has {known} rows; take it out of the text"
-        )
-    return windows
+    return text_windows(
+        module.source,
+        "saliency",
+        options.text,
+        options.package,
+        options.samples or _TEXT_SAMPLES,
+        options.length,
+        options.seed,
+        windows_of_file,
+    )
 
 
 def row_windows(data: L.LightningDataModule, samples: int) -> list[Window]:

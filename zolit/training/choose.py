@@ -11,6 +11,7 @@ import lightning as L
 from zolit.errors import UserError
 from zolit.training.first_order import FirstOrderModule
 from zolit.training.module import TuningModule
+from zolit.training.pruning import PruningModule
 from zolit.training.zero_order import ZeroOrderModule
 
 
@@ -72,6 +73,6 @@ def _own_modules() -> list[type[L.LightningModule]]:
 def _refused(path: Any, reason: str) -> UserError:
     return UserError(
         f"model.class_path: {path!r} {reason}; leave it out for ZeroOrderModule, or name "
-        f"{FirstOrderModule.__name__}, or a class of your own by its import path, "
-        "package.module.Class"
+        f"{FirstOrderModule.__name__}, {PruningModule.__name__} or a class of your own by its "
+        "import path, package.module.Class"
     )

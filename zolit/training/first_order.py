@@ -21,7 +21,7 @@ from zolit.models.trained import Gradients, Trained, to_stored
 from zolit.noise import fold
 from zolit.objectives.base import Objective
 from zolit.options import OnResume
-from zolit.strategies import Quantizer
+from zolit.strategies import Pruned, Quantizer
 from zolit.tensors.reading import Reading
 from zolit.training.dtype import DTYPES
 from zolit.training.module import TuningModule
@@ -60,6 +60,7 @@ class FirstOrderModule(TuningModule):
             ``adapter``, or parameter-name patterns. By default the adapter if there is one, else
             ``linear``.
         adapter: small float factors beside layers of the model, such as ``LoRA``.
+        mask: ``Pruned``: entries that pruning set to zero get no gradient. None: all move.
         start_from: a checkpoint of an earlier run, or several, as in `ZeroOrderModule`.
         dtype: ``bfloat16`` or ``float32``, of activations and of weights that stay floats; null
             takes the one that this machine multiplies faster.
@@ -117,6 +118,7 @@ class FirstOrderModule(TuningModule):
         lr_scheduler: LRSchedulerCallable | None = None,
         tune: list[str] | None = None,
         adapter: Adapter | None = None,
+        mask: Pruned | None = None,
         start_from: str | list[str] | None = None,
         dtype: str | None = "bfloat16",
         master_dtype: Literal["model", "float32"] = "float32",
@@ -151,6 +153,7 @@ class FirstOrderModule(TuningModule):
             compile="none",
         )
         self.automatic_optimization = False
+        self.mask = mask
         self._check_parts()
         self.masters_in_float32 = master_dtype == "float32"
         self.micro_batches = micro_batches
@@ -184,7 +187,7 @@ class FirstOrderModule(TuningModule):
 
     def parts(self) -> Parts:
         forward, how = self.objective.rehearsal(), (Gradients(), self.reading, self.tune)
-        return self.quantizer, *how, self.adapter, forward, None
+        return self.quantizer, *how, self.adapter, forward, self.mask
 
     def preparation(self) -> Trained:
         masters = torch.float32 if self.masters_in_float32 else DTYPES[self.dtype_name]
