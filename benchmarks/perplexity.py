@@ -24,7 +24,7 @@ from zolit.calibration.text import Window, strided_windows, whole_text
 from zolit.datamodules.text import window_batch
 from zolit.evaluations.perplexity import window_losses
 from zolit.models.loading.load import load_prepared
-from zolit.models.prepare import Preparation, stored_weights
+from zolit.models.prepare import Preparation
 from zolit.strategies import (
     GPTQ,
     HQQ,
@@ -37,6 +37,7 @@ from zolit.strategies import (
 )
 from zolit.strategies.perturber import DensePerturber
 from zolit.tensors.reading import Reading
+from zolit.tensors.weight import stored_weights
 
 
 class Given(NamedTuple):

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from zolit.arguments import check_constructor
 from zolit.datamodules.filling import columns_of, fill
 from zolit.datamodules.own_answers import OwnAnswersTask, RowAnswers, where
 from zolit.datamodules.tasks import label_key
@@ -16,6 +17,7 @@ OPTION = "option"
 LabelAs = Literal["index", "name", "text"]
 
 
+@check_constructor
 @dataclass(frozen=True)
 class ChoiceTask(OwnAnswersTask):
     """A prompt, and options of which one is right, in each row.

@@ -6,10 +6,11 @@ import re
 import warnings
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import pandas as pd
 
-from zolit.errors import UserError, tell
+from zolit.errors import UserError, first_line, tell
 
 _BREAK = re.compile(r"\r\n|\r|\n")
 _MOST_HEADER = 65536
@@ -30,12 +31,23 @@ def read_delimited(
 
     Raises:
         UserError: quotes that do not pair, or that can be read in two ways; a header line beside
-            ``names``.
-        ValueError: a row that does not fit the columns.
+            ``names``; a row with more fields than there are columns.
     """
     if '"' in text and quotes is not False:
         quotes = _groups(text, separator, quotes, file)
     _check_header(text, separator, names, bool(quotes), file)
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+    try:
+        return _table(text, separator, names, quoting)
+    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
+        raise UserError(
+            f"rows.path: {_too_long(text, separator, names, quoting, file) or first_line(error)}; "
+            "put a field that holds the separator in double quotes, or check rows.format and "
+            "rows.quotes"
+        ) from error
+
+
+def _table(text: str, separator: str, names: list[str] | None, quoting: Literal[0, 3]) -> Any:
     with warnings.catch_warnings():
         # Of rows with more fields than the header pandas would drop the surplus, or, without
         # index_col, shift every column. The file means neither.
@@ -46,12 +58,24 @@ def read_delimited(
             header="infer" if names is None else None,
             names=names,
             index_col=False,
-            quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
+            quoting=quoting,
             # 00042, 1.50 and TRUE stay as the row has them, instead of 42, 1.5 and True.
             dtype=str,
             # A review that says "None" or "NA" is text, not a missing value.
             keep_default_na=False,
         )
+
+
+def _too_long(
+    text: str, separator: str, names: list[str] | None, quoting: Literal[0, 3], file: str
+) -> str | None:
+    """A clause about the first row with more fields than there are columns."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, quoting=quoting)
+    columns = len(names or next(reader, []))
+    for row in reader:
+        if len(row) > columns:
+            return f"line {reader.line_num} of {file!r} has {len(row)} fields for {columns} columns"
+    return None
 
 
 @dataclass(frozen=True)
@@ -82,9 +106,11 @@ def _groups(text: str, separator: str, quotes: bool | None, file: str) -> bool:
         if quotes is None and separator == "\t" and _even(text, separator):
             tell(f"rows: {fault}; the file is read with quotes as text (quotes: false)")
             return False
+        last = len(_lines(text.rstrip("\r\n")))
+        cut = ", or complete this last line if the file was cut" if read.stray == last else ""
         raise UserError(
-            f"rows.quotes: {fault}; double the quotes within a quoted field, or set quotes: false "
-            "if they are text like any other."
+            f"rows.quotes: {fault}; double the quotes within a quoted field, set quotes: false if "
+            f"they are text like any other{cut}."
         )
     if not read.spanning:
         return True

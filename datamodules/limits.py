@@ -28,17 +28,6 @@ def context_length(config: Any) -> int | None:
     return int(length)
 
 
-def at_least(name: str, value: int, least: int) -> int:
-    """The value of an argument.
-
-    Raises:
-        UserError: it is below the least that is expected.
-    """
-    if value < least:
-        raise UserError(f"{name}: got {value}, at least {least} is expected; change the number.")
-    return value
-
-
 def most_tokens(max_length: int | None, context: int | None) -> int | None:
     """The most tokens of a prompt with its answer; None for no limit.
 

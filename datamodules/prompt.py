@@ -7,15 +7,10 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
+from zolit.arguments import Checked, at_least
 from zolit.datamodules.choices import ChoiceTask
 from zolit.datamodules.epochs import EpochSampler, ResumableLoader
-from zolit.datamodules.limits import (
-    at_least,
-    context_length,
-    most_tokens,
-    padding_id,
-    vocabulary_of,
-)
+from zolit.datamodules.limits import context_length, most_tokens, padding_id, vocabulary_of
 from zolit.datamodules.prompts import task_named
 from zolit.datamodules.readers import Reader, reader_of
 from zolit.datamodules.rows import RowSource
@@ -29,7 +24,7 @@ from zolit.models.source import ModelSource
 from zolit.objectives.prompt_batch import PromptBatch
 
 
-class PromptDataModule(L.LightningDataModule):
+class PromptDataModule(Checked, L.LightningDataModule):
     """Rows as prompts with candidate answers.
 
     The default sizes are MeZO's protocol: 1000 rows to train, 500 to validate, 1000 to test, all
@@ -116,6 +111,7 @@ class PromptDataModule(L.LightningDataModule):
         self.task.validate()
         given = {"train": rows, "validation": validation_rows, "test": test_rows}
         self.row_sources = {split: one for split, one in given.items() if one is not None}
+        self._arguments = {split: f"{split}_rows" for split in given} | {"train": "rows"}
         # Optional in the signature, because jsonargparse cannot link into a required data class.
         if source is None:
             raise UserError("source: got none, a model is expected; set its path.")
@@ -123,9 +119,9 @@ class PromptDataModule(L.LightningDataModule):
         if test_size == "auto":
             test_size = 1000 if test_rows is None else None
         self.sizes = {"train": train_size, "validation": validation_size, "test": test_size}
-        self.batch_size = at_least("batch_size", batch_size, 1)
-        self.eval_batch_size = at_least("eval_batch_size", eval_batch_size, 1)
-        self.length_pool = at_least("length_pool", length_pool, 1)
+        self.batch_size = at_least("batch_size", batch_size)
+        self.eval_batch_size = at_least("eval_batch_size", eval_batch_size)
+        self.length_pool = at_least("length_pool", length_pool)
         self.shots = at_least("shots", shots, 0)
         self.max_length = max_length
         self.truncate = truncate
@@ -165,6 +161,7 @@ class PromptDataModule(L.LightningDataModule):
             )
         self.row_sources["test"] = rows
         self.sizes["test"] = None
+        self._arguments["test"] = "rows"
 
     def setup(self, stage: str | None = None) -> None:
         """Read, split and tokenize all rows, once; for ``predict`` only the rows of test_rows."""
@@ -283,8 +280,8 @@ class PromptDataModule(L.LightningDataModule):
         }
 
     def _table(self, split: str, labelled: bool = True) -> pd.DataFrame:
-        argument = "rows" if split == "train" else f"{split}_rows"
-        return checked_table(self.row_sources[split].read(), argument, self.task, labelled)
+        table = self.row_sources[split].read()
+        return checked_table(table, self._arguments[split], self.task, labelled)
 
 
 def _length(example: Any) -> int:

@@ -5,15 +5,15 @@ own, named by their innermost key (by the dotted path where two share it).
 """
 
 import io
-import json
 from abc import ABC, abstractmethod
-from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
+from zolit.arguments import Checked
 from zolit.datamodules.delimited import read_delimited
+from zolit.datamodules.json_file import flat_table, read_json, read_json_lines
 from zolit.datamodules.text_file import OPENERS, text_of_file
 from zolit.errors import NotFetchedError, UserError, first_line, nearest
 from zolit.extras import require_extra
@@ -30,7 +30,7 @@ SUFFIXES: dict[str, Format] = {
 }
 
 
-class RowSource(ABC):
+class RowSource(Checked, ABC):
     """A table of examples.
 
     Example:
@@ -132,28 +132,40 @@ class FileRows(RowSource):
             table = self._parse(file, format)
         except UserError:
             raise
-        # ValueError covers pandas' ParserError and JSON errors.
-        except (ValueError, RecursionError, OSError, pd.errors.ParserWarning) as error:
+        except (ValueError, RecursionError, OSError) as error:
             raise UserError(
                 f"rows.path: {str(file)!r} cannot be read as {format} in {self.encoding} "
                 f"({first_line(error)}); check rows.format and rows.encoding."
             ) from error
+        if table.empty:
+            header = ", ".join(map(str, table.columns))
+            only = f", only the names of columns ({header})" if header else ""
+            raise UserError(
+                f"rows.path: {str(file)!r} holds no rows{only}; give a file with rows"
+                + ("; if this line is a row, name the columns by rows.names" if header else "")
+            )
         return _renamed(table, self.rename)
 
     def _parse(self, file: Path, format: Format) -> pd.DataFrame:
         if format == "parquet":
             # The extra brings pyarrow, by which pandas reads Parquet.
             require_extra("hub", f"rows.path: reading {file.name!r}, a Parquet file,")
-            return pd.read_parquet(file)
+            try:
+                return pd.read_parquet(file)
+            except (ValueError, OSError) as error:
+                raise UserError(
+                    f"rows.path: {str(file)!r} is no whole Parquet file ({first_line(error)}); get "
+                    "it again, or check rows.format"
+                ) from error
         text = text_of_file(file, self.encoding)
         if format in ("csv", "tsv"):
             separator = "," if format == "csv" else "\t"
             return read_delimited(text, separator, self.names, self.quotes, str(file))
         if format == "json":
-            content = json.loads(text, parse_float=str)
-            return _flat_table(list(content.values() if isinstance(content, dict) else content))
-        lines = io.StringIO(text, newline=None)
-        return _labelled_lines(lines) if format == "lines" else _json_lines(lines)
+            return read_json(text, str(file))
+        if format == "jsonl":
+            return read_json_lines(text, str(file))
+        return _labelled_lines(io.StringIO(text, newline=None))
 
 
 class HubRows(RowSource):
@@ -206,7 +218,7 @@ class HubRows(RowSource):
                 f"rows.name: {self.name!r} (config {self.config!r}, split {self.split!r}) cannot "
                 f"be loaded ({first_line(error)}); check the names and the network."
             ) from error
-        table = _flat_table(data.to_list())
+        table = flat_table(data.to_list())
         if self.label_names:
             for column, feature in data.features.items():
                 if isinstance(feature, ClassLabel):
@@ -244,19 +256,6 @@ def missing_file(file: Path) -> str:
     )
 
 
-def _json_lines(stream: Any) -> pd.DataFrame:
-    records = []
-    for number, line in enumerate(stream, 1):
-        if not line.strip():
-            continue
-        try:
-            # As text: 1.50 would become 1.5.
-            records.append(json.loads(line, parse_float=str))
-        except ValueError as error:
-            raise ValueError(f"line {number}: {error}") from error
-    return _flat_table(records)
-
-
 def _labelled_lines(stream: Any) -> pd.DataFrame:
     records = []
     for number, line in enumerate(stream, 1):
@@ -268,15 +267,6 @@ def _labelled_lines(stream: Any) -> pd.DataFrame:
         coarse, _, fine = label.partition(":")
         records.append({"label": coarse, "fine_label": fine, "text": text})
     return pd.DataFrame(records, columns=["label", "fine_label", "text"])
-
-
-def _flat_table(records: list[dict[str, Any]]) -> pd.DataFrame:
-    if not all(isinstance(record, dict) for record in records):
-        raise ValueError("every row must be an object with named fields")
-    table = pd.json_normalize(records)
-    inner = {column: column.rsplit(".", 1)[-1] for column in table.columns}
-    uses = Counter(inner.values())
-    return table.rename(columns={long: short for long, short in inner.items() if uses[short] == 1})
 
 
 def _renamed(table: pd.DataFrame, rename: dict[str, str]) -> pd.DataFrame:

@@ -10,6 +10,8 @@ from zolit.datamodules.template import doubled
 from zolit.datamodules.values import UnfitValueError, plain_values
 from zolit.errors import UserError, nearest
 
+_OTHER_TASK = "use rename, change the task ({{ and }} are braces of its text)"
+
 
 def checked_table(
     table: pd.DataFrame, argument: str, task: Task | OwnAnswersTask, labelled: bool = True
@@ -32,8 +34,9 @@ def checked_table(
         if column not in table.columns:
             raise UserError(
                 f"{argument}: there is no column {column!r}, which the task reads; nearest names: "
-                f"{nearest(column, map(_shown, table.columns))}; use rename, names for a file "
-                "without a header line, or change the task ({{ and }} are braces of its text)."
+                f"{nearest(column, map(_shown, table.columns))}; "
+                + (_OTHER_TASK if labelled else "give the file a column of that name")
+                + ", or rows.names for a file without a header line."
             )
         missing = table[column].isna().to_numpy()
         values = plain_values(table[column])
@@ -43,9 +46,12 @@ def checked_table(
                     f"{argument}: column {column!r} of row {number} is {value}."
                 ) from value
         if missing.any():
+            place = int(missing.argmax())
+            last = place == len(table) - 1 > 0
             raise UserError(
-                f"{argument}: row {table.index[int(missing.argmax())]} has no value in column "
-                f"{column!r}; fill it in or drop the row."
+                f"{argument}: row {table.index[place]}{', the last one,' if last else ''} has no "
+                f"value in column {column!r}; fill it in or drop the row"
+                f"{', or get the file again if it was cut' if last else ''}."
             )
         table[column] = pd.Series(values, index=table.index, dtype=object)
     if not labelled:

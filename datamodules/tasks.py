@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from zolit.arguments import check_constructor
 from zolit.datamodules.chat import ChatTemplate
 from zolit.datamodules.filling import columns_of, fill
 from zolit.datamodules.template import MASK, Place, parsed
@@ -14,6 +15,7 @@ from zolit.errors import UserError
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
 
 
+@check_constructor
 @dataclass(frozen=True)
 class Task:
     """How a row becomes a prompt and its label an answer.
@@ -80,7 +82,13 @@ class Task:
                 f"task.template: {self.template!r} names no column; put at least one in braces, "
                 "for example '{text} It was'."
             )
-        if len(self.answers) < 2 or not all(word.strip() for word in self.answers):
+        for label, word in self.words.items():
+            if not str(word).strip():
+                raise UserError(
+                    f"task.words: the word of label {label!r} is empty; give it the word that "
+                    "answers the prompt, or list the label in task.ignore to drop its rows."
+                )
+        if len(self.answers) < 2:
             raise UserError(
                 f"task.words: got {self.words}, at least two different words are expected; give "
                 "each label the word that answers the prompt."

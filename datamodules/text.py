@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from zolit.arguments import Checked, at_least
 from zolit.calibration.text import Window, strided_windows, whole_text
 from zolit.datamodules.epochs import EpochSampler, ResumableLoader
 from zolit.datamodules.limits import context_length, padding_id, vocabulary_of
@@ -21,7 +22,7 @@ from zolit.packages import find_in_package
 SPLITS = ("train", "validation", "test")
 
 
-class TextDataModule(L.LightningDataModule):
+class TextDataModule(Checked, L.LightningDataModule):
     """Windows of a text, for language modelling and its perplexity.
 
     The tokens of ``text`` are cut in three parts, one behind the other: to train, to validate, to
@@ -87,16 +88,10 @@ class TextDataModule(L.LightningDataModule):
             raise UserError("text: got none; name a file of text, or test_text to measure alone")
         if source is None:
             raise UserError("source: got none, a model is expected; set its path.")
-        least = {"length": 2, "batch_size": 1, "eval_batch_size": 1, "seed": 0}
-        values = {
-            "length": length,
-            "batch_size": batch_size,
-            "eval_batch_size": eval_batch_size,
-            "seed": seed,
-        }
-        for name, value in values.items():
-            if value < least[name]:
-                raise UserError(f"{name}: got {value}, at least {least[name]} is expected")
+        at_least("length", length, 2)
+        at_least("batch_size", batch_size)
+        at_least("eval_batch_size", eval_batch_size)
+        at_least("seed", seed, 0)
         if stride is not None and not 1 <= stride <= length:
             raise UserError(
                 f"stride: got {stride}, expected 1 to length={length}; leave it out for windows "

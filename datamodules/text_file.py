@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from zolit.errors import UserError
+from zolit.errors import UserError, first_line
 
 OPENERS: dict[str, Any] = {".bz2": bz2.open, ".gz": gzip.open, ".xz": lzma.open}
 _MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -22,15 +22,19 @@ def text_of_file(file: Path, encoding: str) -> str:
         encoding: of the text, as Python names it.
 
     Raises:
-        UserError: an unknown encoding, or another one than the file's.
-        ValueError, OSError: the file cannot be read or unpacked.
+        UserError: the file is empty or cannot be unpacked, or its encoding is unknown or another
+            one.
+        OSError: the file cannot be read.
     """
     opener = OPENERS.get(file.suffix, open)
     try:
         with opener(file, "rb") as stream:
             data: bytes = stream.read()
-    except (EOFError, zlib.error, lzma.LZMAError) as error:
-        raise ValueError(f"it cannot be unpacked: {error}") from error
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        raise UserError(
+            f"rows.path: {str(file)!r} cannot be unpacked ({first_line(error)}); the file is "
+            "damaged or was cut: get it again"
+        ) from error
     for mark, found in _MARKS.items():
         if _is_utf8(encoding) and data.startswith(mark):
             raise UserError(
@@ -56,7 +60,10 @@ def text_of_file(file: Path, encoding: str) -> str:
             f"rows.encoding: {str(file)!r} read as {encoding} has NUL characters, which no text "
             "has; set rows.encoding to what the file was written in, perhaps utf-16-le."
         )
-    return text.removeprefix("\ufeff")
+    text = text.removeprefix("\ufeff")
+    if not text.strip():
+        raise UserError(f"rows.path: {str(file)!r} is empty; give a file with rows")
+    return text
 
 
 def _is_utf8(encoding: str) -> bool:

@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from zolit.arguments import at_least, check_constructor
 from zolit.datamodules.own_answers import OwnAnswersTask, RowAnswers, where
 from zolit.datamodules.values import UnfitValueError, plain, text_of
 from zolit.errors import UserError
 from zolit.objectives.answer_batch import Writing
 
 
+@check_constructor
 @dataclass(frozen=True)
 class GenerationTask(OwnAnswersTask):
     """A prompt behind which the model writes its answer, greedily.
@@ -42,10 +44,7 @@ class GenerationTask(OwnAnswersTask):
 
     def validate(self) -> None:
         self.template_columns()
-        if self.max_new_tokens < 1:
-            raise UserError(
-                f"task.max_new_tokens: got {self.max_new_tokens}, at least 1 is expected; try 32"
-            )
+        at_least("task.max_new_tokens", self.max_new_tokens, instead="try 32")
         if not all(self.stop):
             raise UserError("task.stop: got an empty text, which would end every answer at once")
 

@@ -6,7 +6,7 @@ import zlib
 from pathlib import Path
 
 from zolit.runs.journal import Header, JournalWriter, Position, Session, Step, Weights
-from zolit.runs.journal.format import Record
+from zolit.runs.journal.records import Record
 
 HEADER = Header(
     "model: ä\n",

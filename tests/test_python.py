@@ -91,8 +91,9 @@ def test_batches_without_answers_need_an_objective():
 
 
 def test_a_loader_alone_keeps_no_run(tmp_path):
-    with pytest.raises(zolit.UserError, match="expected a LightningDataModule, got DataLoader"):
-        zolit.fit(nn.Identity(), DataLoader(rows()), tmp_path / "run")
+    sentence = r"data of fit: got a DataLoader, .*whose train_dataloader"
+    with pytest.raises(zolit.UserError, match=sentence):
+        zolit.fit(L.LightningModule(), DataLoader(rows()), tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -5,11 +5,15 @@ here what that is called: ``--until`` or ``run.overwrite: true`` for the one, ``
 ``overwrite=True`` for the other. Python is assumed; a command runs in `as_command`.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 _COMMAND = ContextVar("zolit_command", default=False)
+
+_GROUP = re.compile(r"(?:model|data|trainer|run)\.(?=[a-z_]+(?:\.[a-z_]+)*: )")
+"""The group before the dotted name of an option, where that begins a message."""
 
 
 @contextmanager
@@ -20,6 +24,11 @@ def as_command() -> Iterator[None]:
         yield
     finally:
         _COMMAND.reset(before)
+
+
+def at_command_line() -> bool:
+    """Whether a command runs."""
+    return _COMMAND.get()
 
 
 def by_caller(command: str, python: str) -> str:
@@ -36,7 +45,24 @@ def by_caller(command: str, python: str) -> str:
         ...     by_caller("--ckpt_path", "checkpoint")
         '--ckpt_path'
     """
-    return command if _COMMAND.get() else python
+    return command if at_command_line() else python
+
+
+def addressed(sentence: str) -> str:
+    """A message that may begin with an option of recipes, which it is about.
+
+    Args:
+        sentence: such as ``model.source.path: there is no folder``.
+
+    Example:
+        >>> addressed("model.source.path: there is no folder 'here'")
+        "source.path: there is no folder 'here'"
+        >>> with as_command():
+        ...     addressed("model.source.path: there is no folder 'here'")
+        "model.source.path: there is no folder 'here'"
+    """
+    group = None if at_command_line() else _GROUP.match(sentence)
+    return sentence if group is None else sentence[group.end() :]
 
 
 def option(key: str) -> str:

@@ -4,18 +4,24 @@ import difflib
 import sys
 from collections.abc import Iterable
 
+from zolit.caller import addressed
+
 
 class UserError(ValueError):
     """Bad input from the user: one sentence that names the argument, what it got,
     what is expected and the next step.
 
-    The command line prints the sentence and exits with code 2, without a traceback.
+    The command line prints the sentence and exits with code 2, without a traceback. A sentence may
+    begin with an option of recipes; from Python that is called by its argument (`addressed`).
 
     Example:
         >>> raise UserError("lr must be a positive number, got -1; try 0.1")
         Traceback (most recent call last):
         zolit.errors.UserError: lr must be a positive number, got -1; try 0.1
     """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(addressed(sentence))
 
 
 class NotFetchedError(UserError):
@@ -31,7 +37,7 @@ def user_error_behind(error: BaseException | None) -> UserError | None:
 
 def tell(sentence: str) -> None:
     """Print a line for the user on stderr, beside the results, about something unexpected."""
-    print(f"zolit: {sentence}", file=sys.stderr, flush=True)
+    print(f"zolit: {addressed(sentence)}", file=sys.stderr, flush=True)
 
 
 def first_line(error: BaseException) -> str:

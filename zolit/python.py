@@ -6,8 +6,8 @@ from typing import Any
 
 import lightning as L
 
+from zolit.arguments import checked
 from zolit.callbacks.trainer import make_trainer
-from zolit.errors import UserError
 from zolit.export.run import export
 from zolit.extras import require_extra
 from zolit.objectives.decoding import find_decoder
@@ -17,12 +17,17 @@ from zolit.runs import prune as pruning
 from zolit.runs.finished import checkpoint_file, load_checkpoint, module_of_run, recipe_text
 from zolit.runs.folder import RunFolder, RunOptions
 from zolit.runs.generate import write_behind
+from zolit.runs.parts import check_given
 from zolit.runs.replay import replay as replayed
 from zolit.runs.verify import verify as verified
+from zolit.training.module import TuningModule
 from zolit.training.pruning import PruningModule
-from zolit.training.zero_order import ZeroOrderModule
 
 
+@checked(
+    data="give one whose train_dataloader returns it (val_dataloader and test_dataloader are "
+    "measured), or hand the loader to the fit of a Lightning Trainer, which keeps no run"
+)
 def fit(
     module: L.LightningModule,
     data: L.LightningDataModule,
@@ -58,12 +63,6 @@ def fit(
     Example:
         >>> summary = fit(module, data, "runs/mine", max_steps=200)  # doctest: +SKIP
     """
-    if not isinstance(data, L.LightningDataModule):
-        raise UserError(
-            f"data: expected a LightningDataModule, got {type(data).__name__}; give one whose "
-            "train_dataloader returns it (val_dataloader and test_dataloader are measured), or "
-            "hand the loader to the fit of a Lightning Trainer, which keeps no run"
-        )
     folder = RunFolder(run_dir, overwrite)
     if resume:
         folder.check_resumable()
@@ -72,10 +71,13 @@ def fit(
     options = options or RunOptions()
     given = {"max_epochs": -1, "callbacks": callbacks, **trainer}
     made = make_trainer(given, module, folder, options, fits=True)
+    if isinstance(module, TuningModule) and module.model is None and not resume:
+        check_given(module)
     with quiet_about_the_folder():
         return runs.fit(made, module, data, folder, options, resume=resume)
 
 
+@checked
 def prune(
     module: PruningModule,
     data: L.LightningDataModule,
@@ -118,9 +120,10 @@ def prune(
         return pruning.prune(made, module, data, folder, options, resume=resume)
 
 
+@checked(run="give the folder of a run")
 def load(
-    run: str | Path, ckpt_path: str | Path | None = None, module: ZeroOrderModule | None = None
-) -> ZeroOrderModule:
+    run: str | Path, ckpt_path: str | Path | None = None, module: TuningModule | None = None
+) -> TuningModule:
     """Load the module of a run, with the weights of one of its checkpoints.
 
     ``load(run).network`` is the model of transformers, whose tuned layers are stored as in the run.
@@ -145,12 +148,13 @@ def load(
     folder = RunFolder(run)
     file = checkpoint_file(folder, None if ckpt_path is None else Path(ckpt_path), "load")
     call = f"zolit.load({str(run)!r}, module=module)"
-    found: ZeroOrderModule = module_of_run(recipe_text(folder), folder.path, call, module)
+    found: TuningModule = module_of_run(recipe_text(folder), folder.path, call, module)
     load_checkpoint(found, file)
     found.network.eval()
     return found
 
 
+@checked
 def generate(
     run: str | Path,
     prompts: Sequence[str],
@@ -159,7 +163,7 @@ def generate(
     base: bool = False,
     chat: bool = False,
     checkpoint: str | Path | None = None,
-    module: ZeroOrderModule | None = None,
+    module: TuningModule | None = None,
 ) -> list[str]:
     """What the model of a run writes behind prompts, greedily: as ``zolit generate`` does.
 
@@ -193,6 +197,7 @@ def generate(
     return write_behind(found, decoder, prompts, max_new_tokens, stop, chat)
 
 
+@checked
 def evaluate(
     run: str | Path | None,
     tasks: Sequence[str],
@@ -243,11 +248,12 @@ def evaluate(
     return evaluate_model(model, tasks, include, num_fewshot, limit, chat)
 
 
+@checked
 def replay(
     run: str | Path,
     to: str | Path,
     until: int | None = None,
-    module: ZeroOrderModule | None = None,
+    module: TuningModule | None = None,
     salvage: bool = False,
 ) -> Path:
     """Make the checkpoint of any step of a run from its journal, as ``zolit replay`` does.
@@ -272,9 +278,10 @@ def replay(
     return replayed(Path(run), until, Path(to), salvage, module)
 
 
+@checked
 def verify(
     run: str | Path,
-    module: ZeroOrderModule | None = None,
+    module: TuningModule | None = None,
     records_only: bool = False,
     salvage: bool = False,
 ) -> list[int]:
@@ -301,13 +308,14 @@ def verify(
     return verified(Path(run), records_only, salvage, module)
 
 
+@checked
 def export_model(
     run: str | Path,
     to: str | Path,
     kind: str = "safetensors",
     ckpt_path: str | Path | None = None,
     gguf_type: str | None = None,
-    module: ZeroOrderModule | None = None,
+    module: TuningModule | None = None,
 ) -> None:
     """Write the model of a run to a folder that other tools load, as ``zolit export`` does.
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from zolit.arguments import Checked
 from zolit.errors import UserError
 from zolit.gradient import Passes, ProjectedGradient
 from zolit.objectives.base import Objective
@@ -85,7 +86,7 @@ class Estimate:
     loss: Tensor
 
 
-class Estimator(ABC):
+class Estimator(Checked, ABC):
     """Asks for losses at perturbed weights and turns them into projected gradients.
 
     Attributes:
@@ -146,7 +147,7 @@ class Estimator(ABC):
                 "OptionScoring's shared: 1"
             )
 
-    def check_parts(self, perturber: Perturber, quantizer: Quantizer | None) -> None:  # noqa: B027
+    def check_parts(self, perturber: Perturber, quantizer: Quantizer | None) -> None:
         """Refuse directions from which this estimator learns nothing; most refuse none.
 
         Args:
@@ -223,9 +224,7 @@ class Estimator(ABC):
         """
         return values
 
-    def before_step(  # noqa: B027 (most keep nothing)
-        self, gradient: ProjectedGradient, weights: Sequence[PerturbedWeight]
-    ) -> None:
+    def before_step(self, gradient: ProjectedGradient, weights: Sequence[PerturbedWeight]) -> None:
         """Take note of a step, which the optimizer makes next; by default of nothing.
 
         Called after `finish`, in a run and in a replay alike.

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zolit.arguments import at_least, positive
 from zolit.errors import UserError
 from zolit.strategies.estimator.two_point import TwoPoint
 
@@ -49,12 +50,11 @@ class ClippedTwoPoint(TwoPoint):
         paired: bool = True,
     ) -> None:
         super().__init__(paired)
-        if limit is not None and not (math.isfinite(limit) and limit > 0):
-            raise UserError(f"limit must be a positive number or null, got {limit}; try null")
+        if limit is not None:
+            positive("limit", limit, "leave it out for the running quantile")
         if not 0 < quantile < 1:
             raise UserError(f"quantile must be in (0, 1), got {quantile}; try 0.5")
-        if window < 2:
-            raise UserError(f"window must be at least 2, got {window}; try 100")
+        at_least("window", window, 2, "try 100")
         self.limit = limit
         self.quantile = quantile
         self.window = window

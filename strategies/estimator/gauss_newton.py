@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zolit.arguments import positive
 from zolit.errors import UserError
 from zolit.objectives.base import Scored
 from zolit.strategies.estimator.base import Estimate, Estimator, Losses
@@ -93,8 +94,7 @@ class GaussNewton(Estimator):
     one_sided = True
 
     def __init__(self, damping: float = 0.01) -> None:
-        if not (math.isfinite(damping) and damping > 0):
-            raise UserError(f"damping must be a positive number, got {damping}; try 0.01")
+        positive("damping", damping, "try 0.01")
         self.damping = damping
 
     def estimate(

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from zolit.arguments import at_least, positive
 from zolit.errors import UserError
 from zolit.gradient import ProjectedGradient
 from zolit.options import OnResume
@@ -63,13 +64,9 @@ class SVRG(TwoPoint):
         self, every: int = 5, batches: int = 16, anchor_rate: float = 1.0, paired: bool = True
     ) -> None:
         super().__init__(paired)
-        if every < 2:
-            raise UserError(f"every must be at least 2, got {every}; use TwoPoint for none")
-        if batches < 1:
-            raise UserError(f"batches must be at least 1, got {batches}; try 16")
-        if not 0 < anchor_rate < math.inf:
-            raise UserError(f"anchor_rate must be a positive number, got {anchor_rate}; try 1.0")
-        self.every, self.anchor_batches, self.anchor_rate = every, batches, anchor_rate
+        self.every = at_least("every", every, 2, "use TwoPoint for none")
+        self.anchor_batches = at_least("batches", batches, instead="try 16")
+        self.anchor_rate = positive("anchor_rate", anchor_rate, "try 1.0")
         self.since = 0  # steps made with the anchor; 0: the next step is at a new one
         self.keys: list[int] = []
         self.slopes: list[float] = []

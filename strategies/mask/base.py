@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+from zolit.arguments import Checked
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
 from zolit.models.parts import Candidate
@@ -13,7 +14,7 @@ from zolit.strategies.perturber.base import Perturber
 from zolit.supports import Support
 
 
-class Mask(ABC):
+class Mask(Checked, ABC):
     """Chooses which coordinates of each weight move, in reads and updates alike.
 
     Attributes:
@@ -41,6 +42,13 @@ class Mask(ABC):
         their digests."""
         return {}
 
+    def read_files(self) -> None:
+        """Read from its files whether they will do, before a model is loaded.
+
+        Raises:
+            UserError: naming the file.
+        """
+
     def check(self, perturber: Perturber) -> None:
         """Refuse a perturber that this mask cannot be used with, before a model is loaded.
 
@@ -56,7 +64,7 @@ class Mask(ABC):
                 f"one, got mask {type(self).__name__}; use Sensitive or Magnitude with it"
             )
 
-    def watch(self, model: nn.Module, load_tokenizer: Callable[[], Any]) -> None:  # noqa: B027
+    def watch(self, model: nn.Module, load_tokenizer: Callable[[], Any]) -> None:
         """Run the model, for masks whose choice depends on more than its weights.
 
         Called when the model has been read, before an adapter is added and before a weight moves.
@@ -88,7 +96,7 @@ class Mask(ABC):
         """
         return {}
 
-    def expect(self, shapes: Mapping[str, tuple[int, int]]) -> None:  # noqa: B027
+    def expect(self, shapes: Mapping[str, tuple[int, int]]) -> None:
         """Learn which weights `choose` will be asked about, before it is asked about the first.
 
         Called under `SparsePerturber`, where each weight is quantized before the next is read.
@@ -97,7 +105,7 @@ class Mask(ABC):
             shapes: rows and columns by the parameter's name, in the order of the model.
         """
 
-    def look_at(self, model: nn.Module) -> None:  # noqa: B027 (most masks look at nothing)
+    def look_at(self, model: nn.Module) -> None:
         """See the model before any weight is asked about. Called once, before anything has moved.
 
         Args:

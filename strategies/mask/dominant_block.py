@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+from zolit.arguments import at_least
 from zolit.calibration.activation_sizes import ActivationSize, activation_sizes
 from zolit.calibration.text import windows_of_text
 from zolit.errors import UserError
@@ -70,15 +71,12 @@ class DominantBlock(Mask):
                 "mask DominantBlock: got neither block nor text, expected the block's number or a "
                 "file of text to find it by; give text: FILE, a document a line"
             )
-        if block is not None and block < 0:
-            raise UserError(f"block must be 0 or more, got {block}; the first block is 0")
+        if block is not None:
+            at_least("block", block, 0, "the first block is 0")
         for name, value in (("samples", samples), ("length", length)):
-            if value < 1:
-                raise UserError(f"{name} must be at least 1, got {value}; try 8")
-        if not ratio >= 1:
-            raise UserError(f"ratio must be at least 1, got {ratio}; try 1000")
-        if not size >= 0:
-            raise UserError(f"size must be 0 or more, got {size}; try 100")
+            at_least(name, value, instead="try 8")
+        at_least("ratio", ratio, instead="try 1000")
+        at_least("size", size, 0, "try 100")
         self.block = block
         self.text = text
         self.samples = samples

@@ -50,6 +50,9 @@ class FromFile(ElementMask):
     def files(self) -> dict[str, str]:
         return {"file": self.file}
 
+    def read_files(self) -> None:
+        self._facts()
+
     @staticmethod
     def save(model: nn.Module, file: str | Path) -> None:
         """Keep which coordinates of a model's weights move in a safetensors file.

@@ -1,11 +1,11 @@
 """Move weights that lie far outside of the usual range of their matrix."""
 
-import math
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from zolit.arguments import positive
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
 from zolit.formats.rows import chunks
@@ -44,8 +44,7 @@ class Outliers(ElementMask):
     """
 
     def __init__(self, reach: float = 1.8) -> None:
-        if not (math.isfinite(reach) and reach > 0):
-            raise UserError(f"reach must be a positive number, got {reach}; try 1.8")
+        positive("reach", reach, "try 1.8")
         self.reach = reach
 
     def choose(self, path: str, weight: StoredWeight, block: int, blocks: int) -> Support:

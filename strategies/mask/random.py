@@ -1,6 +1,6 @@
 """Move a fixed random subset of the coordinates."""
 
-from zolit.errors import UserError
+from zolit.arguments import in_unit_range
 from zolit.formats.base import StoredWeight
 from zolit.noise import fold
 from zolit.strategies.mask.base import ElementMask
@@ -15,22 +15,20 @@ class RandomMask(ElementMask):
     2406.02913) compares with it.
 
     Args:
-        density: expected fraction of the coordinates that move, in (0, 1].
+        fraction: expected fraction of the coordinates that move, in (0, 1].
         seed: of the subset.
 
     Raises:
-        UserError: if ``density`` is out of range.
+        UserError: if ``fraction`` is out of range.
 
     Example:
         >>> RandomMask(0.25).choose("model.layers.0.mlp.up_proj.weight", None, 0, 1).density
         0.25
     """
 
-    def __init__(self, density: float, seed: int = 0) -> None:
-        if not 0 < density <= 1:
-            raise UserError(f"density must be in (0, 1], got {density}; try 0.01")
-        self.density = density
+    def __init__(self, fraction: float, seed: int = 0) -> None:
+        self.fraction = in_unit_range("fraction", fraction)
         self.seed = seed
 
     def choose(self, path: str, weight: StoredWeight, block: int, blocks: int) -> Support:
-        return Hashed(self.density, fold(self.seed, 0))
+        return Hashed(self.fraction, fold(self.seed, 0))

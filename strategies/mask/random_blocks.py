@@ -1,6 +1,6 @@
 """Move a few blocks of the model along each direction, drawn at random for each direction."""
 
-from zolit.errors import UserError
+from zolit.arguments import at_least
 from zolit.formats.base import StoredWeight
 from zolit.strategies.mask.base import Mask
 from zolit.supports import Blocks, Support
@@ -30,9 +30,7 @@ class RandomBlocks(Mask):
     """
 
     def __init__(self, blocks: int = 1) -> None:
-        if blocks < 1:
-            raise UserError(f"blocks must be at least 1, got {blocks}; try 1")
-        self.blocks = blocks
+        self.blocks = at_least("blocks", blocks, instead="try 1")
 
     def choose(self, path: str, weight: StoredWeight, block: int, blocks: int) -> Support:
         return Blocks(block, blocks, self.blocks)

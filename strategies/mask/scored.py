@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from zolit.arguments import in_unit_range
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
 from zolit.formats.rows import chunks
@@ -49,9 +50,7 @@ class ScoredMask(ElementMask):
     """
 
     def __init__(self, fraction: float, per: Per = "matrix") -> None:
-        if not 0 < fraction <= 1:
-            raise UserError(f"fraction must be in (0, 1], got {fraction}; try 0.001")
-        self.fraction = fraction
+        self.fraction = in_unit_range("fraction", fraction, "try 0.001")
         self.per: Per = per
 
     @abstractmethod

@@ -86,6 +86,10 @@ class Sensitive(ScoredMask):
     def files(self) -> dict[str, str]:
         return {} if self.file is None else {"file": self.file}
 
+    def read_files(self) -> None:
+        if self.file is not None:
+            self._open()
+
     def wanted(self, perturber: Perturber) -> SaliencyOptions:
         """What a run without a file computes, with as many scores as this mask looks at.
 

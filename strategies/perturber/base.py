@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from zolit.arguments import Checked, positive
 from zolit.coordinates import Coordinates, Elements, Extent
 from zolit.errors import UserError
 from zolit.formats.base import StoredWeight
@@ -19,7 +20,7 @@ _FEWEST = {"elements": 1_500_000, "scales": 40_000}
 """Numbers of coordinates below which `Perturber.default_lr` no longer grows."""
 
 
-class Perturber(ABC):
+class Perturber(Checked, ABC):
     """Chooses which coordinates of a model move, their unit, and the distribution of directions.
 
     Args:
@@ -62,8 +63,8 @@ class Perturber(ABC):
 
     def __init__(self, eps: float | None, float_unit: float = 1.0) -> None:
         for name, value in (("eps", eps), ("float_unit", float_unit)):
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise UserError(f"{name} must be a positive number, got {value}; try 1e-3")
+            if value is not None:
+                positive(name, value, "try 1e-3")
         self._eps = eps
         self.eps_given = eps is not None
         self.float_unit = float_unit

@@ -6,6 +6,7 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
+from zolit.arguments import Checked
 from zolit.calibration.layer_statistics import LayerStatistics
 from zolit.strategies.pruner.pattern import Pattern
 
@@ -37,7 +38,7 @@ def kept_fraction(weights: Iterable[PrunedWeight]) -> float:
     return left / total if total else 1.0
 
 
-class Pruner(ABC):
+class Pruner(Checked, ABC):
     """Decides which entries of a linear layer's weight become zero, and what the others become.
 
     Attributes:

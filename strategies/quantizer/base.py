@@ -5,11 +5,12 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from zolit.arguments import Checked
 from zolit.formats.base import StoredWeight
 from zolit.models.parts import Excluded
 
 
-class Quantizer(ABC):
+class Quantizer(Checked, ABC):
     """Chooses the storage format of the linear layers, and quantizes their weights.
 
     Attributes:
@@ -49,9 +50,7 @@ class Quantizer(ABC):
     integer_products: bool = False
     keep_error: bool = False
 
-    def calibrate(  # noqa: B027  (optional)
-        self, model: nn.Module, tokenizer: Any, excluded: Excluded | None = None
-    ) -> None:
+    def calibrate(self, model: nn.Module, tokenizer: Any, excluded: Excluded | None = None) -> None:
         """See the model as floats before its weights are stored; the model may be changed.
 
         Args:
@@ -69,6 +68,13 @@ class Quantizer(ABC):
         """The files that codes depend on, by the argument that names them: a run records their
         digests, and asks for them when it is taken up again."""
         return {}
+
+    def read_files(self) -> None:
+        """Read from its files whether they will do, before a model is loaded.
+
+        Raises:
+            UserError: naming the file.
+        """
 
     @abstractmethod
     def store(self, weight: Tensor, path: str, excluded: Tensor | None = None) -> StoredWeight:

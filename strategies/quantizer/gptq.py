@@ -8,11 +8,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from zolit.arguments import at_least
 from zolit.calibration.inverse_factor import inverse_factor
 from zolit.calibration.text import windows_of_text
 from zolit.calibration.visitors import replace_weights
 from zolit.errors import UserError
-from zolit.formats.affine import check_group_size, quantize_rows
+from zolit.formats.affine import check_group_size, quantize_rows, valid_group_size
 from zolit.formats.int4 import Int4Weight, pack_codes
 from zolit.models.experts import expert_paths
 from zolit.models.parts import Excluded
@@ -74,8 +75,7 @@ class GPTQ(Quantizer):
         act_order: bool = False,
     ) -> None:
         for name, value in (("samples", samples), ("length", length)):
-            if value < 1:
-                raise UserError(f"{name} must be at least 1, got {value}; try 128")
+            at_least(name, value, instead="try 128")
         if grid not in GRIDS:
             raise UserError(f"grid must be one of {', '.join(GRIDS)}, got {grid!r}")
         if not 0 < damping < 1:
@@ -83,7 +83,7 @@ class GPTQ(Quantizer):
         self.text = text
         self.samples = samples
         self.length = length
-        self.group_size = group_size
+        self.group_size = valid_group_size(group_size)
         self.damping = damping
         self.grid = grid
         self.act_order = act_order

@@ -1,12 +1,10 @@
 """Int4 weights with zero points found by half-quadratic quantization."""
 
-import math
-
 import torch
 from torch import Tensor
 
-from zolit.errors import UserError
-from zolit.formats.affine import check_group_size, quantize_rows
+from zolit.arguments import at_least, in_unit_range, positive
+from zolit.formats.affine import check_group_size, quantize_rows, valid_group_size
 from zolit.formats.int4 import Int4Weight, pack_codes
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.strategies.quantizer.excluded import filled
@@ -49,19 +47,12 @@ class HQQ(Quantizer):
         kappa: float = 1.01,
         keep_error: bool = False,
     ) -> None:
-        for name, value, fits, expected in (
-            ("iterations", iterations, iterations >= 1, "at least 1"),
-            ("norm", norm, 0 < norm <= 1, "in (0, 1]"),
-            ("beta", beta, math.isfinite(beta) and beta > 0, "positive"),
-            ("kappa", kappa, math.isfinite(kappa) and kappa >= 1, "at least 1"),
-        ):
-            if not fits:
-                raise UserError(f"{name} must be {expected}, got {value}; leave it out")
-        self.group_size = group_size
-        self.iterations = iterations
-        self.norm = norm
-        self.beta = beta
-        self.kappa = kappa
+        default = "leave it out"
+        self.group_size = valid_group_size(group_size)
+        self.iterations = at_least("iterations", iterations, instead=default)
+        self.norm = in_unit_range("norm", norm, default)
+        self.beta = positive("beta", beta, default)
+        self.kappa = at_least("kappa", kappa, instead=default)
         self.keep_error = keep_error
 
     def store(self, weight: Tensor, path: str, excluded: Tensor | None = None) -> Int4Weight:

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from zolit.formats.affine import check_group_size
+from zolit.formats.affine import check_group_size, valid_group_size
 from zolit.formats.int4 import Int4Weight
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.strategies.quantizer.excluded import filled
@@ -30,7 +30,7 @@ class Int4(Quantizer):
     def __init__(
         self, group_size: int = 64, symmetric: bool = False, keep_error: bool = False
     ) -> None:
-        self.group_size = group_size
+        self.group_size = valid_group_size(group_size)
         self.symmetric = symmetric
         self.keep_error = keep_error
 

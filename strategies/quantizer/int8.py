@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from zolit.errors import UserError
-from zolit.formats.affine import check_group_size
+from zolit.formats.affine import check_group_size, valid_group_size
 from zolit.formats.int8 import Int8Weight
 from zolit.strategies.quantizer.base import Quantizer
 from zolit.strategies.quantizer.excluded import filled
@@ -42,7 +42,7 @@ class Int8(Quantizer):
                 f"group_size must be null with activations=int8, got {group_size}; an integer "
                 "product has one scale a row"
             )
-        self.group_size = group_size
+        self.group_size = None if group_size is None else valid_group_size(group_size)
         self.keep_error = keep_error
         self.integer_products = activations == "int8"
 

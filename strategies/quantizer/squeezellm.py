@@ -57,6 +57,10 @@ class SqueezeLLM(Quantizer):
     def files(self) -> dict[str, str]:
         return {} if self.saliency is None else {"saliency": self.saliency}
 
+    def read_files(self) -> None:
+        if self.saliency is not None and self._file is None:
+            self._file = Saliency.open(self.saliency)
+
     def store(self, weight: Tensor, path: str, excluded: Tensor | None = None) -> RowTablesWeight:
         """A weight in this format.
 

@@ -2,8 +2,10 @@
 
 from abc import ABC, abstractmethod
 
+from zolit.arguments import Checked
 
-class QueryScheduler(ABC):
+
+class QueryScheduler(Checked, ABC):
     """Number of directions that the estimate of a step averages over.
 
     Example:

@@ -1,6 +1,6 @@
 """The same number of directions at every step."""
 
-from zolit.errors import UserError
+from zolit.arguments import at_least
 from zolit.strategies.query_scheduler.base import QueryScheduler
 
 
@@ -19,9 +19,7 @@ class ConstantQueries(QueryScheduler):
     """
 
     def __init__(self, n: int = 1) -> None:
-        if n < 1:
-            raise UserError(f"n must be at least 1, got {n}; use n: 1 for one direction a step")
-        self.n = n
+        self.n = at_least("n", n, instead="use n: 1 for one direction a step")
 
     def queries(self, step: int, epoch: int) -> int:
         return self.n

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from preparing import prepare
 from test_text import windows_of
 from tiny_models import tiny
 from torch import Tensor, nn
@@ -17,7 +18,6 @@ from zolit.calibration.curvature import BlockCurvature
 from zolit.calibration.saliency import compute_saliency
 from zolit.calibration.saliency_file import Saliency
 from zolit.errors import UserError
-from zolit.models.prepare import prepare
 from zolit.strategies import Int8, ScalePerturber
 from zolit.tensors.reading import Reading
 from zolit.tensors.weight import PerturbedWeight

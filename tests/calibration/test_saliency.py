@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from preparing import prepare
 from test_text import windows_of
 from tiny_experts import prepared as prepared_mixture
 from tiny_experts import tiny as tiny_mixture
@@ -22,7 +23,6 @@ from zolit.calibration.saliency_file import Saliency
 from zolit.calibration.sweeps import Sweeps
 from zolit.calibration.text import Window
 from zolit.errors import UserError
-from zolit.models.prepare import prepare
 from zolit.strategies import (
     DensePerturber,
     Float8,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from preparing import prepare
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from test_text import windows_of
@@ -15,7 +16,6 @@ from zolit.calibration.saliency import compute_saliency
 from zolit.calibration.saliency_file import Saliency, kept_tensors
 from zolit.calibration.scores import largest
 from zolit.errors import UserError
-from zolit.models.prepare import prepare
 from zolit.strategies import Int4, ScalePerturber
 from zolit.tensors.reading import Reading
 

@@ -17,10 +17,10 @@ def test_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) ->
     assert "val accuracy" not in lines[0]
 
 
-def test_about_twenty_lines_by_default(capsys: pytest.CaptureFixture[str]) -> None:
+def test_at_most_ten_lines_by_default(capsys: pytest.CaptureFixture[str]) -> None:
     trainer(Progress(), max_steps=100).fit(Toy(), loader())
     out = capsys.readouterr().out
-    assert sum(line.startswith("step ") for line in out.splitlines()) == 20
+    assert sum(line.startswith("step ") for line in out.splitlines()) == 10
 
 
 def test_a_long_test_says_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from test_zero_order import loader, module, trainer
 
 from zolit.callbacks import RunReport
+from zolit.callbacks.watch import Watch
+from zolit.caller import as_command
 from zolit.optim import ZOSGD
 from zolit.strategies import CodePerturber, Int8, ScalePerturber
 from zolit.training.zero_order import ZeroOrderModule
@@ -126,17 +130,35 @@ def test_a_dead_end_stays_told_though_an_earlier_step_is_tested(tmp_path: Path) 
     assert report.watch.found["constant"].startswith("after step 4: ")
 
 
-def test_worse_than_zero_shot(tmp_path: Path) -> None:
+def test_worse_than_zero_shot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class Spoilt(ZeroOrderModule):
         def on_train_end(self) -> None:
             weight = self.network.get_parameter("lm_head.weight")
             weight.copy_(30 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
 
-    one = scales()
-    one.__class__ = Spoilt
-    told = fitted(one, tmp_path, tests=True)
-    assert told["final"]["test_loss"] > 2 * told["zero_shot"]["test_loss"]
-    assert {"worse", "loss", "text", "guess"} <= set(told["findings"])
+    ends = {"worse", "loss", "text", "guess"}
+    for at_command in (False, True):
+        one = scales()
+        one.__class__ = Spoilt
+        with as_command() if at_command else nullcontext():
+            told = fitted(one, tmp_path, tests=True)
+        assert told["final"]["test_loss"] > 2 * told["zero_shot"]["test_loss"]
+        assert ends <= set(told["findings"])
+        out = capsys.readouterr().out
+        for kind in ends:  # a command shows them below the table that it prints next
+            assert (told["findings"][kind] in out) is not at_command
+
+
+@pytest.mark.parametrize(("step", "told"), [(0, True), (3, False)])
+def test_a_run_that_is_resumed_says_nothing_of_its_dtype(
+    step: int, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zolit.callbacks.watch.told_dtype", lambda name, given: "a slow dtype")
+    lines: list[str] = []
+    counts = {"estimated_stepping_batches": 5, "num_training_batches": 1}
+    at: Any = SimpleNamespace(enable_validation=False, global_step=step, **counts)
+    Watch(lines.append).started(at, scales())
+    assert ("a slow dtype" in lines) is told
 
 
 @pytest.mark.parametrize(

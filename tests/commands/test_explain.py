@@ -13,6 +13,10 @@ from zolit.commands.classes import arguments, subclasses
 from zolit.strategies import Int8, Quantizer
 
 NAN = float("nan")
+TASK = {"template": "{text} It was", "label": "category"}
+
+PARSERS = ("NestedArg", "Namespace(", "<class", "Subtypes", "NoneType", "Mapping")
+"""Words of the parser's own."""
 
 # Changes to a good recipe, and what the sentence must hold: the offender, what is near.
 REFUSED: list[tuple[dict[str, Any], tuple[str, ...]]] = [
@@ -37,6 +41,10 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"model.optimizer.init_args": {"lr": 0}}, ("lr", "0", "positive")),
     ({"model.optimizer.init_args": {"lr": -1}}, ("lr", "-1", "positive")),
     ({"model.optimizer.init_args": {"lr": NAN}}, ("lr", "nan", "positive")),
+    (
+        {"model.optimizer.init_args": {"lr": [1]}},
+        ("model.optimizer.lr: got '[1]'", "float or null"),
+    ),
     (
         {"model.query_scheduler": {"class_path": "ConstantQueries", "init_args": {"n": 0}}},
         ("n must be", "got 0"),
@@ -71,6 +79,51 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...]]] = [
         },
         ("option data.task.lable;", "nearest: label"),
     ),
+    (
+        {"data.init_args.test_size": "many"},
+        ("data.test_size: got 'many', expected int, 'auto' or",),
+    ),
+    ({"data.init_args.rows.init_args.path": ["a"]}, ("data.rows.path: got", "expected str")),
+    ({"data.init_args.task": TASK | {"words": "a"}}, ("data.task.words: got 'a'", "a mapping")),
+    ({"data.init_args.task": TASK | {"words": ["a"]}}, ("data.task.words: got", "a mapping")),
+    (
+        {"data.init_args.task": TASK | {"words": {"rotten": None, "fresh": "a"}}},
+        ("data.task.words.rotten: got null", "str"),
+    ),
+    (
+        {"data.init_args.task": TASK | {"words": {"rotten": "", "fresh": "a"}}},
+        ("the word of label 'rotten' is empty", "task.ignore"),
+    ),
+    ({"data.task": "sst2"}, ("data.task: stands beside data.class_path", "data.init_args")),
+    (
+        {"data": {"class_path": "PromptDataModule", "task": "sst2"}},
+        ("data.task: stands beside data.class_path", "data.init_args"),
+    ),
+    ({"data": "PromptDataModule"}, ("data.task", "required")),
+    ({"model.source": "tiny"}, ("model.source: got 'tiny'", "write model.source.path: tiny")),
+    ({"model.tune": "linaer"}, ("model.tune: got 'linaer'", "a list", "write [linaer]")),
+    (
+        {"trainer.callbacks": [{"class_path": "Progress", "init_args": {"every_n_steps": "a"}}]},
+        ("trainer.callbacks.0.every_n_steps: got 'a'", "int or null"),
+    ),
+    (
+        {"model.mask": {"class_path": "Magnitude", "init_args": {"fraction": 0.1, "per": "a"}}},
+        ("model.mask.per: got 'a'", "one of 'matrix', 'row', 'model'"),
+    ),
+    ({"model.quantizer.init_args": {"group_size": 48}}, ("group_size", "multiple of 32", "48")),
+    ({"model.start_from": "no.ckpt"}, ("start_from", "no checkpoint 'no.ckpt'")),
+    (
+        {"model.mask": {"class_path": "FromFile", "init_args": {"file": "no.mask"}}},
+        ("mask FromFile: got 'no.mask'", "expected a file"),
+    ),
+    (
+        {"model.mask": {"class_path": "Sensitive", "init_args": {"file": "recipe.yaml"}}},
+        ("'recipe.yaml'", "not a whole safetensors file"),
+    ),
+    (
+        {"model.quantizer": {"class_path": "GPTQ", "init_args": {"text": "no.txt"}}},
+        ("model.quantizer.text: there is no file 'no.txt'",),
+    ),
     ({"run.run_dirs": "x"}, ("run.run_dirs", "nearest: run.run_dir")),
     ({"run.overwrite": "maybe"}, ("run.overwrite", "'maybe'", "bool")),
     ({"run.run_dir": "recipe.yaml/run"}, ("run.run_dir", "'recipe.yaml' is a file")),
@@ -104,6 +157,8 @@ def test_refused_recipe(
     sentence = refusal(capsys, "fit", "--config", save(**changes), "--run.zero_shot=false")
     for text in named:
         assert text in sentence
+    for text in PARSERS:
+        assert text not in sentence
     assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
 
 
@@ -117,6 +172,27 @@ def test_refused_recipe(
         (["--model.quantizer"], ("--model.quantizer", "expected one argument")),
         (["--data.rows.pth", "a.csv"], ("option data.rows.pth;", "nearest: path")),
         (["--data.task.lable", "category"], ("option data.task.lable;", "nearest: label")),
+        (["--data.test_size", "many"], ("data.test_size: got 'many'", "int, 'auto' or null")),
+        (["--data.train_size", "{a: 1}"], ("data.train_size: got '{a: 1}'", "int or null")),
+        (["--model.optimizer.lr", "fast"], ("model.optimizer.lr: got 'fast'", "float or null")),
+        (["--model.optimizer.lr", "nan"], ("model.optimizer.lr: got 'nan'", "a finite number")),
+        (["--model.optimizer.lr", ".inf"], ("lr", "got inf", "positive number")),
+        (["--model.perturber.eps", "inf"], ("model.perturber.eps: got 'inf'", "a finite number")),
+        (["--model.perturber.eps", ".nan"], ("eps", "got nan", "positive number")),
+        (
+            ["--model.mask", "RandomMask", "--model.mask.fraction", "nan"],
+            ("model.mask.fraction: got 'nan'", "a finite number"),
+        ),
+        (
+            ["--model.mask", "RandomMask", "--model.mask.density", "0.5"],
+            ("unknown option model.mask.density; it is model.mask.fraction",),
+        ),
+        (
+            ["--model.query_scheduler.n", "4"],
+            ("model.query_scheduler.n: got '4' without a class", "one of ConstantQueries"),
+        ),
+        (["--model.estimator.limit=3"], ("model.estimator.limit", "one of ClippedTwoPoint.")),
+        (["--model.source", "tiny"], ("write model.source.path: tiny",)),
         (["extra"], ("'extra'", "--config")),
         # A beginning of an option's name is not taken for the option.
         (["--trainer.max_step", "3"], ("trainer.max_step;", "trainer.max_steps")),
@@ -132,6 +208,8 @@ def test_refused_option(
     sentence = refusal(capsys, "fit", "--config", save(), *options)
     for text in named:
         assert text in sentence
+    for text in PARSERS:
+        assert text not in sentence
     assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
 
 

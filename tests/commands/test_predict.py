@@ -217,10 +217,12 @@ def test_which_form() -> None:
         (["--rows", "rows.jsonl", "--to", "a.parquet"], ["--to", "CSV"]),
         (["--rows", "rows.jsonl", "--to", "no/a.csv"], ["--to", "existing folder"]),
         (["--rows", "rows.jsonl", "--ckpt_path", "no.ckpt"], ["no.ckpt", "best.ckpt"]),
-        (["--rows", "other.jsonl"], ["'text'", "body"]),
-        (["--rows", "nothing.csv"], ["there are no rows"]),
-        (["--rows", "long.jsonl"], ["row 1", "tokens", "truncate"]),
-        (["--rows", "rows.jsonl", "--batch_size", "0"], ["eval_batch_size", "at least 1"]),
+        (["--rows", "other.jsonl"], ["rows: there is no column 'text'", "body", "or --names for"]),
+        (["--rows", "nothing.csv"], ["--rows: ", "nothing.csv", "holds no rows"]),
+        (["--rows", "long.jsonl"], ["row 1", "tokens", "set --truncate"]),
+        (["--rows", "ragged.csv"], ["--rows: line 2", "check --format"]),
+        (["--rows", "quoted.csv"], ["--rows: line 2", "set --no-quotes"]),
+        (["--rows", "rows.jsonl", "--batch_size", "0"], ["--batch_size must be at least 1, got 0"]),
     ],
 )
 def test_messages(
@@ -237,10 +239,14 @@ def test_messages(
     jsonl(tmp_path / "long.jsonl", [{"text": "a film"}, {"text": "bright " * 99}])
     shutil.copy(tmp_path / "rows.jsonl", tmp_path / "rows")
     (tmp_path / "nothing.csv").write_text("text\n")
+    (tmp_path / "ragged.csv").write_text("text\na,b\n")
+    (tmp_path / "quoted.csv").write_text('text\n"A" film\n')
     before = sorted(tmp_path.iterdir())
     sentence = refusal(capsys, "predict", str(finished), *options)
     for word in words:
         assert word in sentence
+    for other in ("test_rows", "eval_batch_size", "rows.path", "rows.format"):
+        assert other not in sentence, "no option of this command"
     assert sorted(tmp_path.iterdir()) == before
 
 

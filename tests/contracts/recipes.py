@@ -76,7 +76,7 @@ PERTURBERS = {
 }
 MASKS = {
     "NoMask": part("NoMask"),
-    "RandomMask": part("RandomMask", density=0.25, seed=3),
+    "RandomMask": part("RandomMask", fraction=0.25, seed=3),
     "RandomBlocks": part("RandomBlocks", blocks=1),
 }
 BITS = {

@@ -23,7 +23,7 @@ from zolit.tensors.weight import PerturbedWeight
 
 
 def mask_of(weight: PerturbedWeight) -> torch.Tensor:
-    """Where a mask lets a weight move: for RandomMask(density=0.25, seed=3) by numpy."""
+    """Where a mask lets a weight move: for RandomMask(fraction=0.25, seed=3) by numpy."""
     rows, columns = weight.store.rows, weight.store.columns
     counter, width = numpy_noise.counters(rows, columns), columns
     if isinstance(weight.site.coordinates, OutputScales):

@@ -33,6 +33,31 @@ def test_hub_name_is_left_alone() -> None:
     assert ModelSource("facebook/opt-125m").resolved_path() == "facebook/opt-125m"
 
 
+@pytest.mark.parametrize(
+    "name", ["./lama", "../lama", "/no/lama", "~/no-lama", "models/lama", "a/b/lama", "models/"]
+)
+def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if name != "models/":
+        (tmp_path / "models" / "llama").mkdir(parents=True)
+    else:
+        name = "a/models/"
+        (tmp_path / "a").mkdir()
+    for weights in (True, False):
+        with pytest.raises(UserError, match="there is no folder") as caught:
+            ModelSource(name).resolved_path(weights)
+        assert ("nearest there: llama" in str(caught.value)) == name.startswith("models")
+
+
+def test_a_hub_name_beside_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "opt").mkdir()
+    for name in ("facebook/opt", "gpt2"):
+        assert ModelSource(name).resolved_path() == name
+
+
 def test_messages(tmp_path: Path, causal_source: ModelSource) -> None:
     weights = tmp_path / "empty"
     weights.mkdir()

@@ -169,7 +169,7 @@ def test_messages(
 def test_missing_value_and_labels_without_rows(tmp_path: Path, causal_source: ModelSource) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text('{"text": "a", "label": 0}\n{"text": null, "label": 1}\n')
-    with pytest.raises(UserError, match="row 1 has no value in column 'text'"):
+    with pytest.raises(UserError, match="row 1, the last one, has no value in column 'text'"):
         PromptDataModule("sst2", FileRows(str(file)), causal_source).setup()
     file.write_text('{"text": "a", "category": "plot"}\n')
     with pytest.raises(UserError, match="no rows are left of 1 after dropping"):

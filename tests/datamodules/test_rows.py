@@ -103,7 +103,7 @@ def test_hub_label_names(monkeypatch: pytest.MonkeyPatch) -> None:
         (lambda d: FileRows(str(d / "latin.csv")), ["latin.csv", "utf-8", "rows.encoding"]),
         (lambda d: FileRows(str(d / "rows.csv"), format="lines"), ["line 1", "rows.format"]),
         (lambda d: FileRows(str(d / "rows.csv"), rename={"tex": "a"}), ["'tex'", "text"]),
-        (lambda d: FileRows(str(d / "ragged.csv")), ["ragged.csv", "length of data"]),
+        (lambda d: FileRows(str(d / "ragged.csv")), ["ragged.csv", "line 2", "3 fields"]),
         (lambda d: FileRows(str(d / "longer.csv")), ["longer.csv", "line 3"]),
         (lambda d: FileRows("a.csv", package="no-such-pkg"), ["no-such-pkg", "pip install"]),
         (lambda d: FileRows("pytest/no.csv", package="pytest"), ["no.csv", "pytest"]),

@@ -106,7 +106,7 @@ def test_the_parts_of_a_text_do_not_overlap(causal_source: ModelSource, text: st
     ("options", "sentence"),
     [
         ({"length": 65}, "length: got 65, the model reads at most 64 tokens"),
-        ({"length": 1}, "length: got 1, at least 2"),
+        ({"length": 1}, "length must be at least 2, got 1"),
         ({"stride": 0, "length": 8}, "stride: got 0, expected 1 to length=8"),
         ({"length": 60, "test_windows": 20}, "are needed; lower length"),
         ({"text": None}, "text: got none"),

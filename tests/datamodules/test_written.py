@@ -44,7 +44,7 @@ def test_a_missing_answer_is_refused(answer: Any) -> None:
     ("task", "sentence"),
     [
         (GenerationTask("x", 3), "names no column"),
-        (GenerationTask("{text}", 0), "task.max_new_tokens: got 0"),
+        (GenerationTask("{text}", 0), "task.max_new_tokens must be at least 1, got 0"),
         (GenerationTask("{text}", 3, stop=["\n", ""]), "task.stop: got an empty text"),
     ],
 )

@@ -10,10 +10,10 @@ from zolit.memory.batches import Batches
 from zolit.memory.first_order import estimate_first_order
 from zolit.memory.tracker import LiveBytes
 from zolit.models.adapters import LoRA
-from zolit.models.prepare import stored_weights
 from zolit.models.source import ModelSource
 from zolit.objectives.prompt_batch import PromptBatch
 from zolit.strategies import Float8, Int4, Int8, NoQuantizer
+from zolit.tensors.weight import stored_weights
 from zolit.training.first_order import FirstOrderModule
 
 ADAM = {"optimizer": lambda params: torch.optim.AdamW(params, lr=1e-4)}

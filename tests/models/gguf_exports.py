@@ -6,11 +6,11 @@ from typing import Any
 import torch
 import transformers as hf
 from gguf import GGMLQuantizationType, GGUFReader
+from preparing import prepare
 from tiny_tokenizer import byte_bpe
 from torch import Tensor, nn
 
 from zolit.models.gguf.write import save_gguf
-from zolit.models.prepare import prepare
 from zolit.strategies import DensePerturber, Quantizer, ScalePerturber
 from zolit.tensors.reading import Reading
 

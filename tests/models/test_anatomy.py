@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from preparing import prepare
 from tiny_experts import tiny as tiny_mixture
 from tiny_models import LAYERS, MODELS, tiny
 from torch import Tensor, nn
@@ -17,7 +18,6 @@ from zolit.models.anatomy import (
 )
 from zolit.models.passes.compiled_blocks import compile_blocks
 from zolit.models.passes.prefix import prefix_blocks
-from zolit.models.prepare import prepare
 from zolit.strategies import Int8, RandomBlocks, ScalePerturber
 from zolit.tensors.reading import Reading
 from zolit.tensors.weight import perturbed_weights

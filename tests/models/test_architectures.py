@@ -6,10 +6,9 @@ from tiny_models import LAYERS, LINEAR, MODELS, batch, logits, prepared, tiny
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from zolit.models.prepare import stored_weights
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.strategies import Float8, Int4, Int8, NoQuantizer, Quantizer
-from zolit.tensors.weight import PerturbedWeight, perturbed_weights
+from zolit.tensors.weight import PerturbedWeight, perturbed_weights, stored_weights
 
 QUANTIZERS: dict[str, Quantizer] = {"int8": Int8(), "int4": Int4(32), "float8": Float8()}
 

@@ -4,13 +4,13 @@ import copy
 
 import pytest
 import torch
+from preparing import prepare
 from tiny_experts import IDS, MODELS, eager, expert_weights, logits, prepared, tiny
 from torch import Tensor, nn
 
 from zolit.errors import UserError
 from zolit.models.families import last_logits
 from zolit.models.passes.compiled_blocks import compile_blocks
-from zolit.models.prepare import prepare, stored_weights
 from zolit.models.trials.pairs import Trial, try_pairs
 from zolit.strategies import (
     CodePerturber,
@@ -30,7 +30,7 @@ from zolit.strategies.quantizer.hqq import HQQ
 from zolit.tensors.experts import sort_choices
 from zolit.tensors.reading import Reading
 from zolit.tensors.update import move
-from zolit.tensors.weight import PerturbedWeight, perturbed_weights
+from zolit.tensors.weight import PerturbedWeight, perturbed_weights, stored_weights
 
 QUANTIZERS: dict[str, Quantizer] = {
     "int8": Int8(),

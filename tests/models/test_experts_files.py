@@ -14,6 +14,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from cli_recipe import changed, recipe, refusal, write
+from preparing import prepare
 
 from zolit.checkpoints import start
 from zolit.checkpoints.tensors import fingerprint, weight_tensors
@@ -23,7 +24,7 @@ from zolit.export.torchao import save_torchao
 from zolit.models.experts import expert_paths, joined_experts
 from zolit.models.loading.load import load_prepared
 from zolit.models.plan import make_plan
-from zolit.models.prepare import Preparation, prepare, stored_weights
+from zolit.models.prepare import Preparation
 from zolit.models.source import ModelSource
 from zolit.models.untouched import untouched
 from zolit.strategies import (
@@ -39,7 +40,7 @@ from zolit.strategies import (
 )
 from zolit.tensors.reading import Reading
 from zolit.tensors.update import move
-from zolit.tensors.weight import perturbed_weights
+from zolit.tensors.weight import perturbed_weights, stored_weights
 
 
 def preparation(quantizer: Quantizer) -> Preparation:

@@ -12,6 +12,7 @@ import peft
 import pytest
 import torch
 from peft import LoraConfig
+from preparing import prepare
 from quantized_folders import quantized_llama
 from tiny_models import MODELS, batch, logits, tiny
 from torch import Tensor, nn
@@ -20,7 +21,6 @@ from zolit.errors import UserError
 from zolit.models.adapters import LoRA
 from zolit.models.adapters.base import adapted, merge
 from zolit.models.passes.compiled_blocks import StoredLinear, compile_blocks
-from zolit.models.prepare import prepare
 from zolit.models.source import ModelSource
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.strategies import (
@@ -264,12 +264,12 @@ REFUSED = {
     "targets that match nothing": ({"targets": ["q_proj", "query"]}, "'query' names no linear"),
     "the output layer": ({"targets": ["lm_head"]}, "'lm_head' names no linear layer"),
     "no targets": ({"targets": []}, "got an empty list"),
-    "rank 0": ({"rank": 0}, "adapter.rank: got 0, expected at least 1"),
+    "rank 0": ({"rank": 0}, "adapter.rank must be at least 1, got 0"),
     "rank above the weight's": (
         {"rank": 17},
         "got 17, but model.layers.0.self_attn.v_proj is 16 x 32; expected at most 16",
     ),
-    "alpha": ({"alpha": float("nan")}, "adapter.alpha: got nan, expected a positive number"),
+    "alpha": ({"alpha": 0.0}, "adapter.alpha must be a positive number, got 0.0"),
 }
 
 

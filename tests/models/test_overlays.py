@@ -7,6 +7,7 @@ import tiny_experts
 import torch
 from gguf import GGMLQuantizationType as Kind
 from gguf_folders import write_llama
+from preparing import prepare
 from tiny_models import LAYERS, LINEAR, batch, logits, prepared, tiny
 from torch import nn
 
@@ -26,7 +27,7 @@ from zolit.gradient import ProjectedGradient
 from zolit.models.loading.load import load_prepared
 from zolit.models.overlay import chosen_entries
 from zolit.models.plan import Planned
-from zolit.models.prepare import Preparation, prepare, stored_weights
+from zolit.models.prepare import Preparation
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.optim import ZOSGD
 from zolit.strategies import (
@@ -39,7 +40,7 @@ from zolit.strategies import (
     Stored,
 )
 from zolit.tensors.reading import Reading
-from zolit.tensors.weight import perturbed_weights
+from zolit.tensors.weight import perturbed_weights, stored_weights
 
 MASK = RandomMask(0.05, seed=2)
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from preparing import prepare
 from tiny_models import LAYERS, batch, logits, prepared, tiny
 
 from zolit.errors import UserError
 from zolit.formats.dense import DenseWeight
-from zolit.models.prepare import prepare
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.strategies import DensePerturber, Int4, Int8, NoQuantizer
 from zolit.tensors.reading import Reading

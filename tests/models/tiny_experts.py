@@ -2,10 +2,10 @@
 
 import torch
 import transformers as hf
+from preparing import prepare
 from torch import Tensor, nn
 
 from zolit.kernels.dispatch import Preference
-from zolit.models.prepare import prepare
 from zolit.strategies import Mask, Perturber, Quantizer
 from zolit.tensors.reading import Reading
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from preparing import prepare
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
@@ -22,7 +23,6 @@ from zolit.datamodules.encode import Example
 from zolit.errors import UserError
 from zolit.models.anatomy import block_lists
 from zolit.models.plan import find_parameters, is_transposed
-from zolit.models.prepare import prepare, stored_weights
 from zolit.models.source import ModelSource
 from zolit.objectives.prompt_batch import PromptBatch
 from zolit.strategies import (
@@ -35,7 +35,7 @@ from zolit.strategies import (
     Quantizer,
 )
 from zolit.tensors.reading import Reading
-from zolit.tensors.weight import PerturbedWeight, perturbed_weights
+from zolit.tensors.weight import PerturbedWeight, perturbed_weights, stored_weights
 from zolit.training.zero_order import ZeroOrderModule
 
 MASK = 2

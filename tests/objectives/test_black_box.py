@@ -191,7 +191,7 @@ def test_texts_are_written_in_a_pair() -> None:
     ("options", "sentence"),
     [
         ({"metric": MulticlassF1Score(3), "function": print}, "a metric and a function"),
-        ({"temperature": -1.0}, "temperature must be 0 or more"),
+        ({"temperature": -1.0}, "temperature must be at least 0"),
         ({"max_failures": 0}, "max_failures must be at least 1"),
         ({"sees": "text"}, "without a metric or a function of texts"),
         ({"sees": "probabilities", "temperature": 1.0, "function": max}, "temperature: got 1.0"),

@@ -41,7 +41,7 @@ OPTIMIZER = {"lr": 50.0}
 REFUSED = {
     "directions": ({"model.perturber.init_args.distribution": "rademacher"}, "another recipe"),
     "coordinates": ({"model.perturber": part("ScalePerturber", eps=0.5)}, "another recipe"),
-    "mask": ({"model.mask": part("RandomMask", density=0.5)}, "another recipe"),
+    "mask": ({"model.mask": part("RandomMask", fraction=0.5)}, "another recipe"),
     "rule": ({"model.optimizer": part("ZOSignSGD", **OPTIMIZER)}, "another recipe"),
     "feedback": (
         {"model.optimizer": part("ZOSGD", error_feedback=True, **OPTIMIZER)},

@@ -20,7 +20,7 @@ RUN = {
     "run.test_after_fit": False,
     "model.quantizer": {"class_path": "Int4", "init_args": {"group_size": 32}},
     "model.perturber": {"class_path": "SparsePerturber"},
-    "model.mask": {"class_path": "RandomMask", "init_args": {"density": 0.02}},
+    "model.mask": {"class_path": "RandomMask", "init_args": {"fraction": 0.02}},
     "model.optimizer.init_args.lr": 1e-3,
     "model.dtype": "bfloat16",
 }

@@ -181,8 +181,8 @@ def test_state_round_trip() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ClippedTwoPoint(0.0), "limit must be a positive number or null, got 0.0"),
-        (lambda: ClippedTwoPoint(math.nan), "limit must be a positive number or null, got nan"),
+        (lambda: ClippedTwoPoint(0.0), "limit must be a positive number, got 0.0"),
+        (lambda: ClippedTwoPoint(math.nan), "limit must be a positive number, got nan"),
         (lambda: ClippedTwoPoint(quantile=1.0), r"quantile must be in \(0, 1\), got 1.0"),
         (lambda: ClippedTwoPoint(window=1), "window must be at least 2, got 1"),
     ],

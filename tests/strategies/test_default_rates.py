@@ -7,11 +7,11 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
+from preparing import prepare
 from tiny_models import prepared, tiny
 
 from zolit.errors import UserError
 from zolit.models.adapters import LoRA
-from zolit.models.prepare import prepare
 from zolit.models.source import ModelSource
 from zolit.optim import ZOSGD, ZOSignSGD
 from zolit.runs.settled import settled_options

@@ -12,6 +12,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
+from preparing import prepare
 from test_random_blocks import PERTURBERS
 from tiny_models import batch, prepared, tiny
 
@@ -21,7 +22,7 @@ from zolit.errors import UserError
 from zolit.models.adapters import LoRA
 from zolit.models.anatomy import named_blocks
 from zolit.models.loading.load import load_prepared
-from zolit.models.prepare import Preparation, prepare
+from zolit.models.prepare import Preparation
 from zolit.models.source import ModelSource
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.strategies import (
@@ -185,11 +186,11 @@ def test_factors_of_an_adapter() -> None:
 def test_refusals(text: str, tmp_path: Path) -> None:
     for options, message in (
         ({}, "got neither block nor text"),
-        ({"block": -1}, "block must be 0 or more, got -1"),
+        ({"block": -1}, "block must be at least 0, got -1"),
         ({"text": text, "samples": 0}, "samples must be at least 1, got 0"),
         ({"text": text, "length": 0}, "length must be at least 1, got 0"),
         ({"text": text, "ratio": 0.5}, r"ratio must be at least 1, got 0.5"),
-        ({"text": text, "size": float("nan")}, "size must be 0 or more, got nan"),
+        ({"text": text, "size": float("nan")}, "size must be at least 0, got nan"),
     ):
         with pytest.raises(UserError, match=message):
             DominantBlock(**options)

@@ -11,7 +11,7 @@ from zolit.errors import UserError
 from zolit.models.loading.load import load_model, load_prepared
 from zolit.models.overlay import chosen_entries
 from zolit.models.plan import Planned
-from zolit.models.prepare import Preparation, stored_weights
+from zolit.models.prepare import Preparation
 from zolit.models.source import ModelSource
 from zolit.noise import fold
 from zolit.strategies import (
@@ -26,6 +26,7 @@ from zolit.strategies import (
 from zolit.strategies.quantizer.gptq import GRIDS, gptq
 from zolit.supports import Hashed
 from zolit.tensors.reading import Reading
+from zolit.tensors.weight import stored_weights
 
 
 def problem(rows: int = 9, columns: int = 64) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
+from preparing import prepare
 from test_masks import ask, floats, largest
 from tiny_models import batch, prepared, tiny
 
@@ -23,7 +24,6 @@ from zolit.formats.dense import DenseWeight
 from zolit.formats.permuted import PermutedWeight
 from zolit.formats.sparse_overlay import SparseOverlay
 from zolit.models.parts import Candidate
-from zolit.models.prepare import prepare
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.strategies import (
     CodePerturber,

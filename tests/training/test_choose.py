@@ -12,7 +12,7 @@ from cli_recipe import changed, recipe, write
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 from zolit.cli import main, run
-from zolit.commands.given import with_flat_model
+from zolit.commands.given import as_now
 from zolit.errors import UserError
 from zolit.recipes.parts import module_of
 from zolit.training.choose import class_path_of, module_class
@@ -48,17 +48,17 @@ def test_names_and_paths() -> None:
     ],
 )
 def test_what_is_no_module_is_refused(path: str, reason: str) -> None:
-    with pytest.raises(UserError, match=f"model.class_path: '{path}' {reason}"):
+    with pytest.raises(UserError, match=f"class_path: '{path}' {reason}"):
         module_class(path)
 
 
 def test_options_in_either_form() -> None:
     flat = {"model": {"class_path": "A", "seed": 1}, "data": 2}
-    assert with_flat_model(flat) is flat
+    assert as_now(flat) is flat
     nested = {"model": {"class_path": "A", "init_args": {"seed": 1}}, "data": 2}
-    assert with_flat_model(nested) == flat
-    assert with_flat_model({"model": "A"}) == {"model": {"class_path": "A"}}
-    assert with_flat_model(None) is None
+    assert as_now(nested) == flat
+    assert as_now({"model": "A"}) == {"model": {"class_path": "A"}}
+    assert as_now(None) is None
 
 
 @pytest.mark.parametrize("nested", [False, True])

@@ -336,7 +336,7 @@ def test_a_loss_of_the_users_own() -> None:
         ({"quantizer": HQQ()}, "tune: got linear with quantizer HQQ"),
         ({"quantizer": HQQ(), "tune": ["*q_proj*"]}, "q_proj.weight would be trained, got .* HQQ"),
         ({"micro_batches": 0}, "micro_batches must be at least 1, got 0"),
-        ({"gradient_clip": 0.0}, "gradient_clip: got 0.0"),
+        ({"gradient_clip": 0.0}, "gradient_clip must be a positive number, got 0.0"),
         ({"max_skipped": 0}, "max_skipped must be at least 1, got 0"),
     ],
 )

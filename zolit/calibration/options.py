@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from zolit.arguments import check_constructor
 from zolit.calibration.gradients import Method
 from zolit.errors import UserError
 
 
+@check_constructor
 @dataclass(frozen=True)
 class SaliencyOptions:
     """What is scored, on which text.

@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from zolit.arguments import in_unit_range
 from zolit.calibration.chain import Chain
 from zolit.calibration.gradients import METHODS, Method
 from zolit.calibration.hessian_sweeps import HessianSweeps
@@ -128,10 +129,7 @@ def check_options(method: str, keep: float, to: Path | None = None) -> None:
         raise UserError(
             f"saliency.method must be one of {', '.join(METHODS)}, got {method!r}; try fisher"
         )
-    if not 0 < keep <= 1:
-        raise UserError(
-            f"saliency.keep must be in (0, 1], got {keep}; try 0.01, or 1 for all scores"
-        )
+    in_unit_range("saliency.keep", keep, "try 0.01, or 1 for all scores")
     if to is not None and to.exists():
         raise UserError(f"--to: there is a {str(to)!r} already; name another file")
 

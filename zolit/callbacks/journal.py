@@ -8,17 +8,17 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
+from zolit.arguments import at_least
 from zolit.checkpoints.continuing import check_loops, check_schedule, check_training
 from zolit.checkpoints.tensors import start_tensors, weights_digest
 from zolit.datamodules.epochs import ResumableLoader
 from zolit.digests import combined_digest, tensor_digests
-from zolit.errors import UserError
 from zolit.gradient import taken_step
 from zolit.runs.folder import RunFolder
 from zolit.runs.journal import Contents, Header, JournalWriter, Session, Step, Weights
 from zolit.runs.journal.environment import environment
-from zolit.runs.journal.format import Record
 from zolit.runs.journal.position import position
+from zolit.runs.journal.records import Record
 from zolit.runs.parts import recorded_parts
 from zolit.runs.rebuild import optimizer_and_schedule
 from zolit.training.zero_order import ZeroOrderModule
@@ -53,8 +53,7 @@ class Journal(Callback):
     """
 
     def __init__(self, run_dir: str | None = None, every_n_steps: int = 1) -> None:
-        if every_n_steps < 1:
-            raise UserError(f"every_n_steps must be at least 1, got {every_n_steps}")
+        at_least("every_n_steps", every_n_steps)
         self.run_dir = run_dir
         self.every_n_steps = every_n_steps
         self.config = ""

@@ -10,8 +10,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from zolit.callbacks.progress import say
 from zolit.checkpoints.continuing import check_loops, check_schedule, check_states
 from zolit.datamodules.epochs import ResumableLoader
-from zolit.runs.journal.format import Position
 from zolit.runs.journal.position import loop_state, position
+from zolit.runs.journal.records import Position
 from zolit.runs.keeping import StopRequested
 from zolit.runs.rebuild import optimizer_and_schedule
 from zolit.training.module import TuningModule

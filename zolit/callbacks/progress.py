@@ -10,21 +10,19 @@ from rich.console import Console
 
 from zolit.callbacks.judged import VAL, evaluation_of, primary, validation_figures
 from zolit.callbacks.peak_memory import peak_memory
-
-_LOG_LINES = 20
+from zolit.runs.milestones import Milestones
 
 
 class Progress(ProgressBar):
     """Steps, loss, primary figure of the last validation with its step, ms per step, peak memory.
 
-    A bar in a terminal; elsewhere (a log file, CI) a line every ``every_n_steps``, and while a test
-    takes long a line every ``every_n_seconds``. Says before the first pass that kernels are
-    compiled.
+    A bar in a terminal; elsewhere (a log file, CI) a line every ``every_n_steps``, and at most ten
+    of a test that takes long. Says before the first pass that kernels are compiled.
 
     Args:
         every_n_steps: steps between lines where there is no terminal; by default such that a run
-            prints about 20.
-        every_n_seconds: seconds between lines of a test where there is no terminal.
+            prints at most ten.
+        every_n_seconds: seconds between lines of a test where there is no terminal, at least.
 
     Example:
         ::
@@ -46,9 +44,10 @@ class Progress(ProgressBar):
         self._bar: bars.Progress | None = None
         self._total: int | None = None
         self._before = 0
-        self._printed = 0
+        self._lines = Milestones()
         self._batches: int | None = None
         self._tested = 0
+        self._test_lines = Milestones()
         self._told_at = 0.0
 
     def disable(self) -> None:
@@ -69,9 +68,10 @@ class Progress(ProgressBar):
         self._before = int(getattr(pl_module, "steps_before", 0))
         left = _total_steps(trainer)
         self._total = None if left is None else left + self._before
-        self._printed = self._before + trainer.global_step
+        done = self._before + trainer.global_step
+        self._lines.start(done)
         self._tell_compiling(pl_module)
-        self._start_bar("fit", self._total, self._printed)
+        self._start_bar("fit", self._total, done)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
@@ -80,10 +80,8 @@ class Progress(ProgressBar):
         if self._bar is not None:
             text = self._text(trainer)
             self._bar.update(self._bar.task_ids[0], completed=step, text=text)
-        elif self._enabled and (step - self._printed >= self._interval() or step == self._total):
-            if step > self._printed:
-                print(f"step {step}/{self._total or '?'}  {self._text(trainer)}", flush=True)
-            self._printed = step
+        elif self._enabled and self._lines.due(step, self._total, self.every_n_steps):
+            print(f"step {step}/{self._total or '?'}  {self._text(trainer)}", flush=True)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         figures = validation_figures(trainer.callback_metrics)
@@ -100,6 +98,7 @@ class Progress(ProgressBar):
         total = sum(trainer.num_test_batches)
         self._batches = int(total) if total < float("inf") else None
         self._tested, self._told_at = 0, time.monotonic()
+        self._test_lines.start()
         self._start_bar("test", self._batches, 0)
 
     def on_test_batch_end(
@@ -114,7 +113,9 @@ class Progress(ProgressBar):
         self._tested += 1
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=self._tested)
-        elif self._enabled and time.monotonic() - self._told_at >= self.every_n_seconds:
+            return
+        passed = time.monotonic() - self._told_at >= self.every_n_seconds
+        if self._enabled and passed and self._test_lines.due(self._tested, self._batches):
             print(f"test: {self._tested}/{self._batches or '?'} batches", flush=True)
             self._told_at = time.monotonic()
 
@@ -135,9 +136,6 @@ class Progress(ProgressBar):
                 "compiling: the first passes take longer, about a minute the first time on a "
                 "machine, less from then on"
             )
-
-    def _interval(self) -> int:
-        return self.every_n_steps or max((self._total or 0) // _LOG_LINES, 1)
 
     def _text(self, trainer: L.Trainer) -> str:
         metrics = trainer.callback_metrics

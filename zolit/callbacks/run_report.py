@@ -20,6 +20,7 @@ from zolit.callbacks.judged import VAL, chooser, evaluation_of, judged, primary,
 from zolit.callbacks.peak_memory import memory_kind, peak_memory, reset_peak_memory
 from zolit.callbacks.progress import say
 from zolit.callbacks.watch import Watch
+from zolit.caller import at_command_line
 from zolit.evaluations.text_loss import TextLoss
 from zolit.extras import EXTRAS, has_extra, mend
 from zolit.files import write_text
@@ -173,6 +174,8 @@ class RunReport(Callback):
             self.watch.measured_untuned(pl_module)
         else:
             self.final = metrics
+            if at_command_line():  # where the table that follows shows every finding
+                self.watch.say = _not_now
             if text is not None:
                 self.text_loss["fine_tuned"] = text
             self.watch.tested(pl_module, metrics, self.zero_shot)
@@ -297,3 +300,7 @@ def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _finite(one) for name, one in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _not_now(line: str) -> None:
+    """Print nothing."""

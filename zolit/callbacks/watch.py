@@ -62,9 +62,9 @@ class Watch:
         if not module.perturber.eps_given:
             name = type(module.perturber).__name__
             self.say(f"eps {module.perturber.eps:g}, the default of {name}")
-        if module.device.type == "cpu" and (
-            line := told_dtype(module.dtype_name, module.dtype_given)
-        ):
+        # A run that is resumed cannot change it any more.
+        begins = module.device.type == "cpu" and trainer.global_step == 0
+        if begins and (line := told_dtype(module.dtype_name, module.dtype_given)):
             self.say(line)
 
     def stepped(

@@ -8,9 +8,8 @@ from zolit.caller import by_caller, option
 from zolit.digests import combined_digest, tensor_digests
 from zolit.errors import UserError
 from zolit.models.plan import Found, find_parameters
-from zolit.models.prepare import stored_weights
 from zolit.tensors.master import MasterWeight
-from zolit.tensors.weight import PerturbedWeight, perturbed_weights
+from zolit.tensors.weight import PerturbedWeight, perturbed_weights, stored_weights
 
 
 def moving_weights(model: nn.Module) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import yaml
 
 from zolit.commands.classes import arguments
+from zolit.commands.faults import parser_path, without_class, wrong_value
 from zolit.commands.forms import one_form, unfit_form
 from zolit.commands.given import Given
 from zolit.commands.help import RECIPE_COMMANDS
@@ -14,8 +15,14 @@ from zolit.recipes.flat import public_name
 
 _LISTED = 8
 
-_MEANT = {"epochs": "max_epochs", "learning_rate": "lr", "queries": "n", "steps": "max_steps"}
-"""Names of arguments in other libraries, and their names here."""
+_MEANT = {
+    "density": "fraction",
+    "epochs": "max_epochs",
+    "learning_rate": "lr",
+    "queries": "n",
+    "steps": "max_steps",
+}
+"""Names of arguments in other libraries and earlier versions, and their names here."""
 
 Classes = Mapping[str, Sequence[type]]
 """For each option, by dotted name, the classes that it can take."""
@@ -25,10 +32,12 @@ _CLASS_FAULTS = (
     (r"Expected a dot import path string: (\S+)", "is not a known name"),
     (r"Import path (\S+) does not correspond to a subclass", "is a class of another kind"),
     (r"Not a valid subclass of \w+\. Got value: (\S+)", "does not name a class"),
+    (
+        r"Expected '([^']*)' to be a function that returns (?:<class ')?(?:[\w.]*\.)?(\w+)",
+        "has to be a function that returns {1}",
+    ),
     (r"given class_path '([^']*)': (.*?)\.?(?= - |$)", "cannot be imported ({1})"),
 )
-
-_TYPE_FAULT = r"Expected an? (.*?)\. Got value: (.*?)\.?(?: - Expected| Got value:| Given value|$)"
 
 
 def explain_unmade(error: BaseException, given: Given) -> str | None:
@@ -75,8 +84,9 @@ def explain(message: str, given: Given, known: Iterable[str], classes: Classes) 
         classes: for each option, by dotted name, the classes that it can take.
     """
     text = " ".join(message.split())
-    if (unfit := unfit_form(text, given, classes)) is not None:
-        return unfit
+    for fault in (unfit_form(text, given, classes), _beside_class_path(given)):
+        if fault is not None:
+            return fault
     text = one_form(text, given, classes)
     # Each parser around a class repeats the fault; the innermost message names it.
     _, inner, detail = text.rpartition('Parser key "')
@@ -93,7 +103,7 @@ def explain(message: str, given: Given, known: Iterable[str], classes: Classes) 
         return _unknown_option(f"{found[1]}.{found[2]}", given, options, classes)
     if found := re.search(r"[Oo]ption '([^']*)'( is not accepted)?", message):
         name = found[1]
-        if path := _parser_path(text):
+        if path := parser_path(text):
             name = given.key_ending(name, path)
             if name not in given.values:  # the parser of another group got this option
                 other = given.key_ending(f"{path.rpartition('.')[2]}.{found[1]}")
@@ -102,7 +112,7 @@ def explain(message: str, given: Given, known: Iterable[str], classes: Classes) 
         return _unknown_option(name, given, options, classes, owner and owner[1])
     if found := re.search(r"arguments are required: ([\w.]+)", message):
         name = re.sub(rf"^({'|'.join(RECIPE_COMMANDS)})\.", "", found[1])
-        if path := _parser_path(text):
+        if path := parser_path(text):
             return _required(f"{path}.{name}")
         return _required(next((key for key in classes if key.endswith(f".{name}")), name))
     if found := re.search(r"(?:Path is not a file|File does not exist): '([^']*)'", message):
@@ -113,21 +123,21 @@ def explain(message: str, given: Given, known: Iterable[str], classes: Classes) 
         return f"{found[1]}: expected a group of options, among them {found[1]}.{found[2]}."
     if found := re.search(r'Parser key "([\w.]+)": Unable to load config "(.*)"', message):
         below = [one for one in options if one.startswith(f"{found[1]}.")]
-        return f"{found[1]}: got {found[2]!r}, expected its options, such as --{below[0]}."
-    if (misplaced := _beside_class_path(given)) is not None:
-        return misplaced
+        one = f"{found[1]}.path" if f"{found[1]}.path" in below else below[0]
+        return (
+            f"{found[1]}: got {found[2]!r}, expected a group of options; write {one}: {found[2]}."
+        )
+    if (unowned := without_class(text, given, classes)) is not None:
+        return unowned
     key = re.match(r'Parser key "([^"]*)"', message)
     if key is None:
         return f"{message.rstrip('.')}."
     for pattern, reason in _CLASS_FAULTS:
         if found := re.search(pattern, message):
             return _unknown_class(public_name(key[1]), found, reason, given, classes)
-    if found := re.search(_TYPE_FAULT, message):
-        name = given.key_ending(key[1])
-        # A list has a key for each of its items.
-        listed = name if name in given.values else _parser_path(text) or name
-        return _wrong_type(listed, found[1], found[2])
-    return _union(given.key_ending(key[1]), message)
+    if (wrong := _missing(text, given) or wrong_value(text, given)) is not None:
+        return wrong
+    return f"{public_name(given.key_ending(key[1]))}: {message.rstrip('.')}."
 
 
 def _unknown_option(
@@ -139,7 +149,9 @@ def _unknown_option(
     group, _, leaf = full.rpartition(".")
     candidates = [one for some in classes.values() for one in some if one.__name__ == chosen]
     if candidate := next(iter(candidates), None):
-        return f"unknown option {full}; {_near(leaf, arguments(candidate))}."
+        if (meant := _MEANT.get(leaf)) in (known := arguments(candidate)):
+            return f"unknown option {full}; it is {group}.{meant}."
+        return f"unknown option {full}; {_near(leaf, known)}."
     places = _places(_MEANT.get(leaf, leaf), given, options, classes)
     top = f"{group.partition('.')[0]}."
     if places := [one for one in places if one.startswith(top)] or places:
@@ -179,15 +191,6 @@ def _beside_class_path(given: Given) -> str | None:
     return None
 
 
-def _parser_path(text: str) -> str:
-    """The full name of the faulty option, from the messages of the parsers around it."""
-    path = ""
-    for key in re.findall(r'Parser key "([^"]*)"', text):
-        if key != path and not path.endswith(f".{key}"):
-            path = key if not path or key.startswith(f"{path}.") else f"{path}.{key}"
-    return public_name(path)
-
-
 def _unknown_class(
     key: str, found: re.Match[str], reason: str, given: Given, classes: Classes
 ) -> str:
@@ -209,18 +212,14 @@ def _required(key: str) -> str:
     return f"{said}." if key.startswith("trainer.callbacks.") else f"{said} or as --{key}."
 
 
-def _wrong_type(key: str, expected: str, got: str) -> str:
-    if got == "None" and "NoneType" not in expected:
-        return _required(public_name(key))
-    return f"{public_name(key)}: got {got!r}, expected {_plain_type(expected)}."
-
-
-def _union(key: str, message: str) -> str:
-    got = re.search(r"Given value: (.*)$", message)
-    expected = re.search(r"Subtypes: \[(.*?)\] Errors", message)
-    if got is None or expected is None:
-        return f"{public_name(key)}: {message.rstrip('.')}."
-    return f"{public_name(key)}: got {got[1]!r}, expected one of {_plain_type(expected[1])}."
+def _missing(text: str, given: Given) -> str | None:
+    """A sentence about a required option that is null."""
+    _, _, inner = text.rpartition('Parser key "')
+    found = re.search(r"Expected an? (.*?)\. Got value: None(?= - |\.?$)", inner)
+    if found is None or "NoneType" in found[1] or "Union" in inner:
+        return None
+    path = parser_path(text)
+    return _required(path) if given.value(path) is None else None
 
 
 def _not_yaml(message: str, given: Given) -> str:
@@ -229,12 +228,6 @@ def _not_yaml(message: str, given: Given) -> str:
     where = f" (line {place[1]}, column {place[2]})" if place else ""
     fault = "is not valid YAML" if "Problems" in message else "holds no options"
     return f"--config: {name!r} {fault}{where}; expected `group: {{option: value}}` in YAML."
-
-
-def _plain_type(text: str) -> str:
-    text = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", text)
-    text = re.sub(r"(?:typing\.)?Literal\[(.*?)\]", r"one of \1", text)
-    return text.replace("NoneType", "null")
 
 
 def _near(name: str, names: Iterable[str]) -> str:

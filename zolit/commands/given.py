@@ -9,6 +9,7 @@ import yaml
 from zolit.commands.help import COMMANDS
 from zolit.errors import UserError, nearest_names
 from zolit.recipes.guard import check_yaml
+from zolit.recipes.renamed import with_new_names
 
 _FORM = "expected `group: {option: value}` in YAML"
 _MARKS = {
@@ -147,7 +148,7 @@ def read_config(path: str) -> dict[str, Any]:
     try:
         data = Path(path).read_bytes()
     except (OSError, ValueError) as error:
-        if isinstance(content := with_flat_model(_inline(path)), dict):
+        if isinstance(content := as_now(_inline(path)), dict):
             return content
         raise UserError(f"--config: got {path!r}, expected an existing YAML file.") from error
     text = _decoded(data, path)
@@ -160,21 +161,23 @@ def read_config(path: str) -> dict[str, Any]:
         raise UserError(f"--config: {path!r} is not valid YAML{where}; {_FORM}.") from error
     if not isinstance(content, dict):
         raise UserError(f"--config: {path!r} holds no options; {_FORM}.")
-    flat: dict[str, Any] = with_flat_model(content)
+    flat: dict[str, Any] = as_now(content)
     return flat
 
 
-def with_flat_model(content: Any) -> Any:
-    """A configuration with the options of the model beside its ``class_path``.
+def as_now(content: Any) -> Any:
+    """A configuration with the options of the model beside its ``class_path``, by their names now.
 
     Args:
-        content: as read. Options under ``model.init_args``, as other parts have theirs, and a class
-            alone (``model: ZeroOrderModule``) are taken as well; anything else is handed back.
+        content: as read. Options under ``model.init_args``, as other parts have theirs, a class
+            alone (``model: ZeroOrderModule``) and names of earlier versions are taken as well;
+            anything else is handed back.
 
     Example:
-        >>> with_flat_model({"model": {"class_path": "a.B", "init_args": {"seed": 1}}})
+        >>> as_now({"model": {"class_path": "a.B", "init_args": {"seed": 1}}})
         {'model': {'class_path': 'a.B', 'seed': 1}}
     """
+    content = with_new_names(content)
     model = content.get("model") if isinstance(content, dict) else None
     if isinstance(model, str):
         return {**content, "model": {"class_path": model}}

@@ -10,7 +10,7 @@ import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
-from zolit.commands.given import with_flat_model
+from zolit.commands.given import as_now
 from zolit.training.choose import class_path_of
 
 
@@ -56,5 +56,5 @@ def _flattened(content: str) -> str:
         found = yaml.safe_load(content)
     except yaml.YAMLError:
         return content  # the parser says what is wrong
-    flat = with_flat_model(found)
+    flat = as_now(found)
     return content if flat is found else str(yaml.safe_dump(flat, sort_keys=False))

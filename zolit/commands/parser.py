@@ -28,6 +28,7 @@ from zolit.errors import UserError, tell, user_error_behind
 from zolit.recipes.guard import check_parts, confine_parser
 from zolit.runs.fit import fit, said_of_finished
 from zolit.runs.folder import RunFolder, RunOptions
+from zolit.runs.parts import check_given
 from zolit.runs.prune import prune
 from zolit.runs.recorded_paths import text_with_absolute_paths
 from zolit.training.first_order import FirstOrderModule
@@ -177,6 +178,8 @@ class ZolitCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         config: Namespace = self.config_init[self.command]
         folder = self.folder if self._keeps_run else None
+        if config.resume is None and self._tunes:
+            check_given(self.model)
         if folder is not None:
             # Only now: whatever is wrong with the recipe itself is told first.
             if config.resume is None:

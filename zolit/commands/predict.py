@@ -2,13 +2,29 @@
 
 import argparse
 import os
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from zolit.arguments import at_least
 from zolit.errors import UserError, tell
 
 FORMS = ("multirc", "record", "squad", "drop", "arc")
+_CALLED = {
+    "rows.path": "--rows",
+    "rows.encoding": "--encoding",
+    "rows.form": "--form",
+    "rows.format": "--format",
+    "rows.names": "--names",
+    "rows.quotes": "--rows",
+    "quotes: false": "--no-quotes",
+    "truncate: true": "--truncate",
+}
+"""Options of the data module, and those of this command."""
+
 FORMATS = ("csv", "tsv", "jsonl", "json", "parquet", "lines")
 
 _DESCRIPTION = """Answer every row of a file with the model of a run. Writes CSV, one line for each
@@ -66,6 +82,8 @@ def start(given: argparse.Namespace) -> None:
         UserError: if an argument is wrong, or the run or the rows cannot be used.
     """
     to = _checked_target(given.to, given.rows)
+    if given.batch_size is not None:
+        at_least("--batch_size", given.batch_size)
     text = predictions(given.run, given.rows, given.ckpt_path, vars(given))
     if to is None:
         show(text)
@@ -114,8 +132,9 @@ def predictions(run: Path, rows: Path, ckpt_path: Path | None, options: dict[str
     module = module_of_run(text, run, call)
     config = load_yaml(text, str(folder.config))
     data = data_of(text, _changes(rows, options))
-    data.predict_on(TableRows(_read(config, rows, options)))
-    data.setup("predict")
+    with _by_these_options():
+        data.predict_on(TableRows(_read(config, rows, options)))
+        data.setup("predict")
     module.evaluation.check_predicts()
     step = load_checkpoint(module, file)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
@@ -126,6 +145,18 @@ def predictions(run: Path, rows: Path, ckpt_path: Path | None, options: dict[str
     text = predictions_csv(batches, data.predicted_rows, data.labels, data.answers)
     tell(f"{len(data.predicted_rows)} rows of {rows}, answered by {file} after step {step}")
     return text
+
+
+@contextmanager
+def _by_these_options() -> Iterator[None]:
+    """Call what a refusal of rows names by the options of this command."""
+    try:
+        yield
+    except UserError as error:
+        said = str(error)
+        for name, option in _CALLED.items():
+            said = re.sub(rf"(?<![\w.]){re.escape(name)}(?![\w.])", option, said)
+        raise UserError(said) from error
 
 
 def _checked_target(to: str, rows: Path) -> Path | None:

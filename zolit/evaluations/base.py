@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
+from zolit.arguments import Checked
 from zolit.errors import UserError
 from zolit.objectives.base import Objective, Scored
 
@@ -15,7 +16,7 @@ Mode = Literal["min", "max"]
 """Whether a figure is better when it is smaller or larger."""
 
 
-class Evaluation(ABC):
+class Evaluation(Checked, ABC):
     """Figures of a model on validation or test rows, and its predictions.
 
     A module logs every figure of the collection as ``val_<name>`` and ``test_<name>``. It keeps one
@@ -95,7 +96,7 @@ class Evaluation(ABC):
             )
         self._objective = objective
 
-    def try_out(self, model: nn.Module) -> None:  # noqa: B027  (optional)
+    def try_out(self, model: nn.Module) -> None:
         """Find out, once and before anything is measured, how a prepared model has to be called.
 
         Args:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
+from zolit.arguments import at_least
 from zolit.errors import UserError
 from zolit.evaluations.base import Evaluation
 from zolit.evaluations.text_loss import next_tokens
@@ -44,8 +45,7 @@ class Perplexity(Evaluation):
 
     def __init__(self, tokens: int = 256) -> None:
         super().__init__(loss=MeanMetric(), perplexity=ExponentialOfMean())
-        if tokens < 1:
-            raise UserError(f"tokens must be at least 1, got {tokens}; try 256")
+        at_least("tokens", tokens, instead="try 256")
         self.tokens = tokens
         self.together: Together = "all"
         """Which windows of a batch the model may see together, found by `try_out`."""

@@ -16,8 +16,21 @@ from zolit.kernels.arguments import Stored
 from zolit.noise import WORD
 
 
+def valid_group_size(group_size: int) -> int:
+    """The number of neighbouring columns that share a scale.
+
+    Raises:
+        UserError: if the layout of the kernels cannot hold such groups: it is no multiple of 32.
+    """
+    if group_size < WORD or group_size % WORD:
+        raise UserError(
+            f"group_size must be a multiple of {WORD}, got {group_size}; use 32, 64 or 128"
+        )
+    return group_size
+
+
 def check_group_size(group_size: int, columns: int, name: str) -> None:
-    """Refuse a group size that the layout of the kernels cannot hold.
+    """Refuse a group size that does not fit a weight.
 
     Args:
         group_size: neighbouring columns that share a scale.
@@ -25,12 +38,8 @@ def check_group_size(group_size: int, columns: int, name: str) -> None:
         name: of the weight, for the message.
 
     Raises:
-        UserError: if the size is not a multiple of 32 or does not divide the columns.
+        UserError: if the size does not divide the columns.
     """
-    if group_size < WORD or group_size % WORD:
-        raise UserError(
-            f"group_size must be a multiple of {WORD}, got {group_size}; use 32, 64 or 128"
-        )
     if columns % group_size:
         fitting = [g for g in (32, 64, 128, 256) if columns % g == 0]
         hint = f"use one of {fitting}" if fitting else "use a format with a scale per row"

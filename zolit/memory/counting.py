@@ -12,7 +12,7 @@ from zolit.memory.tracker import AsOnDevice, LiveBytes
 from zolit.models.experts import joined_experts
 from zolit.models.loading.open import meta_model, open_checkpoint
 from zolit.models.parts import StoresWeights
-from zolit.models.prepare import stored_weights
+from zolit.tensors.weight import stored_weights
 from zolit.training.module import TuningModule
 
 

@@ -1,7 +1,7 @@
 """What memory a run needs: its model built and stepped on the meta device."""
 
-import re
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,49 +23,36 @@ from zolit.memory.counting import (
     skeleton,
     state_tensors,
 )
-from zolit.memory.tracker import LiveBytes
+from zolit.memory.kinds import OneOfAKind
 from zolit.models.families import last_logits
 from zolit.models.loading.kept_layers import KeptLayers
 from zolit.models.plan import Planned
-from zolit.models.prepare import Preparation, stored_weights
+from zolit.models.prepare import Preparation
 from zolit.models.trials.pairs import try_pairs
 from zolit.optim import ZOSGD, OpenRate
+from zolit.tensors.weight import stored_weights
 from zolit.training.dtype import DTYPES
 from zolit.training.zero_order import ZeroOrderModule
 
 
 class SameOfAKind(Preparation):
-    """Quantizes one weight of each kind; the other weights of that kind get the same shapes.
+    """Quantizes one weight of each kind (`OneOfAKind`).
 
-    Weights are of one kind if they have the same name without the layer's number, the same shape,
-    and the same format in a quantized checkpoint. This saves time: quantization runs many
-    operations, chunk by chunk of rows, also on the meta device. Of a quantized checkpoint one layer
-    of each kind is read.
+    Of a quantized checkpoint one layer of each kind and format is read.
 
     Attributes:
-        passing: most bytes that one weight needs while it is quantized, besides the result: the
-            weight as floats, and the temporaries of the quantizer.
+        kinds: what was quantized.
     """
 
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
-        self.passing = 0
-        self._first: dict[tuple[Any, ...], StoredWeight] = {}
+        self.kinds = OneOfAKind()
 
     def store(self, one: Planned, value: Tensor) -> StoredWeight:
-        key = (re.sub(r"\d+", "", one.path), value.shape, self._form(one), one.index is None)
-        if not one.quantized or key not in self._first:
-            with LiveBytes() as made:
-                store = super().store(one, value)
-            self.passing = max(self.passing, made.peak - made.live + value.nbytes)
-            if not one.quantized:
-                return store
-            self._first[key] = store
-        first = self._first[key]
-        meta = {n: torch.empty_like(t, device="meta") for n, t in first.tensors().items()}
-        store = first.replace(meta)
-        store.error = None if first.error is None else torch.empty_like(first.error)
-        return store
+        make = partial(super().store, one, value)
+        if not one.quantized:
+            return self.kinds.measured(value, make)
+        return self.kinds.store(one.path, value, make, self._form(one), one.index is None)
 
     def _form(self, one: Planned) -> str | None:
         """The format of a layer that a checkpoint keeps."""
@@ -207,7 +194,7 @@ def estimate_memory(
         floats=bytes_of(float_tensors(module.network)),
         feedback=bytes_of([*errors, *residuals]),
         masks=bytes_of(_bits(module)),
-        loading=max([preparation.passing, *kept]),
+        loading=max([preparation.kinds.passing, *kept]),
         workspace=module.reading.workspace.bytes,
         step=step,
         update=update,

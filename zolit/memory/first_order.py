@@ -1,6 +1,5 @@
 """What memory a first-order run needs: its backward pass and its optimizer, on the meta device."""
 
-import re
 from dataclasses import replace
 from typing import Any, cast
 
@@ -22,9 +21,10 @@ from zolit.memory.counting import (
     state_tensors,
 )
 from zolit.memory.estimate import Estimate
+from zolit.memory.kinds import OneOfAKind
 from zolit.memory.tracker import AsOnDevice, LiveBytes
 from zolit.models.parts import Excluded, StoresWeights
-from zolit.models.prepare import stored_weights
+from zolit.tensors.weight import stored_weights
 from zolit.training.dtype import DTYPES
 from zolit.training.first_order import FirstOrderModule
 
@@ -35,24 +35,16 @@ GPU_NOTE = (
 """What the estimate does not tell."""
 
 
-class OfAKind:
-    """A quantizer that rounds one weight of each kind; the others of the kind get its shapes.
-
-    Weights are of one kind if they have the same name without the layer's number, and the same
-    shape.
+class _Cached:
+    """A quantizer that rounds one weight of each kind (`OneOfAKind`).
 
     Args:
         quantizer: that is asked once for each kind.
-
-    Attributes:
-        passing: most bytes that one weight needs while it is quantized, besides the result: the
-            weight as floats, and the temporaries of the quantizer.
     """
 
     def __init__(self, quantizer: StoresWeights) -> None:
         self._quantizer = quantizer
-        self.passing = 0
-        self._first: dict[tuple[Any, ...], StoredWeight] = {}
+        self.kinds = OneOfAKind()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._quantizer, name)
@@ -62,13 +54,7 @@ class OfAKind:
 
     def store(self, weight: Tensor, path: str, excluded: Tensor | None = None) -> StoredWeight:
         """A weight of the right shapes, on the meta device."""
-        key = re.sub(r"\d+", "", path), weight.shape, weight.dtype
-        if key not in self._first:
-            with LiveBytes() as made:
-                self._first[key] = self._quantizer.store(weight, path)
-            self.passing = max(self.passing, made.peak - made.live + weight.nbytes)
-        first = self._first[key]
-        return first.replace({n: torch.empty_like(t) for n, t in first.tensors().items()})
+        return self.kinds.store(path, weight, lambda: self._quantizer.store(weight, path))
 
 
 def estimate_first_order(
@@ -92,7 +78,7 @@ def estimate_first_order(
     """
     compiled = module.reading.compiled
     model, quantizer = skeleton(module, DTYPES[module.dtype_name])
-    cached = OfAKind(quantizer)
+    cached = _Cached(quantizer)
     preparation = replace(module.preparation(), quantizer=cast(StoresWeights, cached))
     plan = preparation.plan(preparation.adapt(model))
     stored = [one for one in plan.weights if one.quantized and not preparation.trains(one)]
@@ -119,7 +105,7 @@ def estimate_first_order(
         floats=bytes_of(float_tensors(module.network)),
         feedback=0,
         masks=0,
-        loading=max([cached.passing, *kept]),
+        loading=max([cached.kinds.passing, *kept]),
         workspace=module.reading.workspace.bytes,
         step=max(0, step - gradients),
         update=max(0, update - gradients),

@@ -44,7 +44,7 @@ def chosen_entries(support: Support, weight: StoredWeight, one: Planned) -> Tens
     if words is None and bits is None:
         raise UserError(
             f"mask: lets {one.path} move whole, but SparsePerturber keeps the entries that a mask "
-            "chooses one by one as floats beside the codes; use RandomMask with a density below 1"
+            "chooses one by one as floats beside the codes; use RandomMask with a fraction below 1"
         )
     if weight.device.type == "meta":
         return torch.empty(
@@ -64,7 +64,7 @@ def chosen_entries(support: Support, weight: StoredWeight, one: Planned) -> Tens
         if bits is None:
             raise UserError(
                 f"mask: leaves no entry of {one.path} ({rows} x {columns}) to move; raise its "
-                "density, or take the weight out of `tune`"
+                "fraction, or take the weight out of `tune`"
             )
         log.warning("the mask leaves no entry of %s to move", one.path)
     return entries

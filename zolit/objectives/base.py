@@ -7,8 +7,10 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from zolit.arguments import Checked
 
-class Objective(ABC):
+
+class Objective(Checked, ABC):
     """A scalar loss of a model on a batch, computed by forward passes only.
 
     An objective knows nothing of perturbations. An estimator that reads several versions of
@@ -30,7 +32,7 @@ class Objective(ABC):
 
     compares: bool = False
 
-    def try_out(self, model: nn.Module) -> None:  # noqa: B027  (optional)
+    def try_out(self, model: nn.Module) -> None:
         """Find out, once and before the first step, how a prepared model has to be called.
 
         Args:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from zolit.arguments import at_least
 from zolit.errors import UserError, first_line, tell
 from zolit.models.families import rehearse
 from zolit.objectives.answer_batch import AnswerBatch
@@ -84,10 +85,8 @@ class BlackBox(Objective):
                 "objective: BlackBox got a metric and a function, expected one of them; leave one "
                 "out"
             )
-        if not (math.isfinite(temperature) and temperature >= 0):
-            raise UserError(f"temperature must be 0 or more, got {temperature}; try 1")
-        if max_failures < 1:
-            raise UserError(f"max_failures must be at least 1, got {max_failures}")
+        at_least("temperature", temperature, 0, "try 1")
+        at_least("max_failures", max_failures)
         if sees == "text" and metric is None and function is None:
             raise UserError(
                 "objective: BlackBox got sees: text without a metric or a function of texts; give "

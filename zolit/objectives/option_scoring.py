@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zolit.arguments import in_unit_range
 from zolit.errors import UserError
 from zolit.models.families import answer_logits, family_of, rehearse
 from zolit.objectives.answer_batch import AnswerBatch
@@ -61,9 +62,7 @@ class OptionScoring(Objective):
     """
 
     def __init__(self, shared: float = 1.0) -> None:
-        if not 0 < shared <= 1:
-            raise UserError(f"shared must be in (0, 1], got {shared}; try 0.2, or 1 for the loss")
-        self.shared = shared
+        self.shared = in_unit_range("shared", shared, "try 0.2, or 1 for the loss")
         self.compares = shared < 1
         self.together: Together = "all"
         """Which rows of a batch the model may see together, found by `try_out`."""

@@ -1,12 +1,12 @@
 """What is asked of an optimizer that steps on a `ProjectedGradient`, and what is refused of one."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from zolit.arguments import positive
 from zolit.errors import UserError
 from zolit.strategies import Estimator, Perturber, Quantizer
 
@@ -17,10 +17,8 @@ def check_rate(lr: float | None) -> None:
     Raises:
         UserError: naming it.
     """
-    if lr is not None and not (math.isfinite(lr) and lr > 0):
-        raise UserError(
-            f"lr must be a positive number, got {lr}; leave it out for the perturber's own"
-        )
+    if lr is not None:
+        positive("lr", lr, "leave it out for the perturber's own")
 
 
 def open_rate_error(name: str, counts: str, lr: float | None) -> UserError:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from zolit.errors import UserError
+from zolit.arguments import Checked, in_unit_range
 from zolit.gradient import ProjectedGradient
 from zolit.optim.base import check_rate, open_rate_error
 from zolit.options import OnResume
@@ -17,7 +17,7 @@ from zolit.tensors.update import move
 from zolit.tensors.weight import PerturbedWeight
 
 
-class ZOSGD(Optimizer):
+class ZOSGD(Checked, Optimizer):
     """Stochastic gradient descent along the directions of an estimate.
 
     ``theta <- SR(theta - lr / Q * sum_q values[q] * z_q)`` in units of the perturbed
@@ -61,14 +61,13 @@ class ZOSGD(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
         lr: float | None = None,
         error_feedback: bool = False,
         feedback_decay: float = 1.0,
     ) -> None:
         check_rate(lr)
-        if not 0 < feedback_decay <= 1:
-            raise UserError(f"feedback_decay must be in (0, 1], got {feedback_decay}; try 1.0")
+        in_unit_range("feedback_decay", feedback_decay, "try 1.0")
         defaults = {"lr": lr, "error_feedback": error_feedback, "feedback_decay": feedback_decay}
         super().__init__(params, defaults)
 

@@ -14,6 +14,7 @@ import yaml
 from jsonargparse import Namespace, set_parsing_settings
 
 from zolit.errors import UserError
+from zolit.recipes.renamed import with_new_names
 
 MOST_NODES = 100_000
 """Most values of a configuration after its aliases are expanded."""
@@ -192,4 +193,5 @@ def load_yaml(text: str, name: str) -> dict[str, Any]:
         ) from error
     if not isinstance(found, dict):
         raise UserError(f"{name}: holds no options; use a configuration that zolit wrote")
-    return found
+    current: dict[str, Any] = with_new_names(found)
+    return current

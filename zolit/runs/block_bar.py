@@ -8,13 +8,12 @@ from rich import progress as bars
 from rich.console import Console
 
 from zolit.calibration.sweeps import Report
-
-_LOG_LINES = 20
+from zolit.runs.milestones import Milestones
 
 
 @contextmanager
 def block_bar(name: str) -> Iterator[Report]:
-    """A bar over blocks in a terminal; elsewhere about 20 lines. What it yields moves it.
+    """A bar over blocks in a terminal; elsewhere at most ten lines. What it yields moves it.
 
     Args:
         name: shown before it.
@@ -38,10 +37,8 @@ def block_bar(name: str) -> Iterator[Report]:
 class _Lines:
     def __init__(self, name: str) -> None:
         self.name = name
-        self.told = -1
+        self.lines = Milestones()
 
     def __call__(self, done: int, total: int) -> None:
-        part = done * _LOG_LINES // total
-        if part > self.told:
-            self.told = part
+        if self.lines.due(done, total):
             print(f"{self.name}: {done}/{total} passes through blocks", flush=True)

@@ -10,7 +10,7 @@ from zolit.errors import UserError
 from zolit.options import OnResume, on_resume
 from zolit.recipes.flat import flatten, public_name
 from zolit.recipes.guard import load_yaml
-from zolit.runs.journal.format import Record, Session
+from zolit.runs.journal.records import Record, Session
 from zolit.training.zero_order import ZeroOrderModule
 
 _FUTURE = (

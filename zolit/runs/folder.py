@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zolit.arguments import check_constructor
 from zolit.caller import by_caller, option
 from zolit.errors import UserError
 from zolit.files import Lock, LockedError, lock_file, work_folder
 from zolit.runs.journal.writer import is_written
 
 
+@check_constructor
 @dataclass(frozen=True)
 class RunOptions:
     """Options of a run besides its steps, for ``zolit fit``; the other commands ignore them.

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from zolit.arguments import at_least
 from zolit.datamodules.chat import ChatTemplate
 from zolit.datamodules.limits import context_length, padding_id, vocabulary_of
 from zolit.datamodules.prompt_encoder import special_tokens_around
@@ -38,8 +39,7 @@ def write_behind(
     Raises:
         UserError: if a prompt is empty or too long, or the tokenizer has no chat template.
     """
-    if most < 1:
-        raise UserError(f"max_new_tokens: got {most}, at least 1 is expected; try 50")
+    at_least("max_new_tokens", most, instead="try 50")
     config, tokenizer = module.source.load_config(), module.source.load_tokenizer()
     rows = [_tokens(one, tokenizer, chat) for one in prompts]
     context, known = context_length(config), vocabulary_of(config)

@@ -1,9 +1,11 @@
 """What a run records of its parts beside their options: files that they read, versions of them."""
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
+from zolit.checkpoints.start import check_files as check_start
 from zolit.digests import DIGEST_BYTES
 from zolit.errors import UserError, tell
 from zolit.strategies import Mask, Quantizer
@@ -43,6 +45,27 @@ def check_version(module: TuningModule, recorded: dict[str, Any], run: str) -> N
         )
 
 
+def check_given(module: TuningModule) -> None:
+    """Refuse a module whose files are not there or not what they should be, before it is loaded.
+
+    Args:
+        module: as its options make it, not loaded yet.
+
+    Raises:
+        UserError: naming the option and the file.
+    """
+    module.source.resolved_path(weights=False)
+    check_start(module.start_files)
+    for part in _parts(module).values():
+        part.read_files()
+    for name, file in _files(module).items():
+        if not Path(file).expanduser().is_file():
+            raise UserError(
+                f"{name}: there is no file {file!r} (looked for in {os.getcwd()!r}); name an "
+                "existing one"
+            )
+
+
 def check_files(module: TuningModule, recorded: dict[str, Any], run: str) -> None:
     """Refuse a run of which a file is gone that its weights cannot be made without.
 
@@ -71,15 +94,16 @@ def check_files(module: TuningModule, recorded: dict[str, Any], run: str) -> Non
             )
 
 
+def _parts(module: TuningModule) -> dict[str, Quantizer | Mask]:
+    """The parts that may read files, by the names of their options."""
+    mask: Mask | None = getattr(module, "mask", None)  # steps along a gradient have none
+    return {"quantizer": module.quantizer, **({} if mask is None else {"mask": mask})}
+
+
 def _files(module: TuningModule) -> dict[str, str]:
-    parts: dict[str, Quantizer | Mask | None] = {
-        "quantizer": module.quantizer,
-        "mask": getattr(module, "mask", None),  # steps along a gradient have none
-    }
     return {
         f"model.{part}.{name}": file
-        for part, one in parts.items()
-        if one is not None
+        for part, one in _parts(module).items()
         for name, file in one.files().items()
     }
 

@@ -19,9 +19,9 @@ from zolit.recipes.guard import load_yaml
 from zolit.runs.finished import recipe_text
 from zolit.runs.folder import RunFolder
 from zolit.runs.journal.earlier import move_as_recorded
-from zolit.runs.journal.format import Header, Position, Step, Weights
 from zolit.runs.journal.position import loop_state
 from zolit.runs.journal.reader import Contents, read_journal
+from zolit.runs.journal.records import Header, Position, Step, Weights
 from zolit.runs.journal.replay import Replay, Replayed, check_start
 from zolit.runs.parts import check_version
 from zolit.training.first_order import FirstOrderModule

@@ -13,8 +13,8 @@ from zolit.errors import UserError
 from zolit.files import write_text
 from zolit.runs.finished import module_of_run
 from zolit.runs.folder import RunFolder
-from zolit.runs.journal.format import Header
 from zolit.runs.journal.reader import Contents
+from zolit.runs.journal.records import Header
 from zolit.runs.journal.replay import Difference
 from zolit.runs.rebuild import checkpoint, load_start, newest_base, read_run
 

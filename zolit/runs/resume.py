@@ -24,8 +24,8 @@ from zolit.runs.differences import (
 )
 from zolit.runs.folder import RunFolder, summary_of
 from zolit.runs.journal.environment import environment
-from zolit.runs.journal.format import Header, Weights
 from zolit.runs.journal.reader import Contents, read_journal
+from zolit.runs.journal.records import Header, Weights
 from zolit.runs.keeping import KeepsJournal
 from zolit.runs.metrics_file import Row, read_rows
 from zolit.runs.rebuild import read_run, resumed_checkpoint

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from zolit.allocator import returning_memory
+from zolit.arguments import at_least
 from zolit.calibration.options import SaliencyOptions
 from zolit.calibration.saliency import There, begun_in, compute_saliency
 from zolit.calibration.saliency_file import Saliency
@@ -112,9 +113,8 @@ def find_windows(
         UserError: if the text is not there, too short, or not of the model's vocabulary.
     """
     for name in ("samples", "length"):
-        given, least = getattr(options, name), 1 if name == "samples" else 2
-        if given is not None and given < least:
-            raise UserError(f"saliency.{name} must be at least {least}, got {given}; try 16")
+        if (given := getattr(options, name)) is not None:
+            at_least(f"saliency.{name}", given, 1 if name == "samples" else 2, "try 16")
     if options.text is None:
         return row_windows(data, options.samples or _ROW_SAMPLES)
     return text_windows(

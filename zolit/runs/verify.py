@@ -6,7 +6,7 @@ from typing import Any
 from zolit.caller import by_caller
 from zolit.runs.finished import module_of_run
 from zolit.runs.folder import RunFolder
-from zolit.runs.journal.format import Weights
+from zolit.runs.journal.records import Weights
 from zolit.runs.rebuild import load_start
 from zolit.runs.replay import journal_of, refuse_difference
 

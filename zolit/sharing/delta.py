@@ -16,14 +16,8 @@ from typing import Any
 
 from zolit.errors import UserError
 from zolit.files import replacing
-from zolit.runs.journal.format import (
-    Header,
-    Record,
-    check_bytes,
-    checksum,
-    encode,
-    encode_header,
-)
+from zolit.runs.journal.format import check_bytes, checksum, encode, encode_header
+from zolit.runs.journal.records import Header, Record
 
 VERSION = 1
 _FACTS, _JOURNAL, _MASK = "delta.json", "journal.bin", "mask.safetensors"

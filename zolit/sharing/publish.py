@@ -17,8 +17,8 @@ from zolit.models.source import ModelSource
 from zolit.recipes.parts import module_of
 from zolit.runs.finished import checkpoint_file, module_of_run
 from zolit.runs.folder import RunFolder, summary_of
-from zolit.runs.journal.format import Header, Step, Weights
 from zolit.runs.journal.reader import Contents, read_journal
+from zolit.runs.journal.records import Header, Step, Weights
 from zolit.runs.journal.replay import OtherStartError, Replay
 from zolit.runs.journal.writer import JournalWriter
 from zolit.runs.rebuild import checkpoint, load_start, read_run

@@ -1,6 +1,6 @@
 """The tensor that takes the place of a model's weight: stored in any format, read perturbed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -230,3 +230,10 @@ def perturbed_weights(model: nn.Module) -> list[PerturbedWeight]:
         if isinstance(p, PerturbedWeight) and p.site is not None
     }
     return [found[index] for index in sorted(found)]
+
+
+def stored_weights(model: nn.Module) -> Iterator[PerturbedWeight]:
+    """Every weight of the model that zolit stores, tuned or not; ties come once."""
+    for parameter in model.parameters():
+        if isinstance(parameter, PerturbedWeight):
+            yield parameter

@@ -1,6 +1,5 @@
 """Tuning by gradients: the papers' first-order baselines on the same model, rows and metrics."""
 
-import logging
 import time
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -9,6 +8,7 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
+from zolit.arguments import at_least, positive
 from zolit.errors import UserError
 from zolit.evaluations import Evaluation
 from zolit.kernels.dispatch import Preference
@@ -24,10 +24,10 @@ from zolit.options import OnResume
 from zolit.strategies import Pruned, Quantizer
 from zolit.tensors.reading import Reading
 from zolit.training.dtype import DTYPES
+from zolit.training.gradient_parts import check_gradient_parts, warn_of_bfloat16
 from zolit.training.module import TuningModule
-from zolit.training.pending import PendingStep, SkippedSteps
-
-log = logging.getLogger(__name__)
+from zolit.training.pending import PendingStep
+from zolit.training.skipped import skipped_steps
 
 _DATA = 2
 """Stream of a step's key for the random numbers of its objective, as in `ZeroOrderModule`."""
@@ -129,14 +129,10 @@ class FirstOrderModule(TuningModule):
         kernels: Preference = "auto",
         max_skipped: int = 10,
     ) -> None:
-        for name, value in (("micro_batches", micro_batches), ("max_skipped", max_skipped)):
-            if value < 1:
-                raise UserError(f"{name} must be at least 1, got {value}")
-        if gradient_clip is not None and not 0 < gradient_clip < float("inf"):
-            raise UserError(
-                f"gradient_clip: got {gradient_clip}, expected a positive number; try 1.0, or "
-                "leave it out"
-            )
+        at_least("micro_batches", micro_batches)
+        at_least("max_skipped", max_skipped)
+        if gradient_clip is not None:
+            positive("gradient_clip", gradient_clip, "try 1.0, or leave it out")
         super().__init__(
             reading=Reading(None, kernels),
             source=source,
@@ -154,34 +150,13 @@ class FirstOrderModule(TuningModule):
         )
         self.automatic_optimization = False
         self.mask = mask
-        self._check_parts()
+        check_gradient_parts(self.quantizer, self.objective, self.tune)
         self.masters_in_float32 = master_dtype == "float32"
         self.micro_batches = micro_batches
         self.gradient_clip = gradient_clip
         self.gradient_checkpointing = gradient_checkpointing
-        self.skipped = SkippedSteps(max_skipped)
+        self.skipped = skipped_steps(max_skipped)
         self._pending: PendingStep | None = None
-
-    def _check_parts(self) -> None:
-        name = type(self.quantizer).__name__
-        if self.objective.compares:
-            raise UserError(
-                f"objective: {type(self.objective).__name__} compares two reads of a direction "
-                "(shared below 1), which first-order steps do not have; leave shared out"
-            )
-        if self.quantizer.keep_error:
-            raise UserError(
-                f"quantizer: got {name} with keep_error, which is for ZOSGD's error feedback; "
-                "leave keep_error out"
-            )
-        if not self.quantizer.quantized or self.quantizer.straight_through:
-            return
-        if "linear" in self.tune:
-            raise UserError(
-                f"tune: got linear with quantizer {name}, which cannot quantize a weight anew in "
-                "every forward; use Int8, Int4 or Float8, or tune an adapter beside the weights "
-                "that it stores"
-            )
 
     # Construction
 
@@ -197,13 +172,7 @@ class FirstOrderModule(TuningModule):
         check_calls(model)
         if self.gradient_checkpointing:
             recompute_blocks(model)
-        count = sum(one.requires_grad and one.dtype == torch.bfloat16 for one in model.parameters())
-        if count:
-            log.warning(
-                "%d weights are trained in bfloat16, whose numbers are 1/256 of their size apart: "
-                "shorter steps are lost; set dtype: float32, or master_dtype for quantized weights",
-                count,
-            )
+        warn_of_bfloat16(model)
 
     @property
     def weights(self) -> list[Tensor]:
@@ -301,7 +270,7 @@ class FirstOrderModule(TuningModule):
         norm = torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros(())
         sound = bool(torch.isfinite(losses).all() and torch.isfinite(norm))
         optimizer: Any = self.optimizers()
-        self.skipped.note(sound, self.global_step)
+        self.skipped.note([sound], self.global_step)
         if not sound:
             self._forget_gradients()
         elif self.gradient_clip is not None:

@@ -10,6 +10,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from zolit.allocator import returning_memory
+from zolit.arguments import Checked
 from zolit.checkpoints.start import Started, check_files, check_started, start_from
 from zolit.checkpoints.tensors import (
     check_fingerprint,
@@ -31,12 +32,13 @@ from zolit.objectives.option_scoring import OptionScoring
 from zolit.strategies import Quantizer
 from zolit.tensors.reading import Reading
 from zolit.training.dtype import DTYPES, faster_dtype
+from zolit.training.figures import figures_of
 from zolit.training.loop_state import mended_loop_state
 
 Compile = Literal["none", "blocks"]
 
 
-class TuningModule(L.LightningModule):
+class TuningModule(Checked, L.LightningModule):
     """Loads a model, evaluates it and saves it; a subclass makes the steps.
 
     A subclass defines how weights are stored (`parts`), how passes are arranged (`arrange`), and
@@ -264,13 +266,7 @@ class TuningModule(L.LightningModule):
         if not running:
             return
         self.evaluated[stage] = list(running.values())
-        names = list(loaders) if isinstance(loaders, dict) else [str(one) for one in running]
-        found = {names[one]: kept.figures() for one, kept in running.items()}
-        if len(found) > 1:
-            for loader, figures in found.items():
-                for name, value in figures.items():
-                    self.log(f"{stage}_{name}/{loader}", value)
-        for name, value in _mean(list(found.values())).items():
+        for name, value in figures_of(running, loaders).items():
             self.log(f"{stage}_{name}", value, prog_bar=name == self.evaluation.primary)
 
     # Checkpoints: plain tensors of the tuned weights, loadable with weights_only=True
@@ -301,10 +297,3 @@ class TuningModule(L.LightningModule):
             raise UserError("ckpt_path: the file is not a checkpoint of zolit; give one of a run's")
         check_started(self.started, checkpoint.get("zolit_started", []))
         check_fingerprint(self.fingerprint, theirs)
-
-
-def _mean(figures: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of each figure over the loaders."""
-    if len(figures) == 1:
-        return figures[0]
-    return {name: torch.stack([one[name] for one in figures]).mean() for name in figures[0]}

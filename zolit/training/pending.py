@@ -1,4 +1,4 @@
-"""A first-order step that waits for further batches, and steps that could not be made."""
+"""Steps that wait for further micro-batches."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -8,12 +8,12 @@ from typing import Any, Self
 from torch import Tensor
 
 from zolit.checkpoints.content import require
-from zolit.errors import UserError
+from zolit.strategies import Estimate
 
 
 @dataclass
 class PendingStep:
-    """A step to which some micro-batches have added their gradients.
+    """A step along gradients, to which some micro-batches have added their gradients.
 
     Attributes:
         started: when it began, by ``time.perf_counter``.
@@ -53,55 +53,19 @@ class PendingStep:
         return cls(time.perf_counter(), [one.to(device) for one in losses])
 
 
-class SkippedSteps:
-    """Counts the steps that moved nothing, and stops a run that makes no others any more.
-
-    Args:
-        most: steps skipped in a row that stop the run.
+@dataclass
+class PendingEstimates:
+    """A step along directions: these, and the estimates of its micro-batches so far.
 
     Attributes:
-        count: skipped since the run began.
-        in_row: skipped since the last one that was not.
-
-    Example:
-        >>> skipped = SkippedSteps(most=2)
-        >>> skipped.note(False, step=0)
-        >>> skipped.count, skipped.in_row
-        (1, 1)
+        keys: 64-bit key of each direction.
+        started: when it began, by ``time.perf_counter``.
+        estimates: of its micro-batches so far.
     """
 
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.count = self.in_row = 0
-
-    def note(self, sound: bool, step: int) -> None:
-        """Count a step.
-
-        Args:
-            sound: whether its loss and its gradient are finite.
-            step: its number, for the message.
-
-        Raises:
-            UserError: if ``most`` in a row were not.
-        """
-        self.in_row = 0 if sound else self.in_row + 1
-        self.count += not sound
-        if self.in_row >= self.most:
-            raise UserError(
-                f"loss or gradient was NaN or infinite in {self.in_row} steps in a row at step "
-                f"{step}; the weights keep their last good state: lower lr, set gradient_clip, or "
-                "use dtype float32"
-            )
-
-    def save(self, checkpoint: dict[str, Any]) -> None:
-        """Write both counts to a checkpoint."""
-        checkpoint["zolit_skipped_steps"] = self.count
-        checkpoint["zolit_skipped_in_row"] = self.in_row
-
-    def load(self, checkpoint: Mapping[str, Any]) -> None:
-        """Take both counts from a checkpoint; of another kind of run there are none."""
-        self.count = checkpoint.get("zolit_skipped_steps", 0)
-        self.in_row = checkpoint.get("zolit_skipped_in_row", 0) if self.count else 0
+    keys: list[int]
+    started: float
+    estimates: list[Estimate] = field(default_factory=list)
 
 
 def _fit(gradients: Any, weights: Sequence[Tensor]) -> bool:

@@ -1,6 +1,6 @@
-"""Queries whose loss was NaN or infinite: they are left out of their step and counted."""
+"""Queries and steps whose numbers were NaN or infinite: they are left out, and counted."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -9,56 +9,83 @@ from torch import Tensor
 from zolit.errors import UserError
 
 
-class SkippedQueries:
-    """Tells the queries of a step that count, and stops a run of which none does any more.
+class Skipped:
+    """Counts what a run leaves out, and stops one of which nothing is left.
 
     Args:
-        most: queries skipped in a row that stop the run.
+        most: left out in a row, at which the run stops.
+        unit: what is counted, ``queries`` or ``steps``; checkpoints name the count by it.
+        what: was NaN or infinite, for the message.
+        instead: the next step of the user.
 
     Attributes:
-        count: skipped since the run began.
-        in_row: skipped since the last one that was not.
+        count: left out since the run began.
+        in_row: left out since the last one that was not.
 
     Example:
-        >>> skipped = SkippedQueries(most=3)
+        >>> skipped = Skipped(3, "queries", "the loss", "lower lr")
         >>> skipped.finite(torch.tensor([0.5, float("nan")]), step=0)
         tensor([ True, False])
         >>> skipped.count, skipped.in_row
         (1, 1)
     """
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, most: int, unit: str, what: str, instead: str) -> None:
+        self.most, self.unit = most, unit
+        self._what, self._instead = what, instead
         self.count = 0
         self.in_row = 0
 
     def finite(self, values: Tensor, step: int) -> Tensor:
-        """Which queries of a step count, ``[queries]`` bool; the others are counted as skipped.
+        """Which of some values count, ``[n]`` bool; each of the others is left out.
 
         Args:
-            values: of the queries, ``[queries]``.
+            values: ``[n]``, one for each query or step.
             step: the number of the step, for the message.
 
         Raises:
-            UserError: if ``most`` queries in a row were skipped.
+            UserError: if ``most`` in a row were left out.
         """
         finite = torch.isfinite(values)
-        for good in finite.tolist():
+        self.note(finite.tolist(), step)
+        return finite
+
+    def note(self, sound: Iterable[bool], step: int) -> None:
+        """Count, of queries or steps, those that are left out as they are not sound; see `finite`.
+
+        Raises:
+            UserError: if ``most`` in a row were left out.
+        """
+        for good in sound:
             self.in_row = 0 if good else self.in_row + 1
             self.count += not good
         if self.in_row >= self.most:
             raise UserError(
-                f"the loss was NaN or infinite for {self.in_row} queries in a row at step {step}; "
-                "the weights keep their last good state: lower lr or eps, or use dtype float32"
+                f"{self._what} was NaN or infinite for {self.in_row} {self.unit} in a row at step "
+                f"{step}; the weights keep their last good state: {self._instead}"
             )
-        return finite
 
     def save(self, checkpoint: dict[str, Any]) -> None:
         """Write both counts to a checkpoint."""
-        checkpoint["zolit_skipped_queries"] = self.count
+        checkpoint[self._key] = self.count
         checkpoint["zolit_skipped_in_row"] = self.in_row
 
     def load(self, checkpoint: Mapping[str, Any]) -> None:
-        """Take both counts from a checkpoint."""
-        self.count = checkpoint["zolit_skipped_queries"]
-        self.in_row = checkpoint.get("zolit_skipped_in_row", 0)
+        """Take both counts from a checkpoint; that of another kind of run has none."""
+        self.count = checkpoint.get(self._key, 0)
+        self.in_row = checkpoint.get("zolit_skipped_in_row", 0) if self._key in checkpoint else 0
+
+    @property
+    def _key(self) -> str:
+        return f"zolit_skipped_{self.unit}"
+
+
+def skipped_queries(most: int) -> Skipped:
+    """For steps along directions."""
+    return Skipped(most, "queries", "the loss", "lower lr or eps, or use dtype float32")
+
+
+def skipped_steps(most: int) -> Skipped:
+    """For steps along gradients."""
+    instead = "lower lr, set gradient_clip, or use dtype float32"
+    return Skipped(most, "steps", "loss or gradient", instead)

@@ -4,11 +4,13 @@ from typing import Any
 
 from torch import nn
 
+from zolit.arguments import checked
 from zolit.models.source import ModelSource
 from zolit.strategies import Perturber, Quantizer
 from zolit.training.zero_order import ZeroOrderModule
 
 
+@checked(model="give one of transformers, such as AutoModelForCausalLM.from_pretrained(name)")
 def wrap(
     model: nn.Module, quantizer: Quantizer, perturber: Perturber, **options: Any
 ) -> ZeroOrderModule:

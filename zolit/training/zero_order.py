@@ -3,13 +3,13 @@
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import nn
 
+from zolit.arguments import at_least
 from zolit.errors import UserError
 from zolit.evaluations import Evaluation
 from zolit.gradient import ProjectedGradient, TakenStep
@@ -40,7 +40,8 @@ from zolit.tensors.reading import Reading
 from zolit.tensors.weight import PerturbedWeight, perturbed_weights
 from zolit.training.choosing import chosen_values
 from zolit.training.module import Compile, TuningModule
-from zolit.training.skipped import SkippedQueries
+from zolit.training.pending import PendingEstimates
+from zolit.training.skipped import skipped_queries
 
 _QUERY, _ROUNDING, _DATA = range(3)
 """Streams of a step's key: its directions, its rounding, the random numbers of its objective."""
@@ -136,9 +137,8 @@ class ZeroOrderModule(TuningModule):
         compile: Compile = "none",
         max_skipped: int = 10,
     ) -> None:
-        for name, value in (("micro_batches", micro_batches), ("max_skipped", max_skipped)):
-            if value < 1:
-                raise UserError(f"{name} must be at least 1, got {value}")
+        at_least("micro_batches", micro_batches)
+        at_least("max_skipped", max_skipped)
         if compile == "blocks" and kernels == "reference":
             raise UserError(
                 "compile: got blocks with kernels: reference, expected compiled kernels beside "
@@ -175,8 +175,8 @@ class ZeroOrderModule(TuningModule):
         self.default_lr: float | None = None
         self._plain_lr: float | None = None
         self._taken_lr: float | None = None
-        self._skipped = SkippedQueries(max_skipped)
-        self._pending: _Pending | None = None
+        self._skipped = skipped_queries(max_skipped)
+        self._pending: PendingEstimates | None = None
 
     # Construction
 
@@ -277,7 +277,7 @@ class ZeroOrderModule(TuningModule):
         started = time.perf_counter()
         self.network.eval()
         if self._pending is None:
-            self._pending = _Pending(self._keys(), started)
+            self._pending = PendingEstimates(self._keys(), started)
         pending = self._pending
         # A single pass for both signs of one direction has no other pass to share results with.
         several = len(pending.keys) > 1 or not (self.pairable and self.estimator.paired)
@@ -316,7 +316,7 @@ class ZeroOrderModule(TuningModule):
         keys = [fold(self.seed, _QUERY, self.global_step, query) for query in range(count)]
         return self.estimator.directions(keys)
 
-    def _step(self, pending: "_Pending", batch: Any, data_key: int) -> TakenStep:
+    def _step(self, pending: PendingEstimates, batch: Any, data_key: int) -> TakenStep:
         """Step on the queries whose loss was finite; an empty step still counts.
 
         Args:
@@ -364,12 +364,3 @@ class ZeroOrderModule(TuningModule):
         super().on_load_checkpoint(checkpoint)
         self._skipped.load(checkpoint)
         self.estimator.load_state_dict(checkpoint.get("zolit_estimator", {}))
-
-
-@dataclass
-class _Pending:
-    """A step that waits for further micro-batches: its directions, and the estimates so far."""
-
-    keys: list[int]
-    started: float
-    estimates: list[Estimate] = field(default_factory=list)

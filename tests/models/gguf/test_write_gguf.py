@@ -20,6 +20,7 @@ from gguf_exports import (
     tiny,
     written,
 )
+from preparing import prepare
 from tiny_tokenizer import byte_bpe
 from tokenizers import Regex, pre_tokenizers
 
@@ -29,7 +30,6 @@ from zolit.formats.int8 import Int8Weight
 from zolit.models.gguf.write import save_gguf
 from zolit.models.gguf.write_blocks import exact_blocks
 from zolit.models.gguf.write_tokenizer import pre_tokenizer
-from zolit.models.prepare import prepare
 from zolit.strategies import (
     CodePerturber,
     Float8,

@@ -20,7 +20,6 @@ from zolit.errors import UserError
 from zolit.formats.int8 import Int8Weight
 from zolit.models.loading.load import load_model, load_prepared
 from zolit.models.loading.shards import INDEX, SINGLE
-from zolit.models.prepare import stored_weights
 from zolit.models.source import ModelSource
 from zolit.strategies import (
     Float8,
@@ -30,6 +29,7 @@ from zolit.strategies import (
     Quantizer,
     SqueezeLLM,
 )
+from zolit.tensors.weight import stored_weights
 
 QUANTIZERS: dict[str, Quantizer] = {
     "none": NoQuantizer(),

@@ -17,7 +17,8 @@ SCRIPT = """
 import json, sys
 from zolit.allocator import returning_memory
 from zolit.models.loading.load import load_prepared
-from zolit.models.prepare import Preparation, stored_weights
+from zolit.models.prepare import Preparation
+from zolit.tensors.weight import stored_weights
 from zolit.models.source import ModelSource
 from zolit.strategies import CodePerturber, Int4, Stored
 from zolit.tensors.reading import Reading

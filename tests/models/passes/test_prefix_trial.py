@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from odd_models import ODD, odd, rows
+from preparing import prepare
 from torch import Tensor, nn
 
 from zolit.models.anatomy import block_lists
@@ -13,7 +14,6 @@ from zolit.models.families import last_logits
 from zolit.models.passes.prefix import share_prefix
 from zolit.models.passes.prefix_trial import try_prefix
 from zolit.models.plan import find_parameters
-from zolit.models.prepare import prepare
 from zolit.models.trials.pairs import try_pairs
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.strategies import (

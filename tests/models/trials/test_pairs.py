@@ -6,11 +6,11 @@ import re
 import pytest
 import torch
 from odd_models import ODD, odd, rows
+from preparing import prepare
 from torch import Tensor, nn
 
 from zolit.errors import UserError
 from zolit.models.families import last_logits
-from zolit.models.prepare import prepare
 from zolit.models.trials.pairs import refuse_unread, try_pairs
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.strategies import (

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers as hf
+from preparing import prepare
 from tiny_models import MODELS, prepared, tiny
 from torch import nn
 from transformers import AutoModelForCausalLM
@@ -17,7 +18,7 @@ from zolit.memory.batches import Batches, prompts
 from zolit.memory.estimate import estimate_memory
 from zolit.models.adapters import LoRA
 from zolit.models.loading.open import open_checkpoint
-from zolit.models.prepare import Preparation, prepare, stored_weights
+from zolit.models.prepare import Preparation
 from zolit.models.source import ModelSource
 from zolit.models.trials.probe import Forward, find_touched
 from zolit.models.trials.stand_ins import make_blank
@@ -25,7 +26,7 @@ from zolit.objectives.base import Objective
 from zolit.objectives.option_scoring import OptionScoring
 from zolit.strategies import DensePerturber, Int8, NoQuantizer, ScalePerturber
 from zolit.tensors.reading import Reading
-from zolit.tensors.weight import perturbed_weights
+from zolit.tensors.weight import perturbed_weights, stored_weights
 from zolit.training.zero_order import ZeroOrderModule
 
 TYPES = {

@@ -13,7 +13,8 @@ from journal_cases import HEADER, RECORDS, by_struct, step, write
 
 from zolit.errors import UserError
 from zolit.runs.journal import Contents, Step, read_journal
-from zolit.runs.journal.format import Record, encode, encode_header
+from zolit.runs.journal.format import encode, encode_header
+from zolit.runs.journal.records import Record
 
 WHOLE = by_struct()
 

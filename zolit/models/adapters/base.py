@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from zolit.arguments import Checked
 from zolit.compat import Conv1D
 from zolit.errors import UserError
 from zolit.models.anatomy import output_layer
@@ -83,7 +84,7 @@ class LayerAdapter(nn.Module, ABC):
         )
 
 
-class Adapter(ABC):
+class Adapter(Checked, ABC):
     """Adds small float factors to a model, beside layers whose weights stay as they are stored.
 
     Args:

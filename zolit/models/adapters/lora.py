@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from zolit.arguments import at_least, positive
 from zolit.errors import UserError
 from zolit.models.adapters.base import Adapter, Factor, LayerAdapter, floats, keyed_uniform
 from zolit.models.adapters.peft_format import AdapterFolder, read_folder
@@ -82,12 +83,8 @@ class LoRA(Adapter):
         start_from: str | None = None,
     ) -> None:
         super().__init__(["q_proj", "v_proj"] if targets is None else targets)
-        if rank < 1:
-            raise UserError(f"adapter.rank: got {rank}, expected at least 1; try 8")
-        if not (math.isfinite(alpha) and alpha > 0):
-            raise UserError(f"adapter.alpha: got {alpha}, expected a positive number; try 16")
-        self.rank = rank
-        self.alpha = alpha
+        self.rank = at_least("adapter.rank", rank, instead="try 8")
+        self.alpha = positive("adapter.alpha", alpha, "try 16")
         self.dtype = dtype
         self.seed = seed
         self.start_from = start_from

@@ -1,8 +1,8 @@
 """The journal of a run: a few bytes for each step, so that start weights and journal together
 determine the run."""
 
-from zolit.runs.journal.format import Header, Position, Session, Step, Weights
 from zolit.runs.journal.reader import Contents, Fault, read_journal
+from zolit.runs.journal.records import Header, Position, Session, Step, Weights
 from zolit.runs.journal.writer import JournalWriter
 
 __all__ = [

@@ -4,7 +4,7 @@ from typing import Any
 
 import lightning as L
 
-from zolit.runs.journal.format import Position
+from zolit.runs.journal.records import Position
 from zolit.training.loop_state import batches_at_end
 
 

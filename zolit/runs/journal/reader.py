@@ -13,9 +13,6 @@ from zolit.runs.journal.format import (
     HEAD_BYTES,
     HEADER_BYTES,
     FormatError,
-    Header,
-    Record,
-    Step,
     check_bytes,
     checksum,
     decode,
@@ -23,6 +20,7 @@ from zolit.runs.journal.format import (
     decode_start,
     record_length,
 )
+from zolit.runs.journal.records import Header, Record, Step
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from zolit.digests import tensor_digests
 from zolit.errors import UserError
 from zolit.gradient import ProjectedGradient
 from zolit.noise import signed
-from zolit.runs.journal.format import Header, Record, Step, Weights
+from zolit.runs.journal.records import Header, Record, Step, Weights
 from zolit.tensors.weight import PerturbedWeight
 
 

@@ -6,20 +6,13 @@ from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
+from zolit.arguments import at_least
 from zolit.caller import by_caller
 from zolit.errors import UserError
 from zolit.files import Lock, LockedError, is_locked, open_to_change, wait_for_disk, write_at
-from zolit.runs.journal.format import (
-    Header,
-    Record,
-    Session,
-    Step,
-    check_bytes,
-    checksum,
-    encode,
-    encode_header,
-)
+from zolit.runs.journal.format import check_bytes, checksum, encode, encode_header
 from zolit.runs.journal.reader import Contents
+from zolit.runs.journal.records import Header, Record, Session, Step
 
 
 class JournalWriter:
@@ -41,8 +34,7 @@ class JournalWriter:
     """
 
     def __init__(self, path: Path, every_n_steps: int = 1) -> None:
-        if every_n_steps < 1:
-            raise UserError(f"every_n_steps must be at least 1, got {every_n_steps}")
+        at_least("every_n_steps", every_n_steps)
         self.path = path
         self.every_n_steps = every_n_steps
         self._unsynced = 0

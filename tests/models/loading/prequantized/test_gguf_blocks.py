@@ -16,12 +16,12 @@ from zolit.compat import TENSOR_PROCESSORS, TensorProcessor
 from zolit.errors import UserError
 from zolit.gradient import ProjectedGradient
 from zolit.models.loading.load import load_model, load_prepared
-from zolit.models.prepare import Preparation, stored_weights
+from zolit.models.prepare import Preparation
 from zolit.models.source import ModelSource
 from zolit.optim import ZOSGD
 from zolit.strategies import CodePerturber, Perturber, ScalePerturber, Stored
 from zolit.tensors.reading import Reading
-from zolit.tensors.weight import perturbed_weights
+from zolit.tensors.weight import perturbed_weights, stored_weights
 
 IDS = torch.arange(4 * 8).view(4, 8) * 5 % VOCAB
 KINDS = [Kind.Q4_0, Kind.Q4_1, Kind.Q5_0, Kind.Q5_1, Kind.Q8_0]

@@ -25,7 +25,7 @@ from torchao.quantization import (
 from zolit.compat import MappingType, PerGroup, PerRow
 from zolit.errors import UserError
 from zolit.formats.int4 import Int4Weight
-from zolit.models.prepare import stored_weights
+from zolit.tensors.weight import stored_weights
 
 ASYMMETRIC = MappingType.ASYMMETRIC
 CONFIGS: dict[str, tuple[Any, str]] = {
