@@ -205,7 +205,9 @@ def test_what_learns_nothing_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "perturber", [CodePerturber(), ScalePerturber(), ScalePerturber(granularity="group")], ids=repr
+    "perturber",
+    [CodePerturber(), ScalePerturber(), ScalePerturber(granularity="group")],
+    ids=["codes", "scales of rows", "scales of groups"],
 )
 def test_every_kind_of_coordinates_is_scaled_alike(perturber: Any) -> None:
     """A curvature of 16 everywhere is a quarter of the step, in reads and in updates."""

@@ -85,7 +85,7 @@ def one_by_one(one: Any, rows: PromptBatch, key: int) -> Tensor:
         ("opt", Int8()),
         ("roberta", Int8()),
     ],
-    ids=str,
+    ids=["int8", "W8A8", "int4", "OPT", "RoBERTa"],
 )
 def test_each_example_is_read_along_its_own_direction(
     name: str, quantizer: Quantizer, paired: bool
@@ -139,7 +139,7 @@ def test_a_step_costs_the_passes_of_one_direction() -> None:
         (LowRankPerturber(), "got perturber LowRankPerturber; use ScalePerturber"),
         (ScalePerturber(granularity="group"), "got perturber ScalePerturber; use ScalePerturber w"),
     ],
-    ids=repr,
+    ids=["codes", "low rank", "scales of groups"],
 )
 def test_other_coordinates_are_refused(perturber: Perturber, said: str) -> None:
     with pytest.raises(UserError, match=said):
