@@ -76,8 +76,6 @@ class GPTQ(Quantizer):
     ) -> None:
         for name, value in (("samples", samples), ("length", length)):
             at_least(name, value, instead="try 128")
-        if grid not in GRIDS:
-            raise UserError(f"grid must be one of {', '.join(GRIDS)}, got {grid!r}")
         if not 0 < damping < 1:
             raise UserError(f"damping must be in (0, 1), got {damping}; try 0.01")
         self.text = text

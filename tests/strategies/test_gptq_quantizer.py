@@ -201,7 +201,7 @@ def test_bad_arguments(tiny_llama: Path, text: Path) -> None:
     for options, message in (
         ({"samples": 0}, "samples must be at least 1, got 0"),
         ({"length": 0}, "length must be at least 1, got 0"),
-        ({"grid": "float"}, "grid must be one of range, half_quadratic, got 'float'"),
+        ({"grid": "float"}, "got 'float', expected one of 'range', 'half_quadratic'"),
         ({"damping": 0.0}, r"damping must be in \(0, 1\), got 0.0"),
     ):
         with pytest.raises(UserError, match=message):

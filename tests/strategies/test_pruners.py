@@ -214,7 +214,7 @@ def test_counts() -> None:
         (lambda: NofM(1, 0), "m: got 0"),
         (lambda: NofM(2, 4).check("h.0.w", 50), "m: got 4, which does not divide the 50 input"),
         (lambda: RegionalGradients(-1.0), "alpha: got -1.0"),
-        (lambda: RegionalGradients(norm="mean"), "norm: got 'mean', expected one of sample_mean"),
+        (lambda: RegionalGradients(norm="mean"), "got 'mean', expected one of 'sample_mean'"),
         (lambda: ALPS(rho=0.0), "rho: got 0.0"),
         (lambda: ALPS(iterations=0), "iterations: got 0"),
         (lambda: SparseGPT(0), "block_size: got 0"),

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 Norm = Literal["sample_mean", "all_tokens"]
 """How the inputs of a layer are summed up: see `LayerStatistics.input_norms`."""
 
-NORMS: tuple[Norm, ...] = ("sample_mean", "all_tokens")
-
 
 @dataclass
 class LayerStatistics:

@@ -172,12 +172,12 @@ class ZolitCLI(LightningCLI):
             raise
         finally:
             options.class_path = chosen
-        if isinstance(self.model, ZeroOrderModule) and self._optimizer is not None:
-            self.model.check_optimizer(self._optimizer)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         config: Namespace = self.config_init[self.command]
         folder = self.folder if self._keeps_run else None
+        if isinstance(self.model, ZeroOrderModule) and self._optimizer is not None:
+            self.model.check_optimizer(self._optimizer)
         if config.resume is None and self._tunes:
             check_given(self.model)
         if folder is not None:
