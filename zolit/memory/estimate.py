@@ -216,7 +216,13 @@ def _step(module: ZeroOrderModule, batch: Any) -> None:
 
 
 def _update(module: ZeroOrderModule, optimizer: Any) -> None:
-    queries = module.query_scheduler.queries(0, 0)
+    drawn = torch.arange(module.query_scheduler.queries(0, 0))
+    if not module.estimator.tensors():  # an anchor is made by the first step alone
+        keys = drawn.repeat(module.estimator.measures)
+        first = ProjectedGradient(keys, torch.ones(len(keys)), 1)
+        module.estimator.finish(first.values)
+        module.estimator.before_step(first, module.weights)
+    queries = len(module.estimator.directions(drawn.tolist()))
     # Of most directions only the sum is there, which two need as much as more.
     count = min(2, queries)
     sites = (weight.site for weight in module.weights)
@@ -225,11 +231,7 @@ def _update(module: ZeroOrderModule, optimizer: Any) -> None:
         # Momentum remembers the first of the two steps that are made here.
         count = queries if most == queries else -(-most // 2)
     count *= module.estimator.measures
-    gradient = ProjectedGradient(torch.arange(count), torch.ones(count), 1)
-    if not module.estimator.tensors():  # an anchor is made by the first step alone
-        module.estimator.finish(gradient.values)
-        module.estimator.before_step(gradient, module.weights)
-    optimizer.step(gradient=gradient)
+    optimizer.step(gradient=ProjectedGradient(torch.arange(count), torch.ones(count), 1))
 
 
 def _bits(module: ZeroOrderModule) -> list[Tensor]:
