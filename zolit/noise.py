@@ -248,7 +248,9 @@ def coordinates(
     else:
         z = _normal(direction, control, counter)
         if bits is not None:
-            z = torch.where(((bits >> lane) & 1) == 1, z, 0.0)
+            # A factor is made after z. A condition would be made before it, and its vector put
+            # aside while the logarithm and the cosine are called.
+            z = z * ((bits >> lane) & 1)
     if sparse:
         z = torch.where(hash_includes(counter, control[6:]), z, 0.0)
     return z
