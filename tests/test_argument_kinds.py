@@ -53,7 +53,7 @@ def takes(
         {"other": 5, "rest": 7, "count": 0},
         {"words": None, "file": "a"},
     ],
-    ids=str,
+    ids=lambda given: " ".join(given),
 )
 def test_kinds_that_fit(given: dict[str, Any]) -> None:
     assert takes(**given) == "taken"
