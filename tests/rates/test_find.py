@@ -14,11 +14,13 @@ from zolit import (
     ConstantQueries,
     DensePerturber,
     GaussNewton,
+    HiZOO,
     Int8,
     LossFunction,
     NoQuantizer,
     Objective,
     OneSided,
+    SecondDifference,
     UserError,
     ZeroOrderModule,
     ZOAdam,
@@ -211,6 +213,15 @@ def test_momentum_counts() -> None:
     assert found.lr == pytest.approx(plain.lr / 10, rel=0.06)
     adaptive = module(optimizer=lambda params: ZOAdam(params, lr=1.0))
     assert "ZOAdam does not tell" in " ".join(find_rates(adaptive, BATCHES, steps=100).told())
+
+
+def test_an_estimator_that_measures_something_else() -> None:
+    one = module("gaussian", optimizer=lambda params: HiZOO(params, lr=1.0))
+    one.estimator = SecondDifference()
+    found = find_rates(one, BATCHES, steps=100)
+    assert found.lr is None
+    assert found.eps > 0
+    assert "SecondDifference measures something else" in " ".join(found.told())
 
 
 def test_a_flat_loss_is_refused() -> None:

@@ -49,7 +49,7 @@ def check_find_lr(config: Namespace, command: str, module: type[L.LightningModul
     if not issubclass(module, ZeroOrderModule):
         raise UserError(
             f"find_lr: it compares losses along the directions of ZeroOrderModule, got "
-            f"{module.__name__}; try some values of model.optimizer.lr, a factor of three apart"
+            f"{module.__name__}; try some values of model.optimizer.lr by zolit sweep"
         )
 
 

@@ -47,6 +47,9 @@ def propose_rate(module: ZeroOrderModule, slopes: Tensor, reach: float, schedule
     if estimator.default_lr is not None:
         name = type(estimator).__name__
         return Rate(estimator.default_lr, f"{name} computes the length of a step itself")
+    if estimator.by_example or estimator.measures != 1:
+        name = type(estimator).__name__
+        return Rate(None, f"{name} measures something else than one slope for each direction")
     optimizer = module.optimizer_factory(module.weights)
     name = type(optimizer).__name__
     if not isinstance(optimizer, StepsAlongDirections):
