@@ -15,7 +15,7 @@ from zolit.rates.rate import propose_rate
 from zolit.rates.walk import reach_of, schedule_of
 from zolit.training.zero_order import ZeroOrderModule
 
-RISE = 0.06
+RISE = 0.04
 """Rise of the loss that the random parts of a run's steps may cost, as a share of the loss. At the
 best rates of four sweeps it was 0.03 to 0.13 (docs/methods/learning_rates.md)."""
 
