@@ -17,6 +17,12 @@ class PrunedWeight(NamedTuple):
     Attributes:
         values: ``[rows, columns]`` float32, 0 wherever ``kept`` is not.
         kept: ``[rows, columns]`` bool, the entries that are left.
+
+    Example:
+        >>> import torch
+        >>> kept = torch.tensor([[True, False]])
+        >>> PrunedWeight(torch.tensor([[1.5, 2.0]]) * kept, kept).values
+        tensor([[1.5000, 0.0000]])
     """
 
     values: Tensor
@@ -71,7 +77,18 @@ class Pruner(Checked, ABC):
 
 
 class ScoringPruner(Pruner):
-    """A pruner that gives each entry a score: the lowest become zero, the others stay."""
+    """A pruner that gives each entry a score: the lowest become zero, the others stay.
+
+    Example:
+        >>> import torch
+        >>> from zolit.strategies.pruner.pattern import Ratio
+        >>> class Squares(ScoringPruner):
+        ...     def scores(self, weight, seen):
+        ...         return weight.square()
+        >>> seen = LayerStatistics(torch.ones(2))
+        >>> Squares().prune(torch.tensor([[-3.0, 2.0]]), seen, Ratio(0.5)).values
+        tensor([[-3.,  0.]])
+    """
 
     @abstractmethod
     def scores(self, weight: Tensor, seen: LayerStatistics) -> Tensor:
