@@ -80,13 +80,14 @@ def find_rates(
     # than it should: three rounds settle it.
     for few in (2, 2, len(batches)):
         some = zip(batches[:few], keys[:few], strict=True)
-        slopes = [_slope(module, batch, key, eps) for batch, key in some]
+        slopes = [slope(module, batch, key, eps) for batch, key in some]
         found = rates_for(torch.tensor(slopes), effect, fall)
         eps = found.eps
     return found
 
 
-def _slope(module: ZeroOrderModule, batch: Any, key: int, eps: float) -> float:
+def slope(module: ZeroOrderModule, batch: Any, key: int, eps: float) -> float:
+    """Slope of the loss of a batch along the direction of a key, per unit of the coordinate."""
     losses = Losses(module.objective, module.network, module.objective.draw(batch, 0))
     found = TwoPoint().estimate(losses, module.reading, [key], eps, module.pairable)
     return float(found.values)
