@@ -50,8 +50,8 @@ def changed(folder: Path, **fields: Any) -> None:
         ({"num_hidden_layers": 3}, "holds no tensor 'model.layers.2."),
         ({"num_hidden_layers": 1}, r"layers\.1\..* no place .*the model has 1 such blocks"),
         ({"intermediate_size": "removed"}, r"has shape \[.*the model expects \["),
-        ({"model_type": "removed"}, "model.source"),
-        ({"model_type": "squash"}, "model.source"),
+        ({"model_type": "removed"}, "source.path: no configuration could be read"),
+        ({"model_type": "squash"}, "source.path: no configuration could be read"),
     ],
 )
 def test_a_broken_field_is_named(fields: dict[str, Any], said: str, tmp_path: Path) -> None:
