@@ -108,7 +108,7 @@ def test_generate_is_the_exported_model_of_transformers(
     ("options", "sentence"),
     [
         (["--prompt", ""], "prompt: got '', which has no tokens"),
-        (["--prompt", "x", "--max_new_tokens", "0"], "max_new_tokens: got 0"),
+        (["--prompt", "x", "--max_new_tokens", "0"], "max_new_tokens must be at least 1, got 0"),
         (["--prompt", "x", "--max_new_tokens", "64"], "but the model reads at most 64"),
         (["--prompt", "x", "--chat"], "no chat template"),
         ([], "--prompt"),
@@ -175,7 +175,7 @@ def test_options_of_each_row(tiny_llama: Path, tmp_path: Path) -> None:
         ),
         (
             {"data.init_args.task": {"template": "x", "options": "a"}},
-            "data.task.options: got 'a', expected Sequence",
+            "data.task.options: got 'a', expected a list",
         ),
         (
             {"model.objective": {"class_path": "BlackBox", "init_args": {"sees": "text"}}},
