@@ -146,5 +146,5 @@ def test_a_model_that_fills_masks(tiny_roberta: Path, tmp_path: Path) -> None:
     recipe.write_text(
         f"model: {{source: {{path: {tiny_roberta}}}, quantizer: Int8, perturber: ScalePerturber}}"
     )
-    with pytest.raises(UserError, match=r"model\.source: RobertaForMaskedLM fills masks"):
+    with pytest.raises(UserError, match=r"source: RobertaForMaskedLM fills masks"):
         HarnessModel(recipe)
