@@ -21,7 +21,8 @@ from pathlib import Path
 import waiting  # noqa: F401
 import torch
 import transformers as hf
-from kill import FILMS, attempt, make_model
+from kill import attempt
+from tiny_run import FILMS, make_model
 
 METHODS = {
     "wanda": ["--model.pruner", "Wanda"],

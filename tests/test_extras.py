@@ -56,7 +56,7 @@ def test_a_missing_package(extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "model.gguf").touch()
     without(monkeypatch, "gguf")
-    with pytest.raises(UserError, match=r"model\.source\.gguf_file: .*zolit\[gguf\]"):
+    with pytest.raises(UserError, match=r"source\.gguf_file: .*zolit\[gguf\]"):
         ModelSource(str(tmp_path), gguf_file="model.gguf").load_config()
 
 

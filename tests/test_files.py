@@ -190,7 +190,8 @@ import importlib, pkgutil
 from pathlib import Path
 import zolit
 for found in pkgutil.walk_packages(zolit.__path__, "zolit."):
-    if not found.name.endswith("__main__"):
+    # lm-evaluation-harness brings modules that look for Windows by its name.
+    if not found.name.endswith("__main__") and not found.name.startswith("zolit.harness."):
         importlib.import_module(found.name)
 folder = Path(sys.argv[1])
 from zolit.callbacks.peak_memory import peak_memory, resident_memory

@@ -178,7 +178,10 @@ def test_what_changes_later_steps_is_told(copied: Path, capsys: pytest.CaptureFi
         (["replay", "RUN"], "--to"),
         (["verify", "none"], "cannot be read"),
         (["fit", "--config", "RUN/config.yaml", "--resume", "none"], "holds no run"),
-        (["test", "--config", "RUN/config.yaml", "--resume", "RUN"], "zolit fit alone"),
+        (
+            ["test", "--config", "RUN/config.yaml", "--resume", "RUN"],
+            "fit and zolit prune alone",
+        ),
     ],
 )
 def test_bad_arguments(

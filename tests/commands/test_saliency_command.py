@@ -31,7 +31,7 @@ def test_scores_of_a_text_of_ones_own(
     options = ["--saliency.text", "own.txt", "--saliency.samples", "3", "--saliency.length", "16"]
     main(["saliency", "--config", config, "--to", "a.safetensors", *options])
     shown = capsys.readouterr().out
-    assert "saliency: 0/4 passes through blocks" in shown
+    assert "saliency: 1/4 passes through blocks" in shown
     assert "saliency: 4/4 passes through blocks" in shown
     assert "a.safetensors: fisher scores of 14 matrices with" in shown
     found = Saliency.open("a.safetensors")

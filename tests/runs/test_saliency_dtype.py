@@ -66,7 +66,7 @@ def test_what_was_begun_goes_on_in_its_dtype(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dtype": "float16"}, "saliency.dtype must be float32 or bfloat16, got 'float16'; leave"),
+        ({"dtype": "float16"}, "got 'float16', expected one of 'float32', 'bfloat16'"),
         ({"dtype": "bfloat16", "method": "grasp"}, "got bfloat16, but grasp takes second"),
         ({"dtype": "bfloat16", "model": "float32"}, "but the model is computed in float32; leave"),
     ],

@@ -76,11 +76,6 @@ def gradient_dtype(module: TuningModule, options: SaliencyOptions, file: Path) -
         begun = begun_in(file)
         faster = "float32" if float32_gain() >= 1 else "bfloat16"
         return faster if begun is None else begun
-    if given not in DTYPES:
-        raise UserError(
-            f"saliency.dtype must be float32 or bfloat16, got {given!r}; leave it out for the one "
-            "that this machine multiplies faster"
-        )
     if given == "bfloat16" and options.method == "grasp":
         raise UserError(
             "saliency.dtype: got bfloat16, but grasp takes second derivatives in float32; leave it "
