@@ -25,7 +25,6 @@ Transfer is the same with other tasks, and masks from scores of a task's own row
 import argparse
 import functools
 import gc
-import json
 import os
 import statistics
 import tempfile
@@ -41,6 +40,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rates import DIRECTIONS, SEED, find_rates
+from result_lines import Results
 from smollm2 import REVIEWS, SOURCE
 
 import zolit
@@ -134,32 +134,6 @@ def data_of(cell: Cell, data: Path, seed: int) -> zolit.PromptDataModule:
     """Rows of a cell's task, drawn with a seed."""
     sizes = {"validation_size": 0, "batch_size": BATCH, "seed": seed}
     return zolit.PromptDataModule(source=SOURCE, **rows_of(cell.task, data), **sizes)
-
-
-class Results:
-    """Rates and runs that are done, one JSON object a line.
-
-    Args:
-        file: is made, and only ever grows.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.lines: list[dict[str, Any]] = []
-        if file.is_file():
-            self.lines = [json.loads(line) for line in file.read_text().splitlines()]
-
-    def find(self, **what: Any) -> dict[str, Any] | None:
-        """The line with all these values."""
-        return next((one for one in self.lines if what.items() <= one.items()), None)
-
-    def add(self, line: dict[str, Any]) -> dict[str, Any]:
-        """Write a line."""
-        self.lines.append(line)
-        with self.file.open("a") as stream:
-            stream.write(json.dumps(line) + "\n")
-        print(line, flush=True)
-        return line
 
 
 def look(cell: Cell, module: zolit.ZeroOrderModule, data: Path) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from typing import Any
 
 import waiting  # noqa: F401
 import yaml
+from result_lines import Results
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = (
@@ -35,32 +36,6 @@ RECIPES = (
 )
 SEED = 7
 RATIO = 3.0
-
-
-class Results:
-    """Proposals and runs that are done, one JSON object a line.
-
-    Args:
-        file: is made, and only ever grows.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.lines: list[dict[str, Any]] = []
-        if file.is_file():
-            self.lines = [json.loads(line) for line in file.read_text().splitlines()]
-
-    def find(self, **what: Any) -> dict[str, Any] | None:
-        """The line with all these values."""
-        return next((one for one in self.lines if what.items() <= one.items()), None)
-
-    def add(self, **line: Any) -> dict[str, Any]:
-        """Write a line."""
-        self.lines.append(line)
-        with self.file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
-        print(line, flush=True)
-        return line
 
 
 def command(recipe: str, chosen: argparse.Namespace, seed: int, *more: str) -> str:
@@ -87,7 +62,7 @@ def proposal(recipe: str, chosen: argparse.Namespace, results: Results) -> dict[
     if found is None:
         raise SystemExit(f"{recipe}: no rate is proposed\n{told}")
     lr, eps = float(found[1]), float(found[2])
-    return results.add(**what, lr=lr, eps=eps, told=told.splitlines())
+    return results.add({**what, "lr": lr, "eps": eps, "told": told.splitlines()})
 
 
 def loss_at(recipe: str, place: int, chosen: argparse.Namespace, results: Results) -> float:
@@ -106,7 +81,7 @@ def loss_at(recipe: str, place: int, chosen: argparse.Namespace, results: Result
                 given += ["--trainer.limit_val_batches", "0", "--trainer.enable_progress_bar=false"]
                 command(recipe, chosen, seed, *given)
                 final = json.loads((run / "summary.json").read_text(encoding="utf-8"))["final"]
-            known = results.add(**what, place=place, lr=lr, **final)
+            known = results.add({**what, "place": place, "lr": lr, **final})
         loss = known["test_loss"]
         losses.append(float("inf") if loss is None else float(loss))
     return sum(losses) / len(losses)

@@ -35,10 +35,11 @@ from typing import Any
 import waiting  # noqa: F401
 import lightning as L
 import torch
-from ablation import BATCH, GROUP, QUERIES, TUNE, Results, rows_of
+from ablation import BATCH, GROUP, QUERIES, TUNE, rows_of
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rates import DIRECTIONS, SEED, Rates, find_rates, rates_for, slope
+from result_lines import Results
 from smollm2 import SOURCE
 
 import zolit

@@ -10,7 +10,6 @@ first run of each text.
 
 import argparse
 import gc
-import json
 import os
 import statistics
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import waiting  # noqa: F401
+from result_lines import Results
 from smollm2 import SOURCE
 
 import zolit
@@ -88,31 +88,6 @@ class Cell:
     length: int
     tested: int
     seed: int
-
-
-class Results:
-    """Runs that are done, one JSON object a line.
-
-    Args:
-        file: is made, and only ever grows.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.lines: list[dict[str, Any]] = []
-        if file.is_file():
-            self.lines = [json.loads(line) for line in file.read_text().splitlines()]
-
-    def find(self, **what: Any) -> dict[str, Any] | None:
-        """The line with all these values."""
-        return next((one for one in self.lines if what.items() <= one.items()), None)
-
-    def add(self, line: dict[str, Any]) -> None:
-        """Write a line."""
-        self.lines.append(line)
-        with self.file.open("a") as stream:
-            stream.write(json.dumps(line) + "\n")
-        print(line, flush=True)
 
 
 def prune(cell: Cell, options: argparse.Namespace, results: Results) -> None:
